@@ -1,0 +1,225 @@
+"""All caching of the dashboard: what is read from a record is read once and kept bounded.
+
+Keys are a path with the size and time of its record.json, or a content hash; the cached objects
+are shared between sessions and must not be changed (frames are copies and may be).
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from PIL import Image
+
+from dashboard import settings
+from gifcore import record as records
+from gifcore.errors import GifError
+from gifcore.record import Listed, Record, RecordError
+
+Stamp = tuple[int, int]  # time of change [ns] and size of record.json
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        stat = (path / records.RECORD).stat()
+    except OSError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)
+
+
+# --- records ------------------------------------------------------------------------------------
+
+
+def open_record(path: str | Path) -> Record:
+    """Return the verified record; a record.json that changed is read and verified again.
+
+    Raises:
+        RecordError: what is wrong with the folder, in one sentence.
+    """
+    path = Path(path).resolve()
+    return _open(str(path), _stamp(path))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _open(path: str, stamp: Stamp) -> Record:  # noqa: ARG001 - the stamp is part of the key
+    return Record.open(path)
+
+
+def bundled() -> list[Listed]:
+    """Return the records of the demo; they do not change while the server runs."""
+    folder = settings.demo_folder()
+    return _listing(str(folder), folder.stat().st_mtime_ns) if folder.is_dir() else []
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _listing(folder: str, stamp: int) -> list[Listed]:  # noqa: ARG001
+    return records.list_workspace(Path(folder))
+
+
+def additions(record: Record) -> dict[int, Record]:
+    """Return the test images of a record that were ranked later, each as its own record."""
+    folder = records.addition_folder(settings.workspace(), record.hash, 0).parent
+    stamps = tuple((path.name, *_stamp(path)) for path in sorted(folder.glob("test-*")))
+    return _additions(str(settings.workspace()), str(record.path), stamps, record)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _additions(
+    workspace: str, path: str, stamps: tuple[Any, ...], _record: Record  # noqa: ARG001
+) -> dict[int, Record]:
+    return records.additions(Path(workspace), _record)
+
+
+def queries(record: Record) -> list[dict[str, Any]]:
+    """Return every ranked test image: index, label, predicted, p_label, loss; also `added`
+    (ranked later) and `certificates`, {method: how far its ranking can be trusted}."""
+    own = [_with_certificates(query, record, added=False) for query in record.queries]
+    known = {query["index"] for query in own}
+    later = [
+        _with_certificates(query, addition, added=True)
+        for index, addition in sorted(additions(record).items())
+        for query in addition.queries
+        if index not in known and query["index"] == index
+    ]
+    return own + later
+
+
+def _with_certificates(query: dict[str, Any], record: Record, *, added: bool) -> dict[str, Any]:
+    certificates = {
+        method: entry["query_certificates"].get(str(query["index"]))
+        for method, entry in record.info["methods"].items()
+    }
+    found = {method: value for method, value in certificates.items() if value is not None}
+    return query | {"added": added, "certificates": found}
+
+
+# --- tables of a record -------------------------------------------------------------------------
+
+
+def scores(record_path: str | Path, method: str, query: int) -> pd.DataFrame:
+    """Return train_index, influence [nats], rank (0 = most helpful), in order of rank, of a test
+    image ranked with the record or later.
+
+    Raises:
+        RecordError: it is not ranked by this method.
+    """
+    record = open_record(record_path)
+    if query not in {entry["index"] for entry in record.queries}:
+        record = additions(record).get(query, record)
+    return _scores(str(record.path), _stamp(record.path), method, query)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _scores(path: str, stamp: Stamp, method: str, query: int) -> pd.DataFrame:
+    return _open(path, stamp).scores(method, query)
+
+
+def update(record_path: str | Path, method: str) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return (selected indices or None for all, delta); shared, not to be changed."""
+    path = open_record(record_path).path
+    return _update(str(path), _stamp(path), method)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _update(path: str, stamp: Stamp, method: str) -> tuple[np.ndarray | None, np.ndarray]:
+    return _open(path, stamp).update(method)
+
+
+def samples(
+    record_path: str | Path, method: str, step: str = "", split: str = "test"
+) -> pd.DataFrame:
+    """Return index, label, predicted, p_label, loss [nats] of one split (see Record.samples)."""
+    path = open_record(record_path).path
+    return _samples(str(path), _stamp(path), method, step, split)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _samples(path: str, stamp: Stamp, method: str, step: str, split: str) -> pd.DataFrame:
+    return _open(path, stamp).samples(method, step, split)
+
+
+def curves(record_path: str | Path, method: str) -> pd.DataFrame:
+    """Return curve, query, x, value (see Record.curves)."""
+    path = open_record(record_path).path
+    return _curves(str(path), _stamp(path), method)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _curves(path: str, stamp: Stamp, method: str) -> pd.DataFrame:
+    return _open(path, stamp).curves(method)
+
+
+def thumbnails(record_path: str | Path) -> dict[str, np.ndarray]:
+    """Return the images kept in the record (see Record.thumbnails); not to be changed."""
+    path = open_record(record_path).path
+    return _thumbnails(str(path), _stamp(path))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _thumbnails(path: str, stamp: Stamp) -> dict[str, np.ndarray]:
+    return _open(path, stamp).thumbnails()
+
+
+# --- data and images ----------------------------------------------------------------------------
+
+
+def data(source: str, expected_hash: str) -> Any | None:
+    """Return the data set a record was made from, or None if it is gone or another one now.
+
+    The page then says so and draws the thumbnails kept in the record.
+    """
+    try:
+        found = _data(source, expected_hash)
+    except (GifError, OSError):
+        return None
+    return found if found.hash == expected_hash else None
+
+
+@st.cache_resource(max_entries=3, show_spinner=False)
+def _data(source: str, expected_hash: str) -> Any:  # noqa: ARG001 - part of the key
+    from gifcore.data import load
+
+    return load(source)
+
+
+def png(image: np.ndarray, side: int = 112) -> bytes:
+    """Return a uint8 image, (H, W), (C, H, W) or (H, W, C), as PNG enlarged by the largest whole
+    factor that keeps it within `side` pixels, nearest neighbour."""
+    array = np.ascontiguousarray(image)
+    return _png(array.tobytes(), array.shape, str(array.dtype), side)
+
+
+@st.cache_data(max_entries=2048, show_spinner=False)
+def _png(content: bytes, shape: tuple[int, ...], dtype: str, side: int) -> bytes:
+    array = np.frombuffer(content, dtype=dtype).reshape(shape)
+    if array.dtype != np.uint8:
+        array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
+    if array.ndim == 3 and array.shape[0] in (1, 3):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    factor = max(1, side // max(array.shape[:2]))
+    enlarged = array.repeat(factor, axis=0).repeat(factor, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(enlarged).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+__all__ = [
+    "RecordError",
+    "additions",
+    "bundled",
+    "curves",
+    "data",
+    "open_record",
+    "png",
+    "queries",
+    "samples",
+    "scores",
+    "thumbnails",
+    "update",
+]

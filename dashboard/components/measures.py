@@ -1,0 +1,169 @@
+"""The statistics of the pages and how their numbers are written; pure numpy, no Streamlit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+Side = Literal["helpful", "harmful", "strongest"]
+SIDES: dict[str, str] = {
+    "helpful": "Most helpful",
+    "harmful": "Most harmful",
+    "strongest": "Strongest of either sign",
+}
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_NORMAL_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+
+
+# --- uncertainty ----------------------------------------------------------------------------------
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a proportion; (nan, nan) where nothing was counted.
+
+    >>> low, high = wilson(1, 200)
+    >>> round(low, 4), round(high, 4)
+    (0.0009, 0.0278)
+    """
+    if n == 0:
+        return math.nan, math.nan
+    z2 = _NORMAL_95**2
+    share = successes / n
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _NORMAL_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the rank correlation, ties by mean rank; nan if either side is constant."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(stats.spearmanr(first, second).statistic)
+
+
+def spearman_interval(rho: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval by Fisher's z with the variance 1.06 / (n - 3).
+
+    Reference: Fieller, Hartley, Pearson 1957. It treats the n samples as independent draws.
+    """
+    if n < 4 or math.isnan(rho):
+        return math.nan, math.nan
+    if abs(rho) >= 1:
+        return rho, rho
+    half = _NORMAL_95 * math.sqrt(1.06 / (n - 3))
+    return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
+
+
+# --- agreement of two rankings --------------------------------------------------------------------
+
+
+def order(values: np.ndarray, side: Side) -> np.ndarray:
+    """Return positions from the most to the least of a side; ties by position."""
+    key = {"helpful": -values, "harmful": values, "strongest": -np.abs(values)}[side]
+    return np.argsort(key, kind="stable")
+
+
+def overlap(first: np.ndarray, second: np.ndarray, k: int, side: Side) -> int:
+    """Return how many samples are among the top k of both."""
+    return len(np.intersect1d(order(first, side)[:k], order(second, side)[:k]))
+
+
+def overlap_curve(
+    first: np.ndarray, second: np.ndarray, ks: Sequence[int], side: Side
+) -> np.ndarray:
+    """Return the shared share of the top k for every k, from two sorts in all."""
+    place = np.empty((2, len(first)), dtype=int)
+    for row, values in enumerate((first, second)):
+        place[row, order(values, side)] = np.arange(len(values))
+    both_by = np.bincount(place.max(axis=0), minlength=len(first)).cumsum()
+    return np.array([both_by[k - 1] / k for k in ks])
+
+
+def curve_points(n: int) -> list[int]:
+    """Return about 60 distinct values of k from 1 to n, evenly spread on a log axis."""
+    return sorted({int(round(k)) for k in np.geomspace(1, max(n, 1), 60)})
+
+
+# --- what predictions did -------------------------------------------------------------------------
+
+
+def confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return counts (C, C): row true class, column predicted class."""
+    flat = np.asarray(label, dtype=int) * classes + np.asarray(predicted, dtype=int)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def row_shares(counts: np.ndarray) -> np.ndarray:
+    """Return each row divided by its sum; a class without samples is nan, not 0."""
+    totals = counts.sum(axis=1, keepdims=True).astype(float)
+    totals[totals == 0] = np.nan
+    return counts / totals
+
+
+# --- how numbers are written ----------------------------------------------------------------------
+
+
+def exponent(values: np.ndarray) -> int:
+    """Return the one power of ten (a multiple of 3) under which a list of scores is shown.
+
+    >>> exponent(np.array([2.5e-5, -4e-7]))
+    -6
+    """
+    largest = float(np.nanmax(np.abs(values), initial=0.0)) if len(values) else 0.0
+    if largest == 0 or not math.isfinite(largest):
+        return 0
+    return 3 * math.floor(math.log10(largest) / 3)
+
+
+def power(exp: int, unit: str) -> str:
+    """Return a unit with its power of ten: `power(-6, "nats")` is "10⁻⁶ nats"."""
+    return unit if exp == 0 else f"10{str(exp).translate(_SUPERSCRIPTS)} {unit}"
+
+
+def signed(value: float, exp: int = 0) -> str:
+    """Return three significant digits, always with a sign: "+25.0", "−0.400", "0".
+
+    >>> signed(2.5e-5, -6), signed(0.0)
+    ('+25.0', '0')
+    """
+    if value == 0:
+        return "0"
+    return ("+" if value > 0 else "−") + significant(abs(value) / 10.0**exp)
+
+
+def significant(value: float) -> str:
+    """Return three significant digits without an exponent where four zeros are enough.
+
+    >>> significant(12.3456), significant(0.0123456), significant(398090.0), significant(1e-9)
+    ('12.3', '0.0123', '398,000', '1.00e-9')
+    """
+    if not math.isfinite(value) or value == 0:
+        return "0" if value == 0 else "n/a"
+    place = math.floor(math.log10(abs(value)))
+    value = round(value, 2 - place)
+    place = math.floor(math.log10(abs(value)))
+    if place < -4 or place > 8:
+        mantissa, _, exp = f"{value:.2e}".partition("e")
+        return f"{mantissa}e{int(exp)}"
+    return f"{value:,.{max(0, 2 - place)}f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return "96.5 %"; "n/a" where nothing was measured."""
+    if share is None or math.isnan(share):
+        return "n/a"
+    return f"{100 * share:.{digits}f} %"
+
+
+def seconds(value: float) -> str:
+    """Return a duration as people say it: "0.4 s", "12 s", "3 min 20 s"."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 90:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"

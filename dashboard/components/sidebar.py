@@ -1,0 +1,145 @@
+"""The sidebar of the record pages: which study, selector, ratio, test image, methods and k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from dashboard import cache, settings, state
+from dashboard.state import Combination, Context, Family
+from gifcore.record import Record
+from gifcore.study import METHOD_LABELS, SELECTORS
+
+TOP = (5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def draw(families: list[Family]) -> Context:
+    """Draw the pickers and return what they say; the address says it too."""
+    with st.sidebar:
+        family = _family(families)
+        selector, ratio = _combination(family)
+        path = family.paths.get((selector, ratio))
+        sibling = cache.open_record(path or family.paths[family.default()])
+        _achieved(sibling, ratio, missing=path is None)
+        query = _query(sibling)
+        methods = _methods(sibling)
+        k = _k()
+    state.write_address()
+    return Context(
+        record=None if path is None else sibling,
+        record_path=path,
+        family=family.paths,
+        selector=selector,
+        ratio=ratio,
+        query=query,
+        methods=methods,
+        k=k,
+        missing=path is None,
+        workspace=settings.workspace(),
+        demo=family.demo,
+        title=family.title,
+    )
+
+
+def _family(families: list[Family]) -> Family:
+    by_key = {family.key: family for family in families}
+    state.seed("study", list(by_key), families[0].key)
+    st.selectbox(
+        "Study",
+        list(by_key),
+        key="study",
+        format_func=lambda key: _family_label(by_key[key]),
+        help="A family of records that differ only in selector and ratio.",
+    )
+    return by_key[state.keep("study")]
+
+
+def _family_label(family: Family) -> str:
+    return f"{family.title} (demo)" if family.demo else f"{family.title} · {family.key[:6]}"
+
+
+def _combination(family: Family) -> Combination:
+    default = family.default()
+    state.seed("selector", list(SELECTORS), default[0])
+    st.selectbox(
+        "Selector",
+        list(SELECTORS),
+        key="selector",
+        format_func=state.selector_label,
+        help="How the parameters to move were chosen. "
+        + " ".join(f"**{state.selector_label(s)}**: {text}." for s, text in SELECTORS.items()),
+    )
+    ratios = sorted({*state.RATIOS, *(ratio for _, ratio in family.paths)})
+    state.seed("ratio", ratios, default[1])
+    st.select_slider(
+        "Parameter ratio",
+        ratios,
+        key="ratio",
+        format_func=lambda ratio: f"{100 * ratio:g} %",
+        help="Share of each layer's parameters that may move; whole units round it.",
+    )
+    return state.keep("selector"), state.keep("ratio")
+
+
+def _achieved(record: Record, ratio: float, *, missing: bool) -> None:
+    p = record.info["selection"]["p"]
+    if missing:
+        st.caption(f"about {round(ratio * p):,} of {p:,} parameters; not computed yet")
+    else:
+        st.caption(f"{record.info['selection']['k']:,} of {p:,} parameters selected")
+
+
+def _query(record: Record) -> int | None:
+    queries = {query["index"]: query for query in cache.queries(record)}
+    if not queries:
+        return None
+    classes = record.info["data"]["classes"]
+    state.seed("query", list(queries), next(iter(queries)))
+    st.selectbox(
+        "Test image",
+        list(queries),
+        key="query",
+        format_func=lambda index: query_label(queries[index], classes),
+        help="The prediction that is explained: one image of the test split, by its position.",
+    )
+    return state.keep("query")
+
+
+def query_label(query: dict[str, Any], classes: list[str]) -> str:
+    """Return "#17 Bag, taken for Shirt", or "#17 Bag" where the model was right."""
+    name = f"#{query['index']} {classes[query['label']]}"
+    wrong = query["predicted"] != query["label"]
+    return f"{name}, taken for {classes[query['predicted']]}" if wrong else name
+
+
+def _methods(record: Record) -> list[str]:
+    offered = record.methods
+    old = st.session_state.get("methods", state.picked().get("methods")) or offered
+    st.session_state["methods"] = [name for name in offered if name in old] or offered
+    st.pills(
+        "Methods",
+        offered,
+        key="methods",
+        selection_mode="multi",
+        format_func=lambda name: METHOD_LABELS.get(name, name),
+        help="IF moves all parameters, GIF and Gradient only the selected ones.",
+    )
+    return [name for name in offered if name in state.keep("methods")] or offered
+
+
+def _k() -> int:
+    state.seed("k", list(TOP), state.DEFAULT_K)
+    st.select_slider(
+        "Top k",
+        TOP,
+        key="k",
+        help="How many of the most helpful and most harmful training samples are compared.",
+    )
+    return state.keep("k")
+
+
+def folder_of(context: Context) -> Path:
+    """Return the folder of a record of the family, the picked one if there is one."""
+    return context.record_path or next(iter(context.family.values()))

@@ -1,0 +1,209 @@
+"""What is being looked at: which record, which query, which methods; kept in session and URL.
+
+The picks live in `st.session_state["picked"]`, so that they survive pages without the sidebar,
+and in the address as short, checked values, so that a copied address opens the same view. The
+widgets are not bound to the address by Streamlit itself: that would put their texts there
+(`?query=%2317+…`) and a changed text would break old links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from dashboard import cache, settings
+from gifcore import record as records
+from gifcore.errors import GifError
+from gifcore.record import Listed, Record
+from gifcore.study import SELECTORS
+
+PARAMS = ("study", "selector", "ratio", "query", "methods", "k")
+RATIOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+DEFAULT_SELECTOR, DEFAULT_RATIO, DEFAULT_K = "highest-k-gradients", 0.05, 50
+
+Combination = tuple[str, float]  # selector, ratio
+
+
+@dataclass(frozen=True)
+class Family:
+    """Records that differ only in selector and ratio."""
+
+    key: str  # the first 12 digits of the family hash, as the address names it
+    title: str
+    demo: bool
+    paths: dict[Combination, Path] = field(default_factory=dict)
+
+    def default(self) -> Combination:
+        """The combination shown first: highest-k gradients at 5 %, else the first there is."""
+        wanted = (DEFAULT_SELECTOR, DEFAULT_RATIO)
+        return wanted if wanted in self.paths else min(self.paths)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the sidebar says in this run; pages draw exactly this."""
+
+    record: Record | None  # None if `missing`
+    record_path: Path | None
+    family: dict[Combination, Path]  # the records there are, by (selector, ratio)
+    selector: str
+    ratio: float
+    query: int | None  # position in the test split; None if the record ranks none
+    methods: list[str]  # of the record, at least one, as picked
+    k: int  # of overlap@k
+    missing: bool  # the picked combination has no record
+    workspace: Path
+    demo: bool  # a family of the bundled demo
+    title: str
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """record.json of the record shown."""
+        return self.shown.info
+
+    @property
+    def shown(self) -> Record:
+        """The record, for pages the router only calls with one."""
+        if self.record is None:
+            raise GifError("This combination of selector and ratio is not computed yet.")
+        return self.record
+
+
+def context() -> Context:
+    """Return what the router put there for this run.
+
+    Raises:
+        GifError: there is no record at all to look at.
+    """
+    found = st.session_state.get("context")
+    if found is None:
+        raise GifError("There is no finished study to show yet; start one under New study.")
+    return found
+
+
+def dark() -> bool:
+    """Is the page drawn on a dark background?"""
+    return st.context.theme.type == "dark"
+
+
+# --- families -----------------------------------------------------------------------------------
+
+
+def families() -> list[Family]:
+    """Return the families of the demo and the workspace; the demo first, then the newest."""
+    found: dict[str, Family] = {}
+    for entry, demo in _listed():
+        if entry.status != "finished" or "family" not in entry.info:
+            continue
+        key = entry.info["family"][:12]
+        family = found.setdefault(key, Family(key, entry.title, demo))
+        selection = entry.info["selection"]
+        family.paths.setdefault((selection["selector"], selection["ratio"]), entry.path)
+    return list(found.values())
+
+
+def _listed() -> Iterable[tuple[Listed, bool]]:
+    yield from ((entry, True) for entry in cache.bundled())
+    yield from ((entry, False) for entry in records.list_workspace(settings.workspace()))
+
+
+# --- picks, session and address -----------------------------------------------------------------
+
+
+def picked() -> dict[str, Any]:
+    """Return the picks of this session; a new session takes them from its address."""
+    return st.session_state.setdefault("picked", {})
+
+
+def show(**picks: Any) -> None:
+    """Show something else from the next run on: `show(study=…, selector=…, ratio=0.05)`."""
+    st.session_state["pending"] = st.session_state.get("pending", {}) | picks
+
+
+def begin_run() -> None:
+    """Take over what `show` asked for, or what the address says if it was changed by hand.
+
+    A run that a sidebar widget started keeps the widget's value: the address of such a run may
+    be older than the widget.
+    """
+    picks, said = picked(), _address()
+    touched = any(k in st.session_state and st.session_state[k] != picks.get(k) for k in PARAMS)
+    changed = {k: v for k, v in said.items() if v != st.session_state.get("address", {}).get(k)}
+    pending = st.session_state.pop("pending", {}) | ({} if touched else _parsed(changed))
+    for key, value in pending.items():
+        picks[key] = value
+        st.session_state.pop(key, None)
+
+
+def _address() -> dict[str, str]:
+    return {key: st.query_params[key] for key in PARAMS if key in st.query_params}
+
+
+def _parsed(texts: dict[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, text in texts.items():
+        try:
+            values[key] = _PARSERS[key](text)
+        except ValueError:
+            continue
+    return values
+
+
+_PARSERS: dict[str, Any] = {
+    "study": str,
+    "selector": str,
+    "ratio": float,
+    "query": int,
+    "methods": lambda text: [name for name in text.split(",") if name],
+    "k": int,
+}
+
+
+def address(**picks: Any) -> dict[str, str]:
+    """Return the query parameters of the present view with some picks changed, for a link."""
+    values = picked() | picks
+    return {key: _text(values[key]) for key in PARAMS if values.get(key) is not None}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def write_address() -> None:
+    """Make the address say what is shown."""
+    texts = address()
+    st.session_state["address"] = texts
+    for key, text in texts.items():
+        if st.query_params.get(key) != text:
+            st.query_params[key] = text
+
+
+def seed(key: str, options: list[Any], default: Any) -> None:
+    """Give a sidebar widget its value before it is drawn: the pick if possible, else `default`."""
+    value = st.session_state.get(key, picked().get(key))
+    st.session_state[key] = value if value in options else default
+
+
+def keep(key: str) -> Any:
+    """Remember and return a sidebar widget's value after it was drawn."""
+    picked()[key] = st.session_state[key]
+    return picked()[key]
+
+
+def selector_label(selector: str) -> str:
+    """Return a selector's name as people read it: "Highest-k gradients".
+
+    >>> selector_label("highest-k-gradients")
+    'Highest-k gradients'
+    """
+    words = selector.replace("-k-", "-k ")
+    return words[:1].upper() + words[1:]
+
+
+SELECTOR_NAMES = list(SELECTORS)
