@@ -27,6 +27,14 @@ class Blocks:
     inputs: int
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """One unit's weights as a picture."""
+
+    values: np.ndarray  # nan where not selected and where there is no input
+    inputs: np.ndarray  # the flat input number of each cell, -1 where there is none
+
+
 def layer_values(
     layer: dict[str, Any], indices: np.ndarray | None, delta: np.ndarray
 ) -> np.ndarray:
@@ -90,26 +98,29 @@ def layer_table(
     return pd.DataFrame(rows)
 
 
-def unit_tiles(values: np.ndarray) -> np.ndarray:
-    """Return one unit's weights as a picture: kernels side by side, nan lines between them.
+def unit_tiles(values: np.ndarray) -> Tiles:
+    """Return one unit's weights as a picture: kernels side by side, a gap between them.
 
-    A linear unit's inputs are folded into rows of near-square shape; nan fills the rest.
+    A linear unit's inputs are folded into rows of near-square shape.
     """
+    inputs = np.arange(values.size).reshape(values.shape)
     if values.ndim == 3:
-        return _tile(values)
-    flat = values.reshape(-1)
-    wide = math.ceil(math.sqrt(flat.size)) if flat.size > LARGEST else flat.size
-    padded = np.full(math.ceil(flat.size / wide) * wide, np.nan)
-    padded[: flat.size] = flat
-    return padded.reshape(-1, wide)
+        where = _tile(inputs)
+    else:
+        wide = math.ceil(math.sqrt(values.size)) if values.size > LARGEST else max(values.size, 1)
+        where = np.full(math.ceil(values.size / wide) * wide, -1)
+        where[: values.size] = inputs.ravel()
+        where = where.reshape(-1, wide)
+    flat = np.append(values.ravel(), np.nan)  # position -1: no input here
+    return Tiles(flat[where], where)
 
 
-def _tile(kernels: np.ndarray) -> np.ndarray:
-    count, high, wide = kernels.shape
-    across = math.ceil(math.sqrt(2 * count))  # twice as wide as high suits a page
+def _tile(inputs: np.ndarray) -> np.ndarray:
+    count, high, wide = inputs.shape
+    across = min(count, math.ceil(math.sqrt(2 * count)))  # twice as wide as high suits a page
     down = math.ceil(count / across)
-    picture = np.full((down * (high + 1) - 1, across * (wide + 1) - 1), np.nan)
-    for number, kernel in enumerate(kernels):
+    picture = np.full((down * (high + 1) - 1, across * (wide + 1) - 1), -1)
+    for number, kernel in enumerate(inputs):
         top, left = (number // across) * (high + 1), (number % across) * (wide + 1)
         picture[top : top + high, left : left + wide] = kernel
     return picture

@@ -1,0 +1,74 @@
+"""Self, retain and overall accuracy before and after, with their intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboard.charts.style import SYMBOLS, Palette, finish
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One accuracy of one row: a share, its interval and how many images it counts."""
+
+    row: str  # "Before", "GIF natural (× 1)", ...
+    method: str  # "before" or a method
+    step: str  # "", "natural" or "searched"
+    share: float
+    low: float
+    high: float
+    n: int
+
+
+def accuracies(groups: dict[str, list[Dot]], title: str, palette: Palette) -> go.Figure:
+    """Draw one panel per group (its key is the heading), one dot with its interval per row."""
+    figure = make_subplots(
+        rows=1,
+        cols=len(groups),
+        shared_yaxes=True,
+        subplot_titles=list(groups),
+        horizontal_spacing=0.03,
+    )
+    for column, dots in enumerate(groups.values(), start=1):
+        for dot in dots:
+            _dot(figure, dot, palette, column)
+    figure.update_xaxes(title="accuracy (%)", range=[-4, 114], tickvals=[0, 25, 50, 75, 100])
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_layout(showlegend=False)
+    rows = max((len(dots) for dots in groups.values()), default=1)
+    figure = finish(figure, title, height=160 + 40 * rows)
+    return figure.update_layout(margin={"t": figure.layout.margin.t + 24})
+
+
+def _dot(figure: go.Figure, dot: Dot, palette: Palette, column: int) -> None:
+    colour = palette.muted if dot.method == "before" else palette.method(dot.method)
+    symbol = "line-ns" if dot.method == "before" else SYMBOLS.get(dot.method, "circle")
+    figure.add_scatter(
+        x=[100 * dot.share],
+        y=[dot.row],
+        mode="markers+text",
+        marker={
+            "color": colour,
+            "size": 12,
+            "symbol": symbol + ("-open" if dot.step == "natural" else ""),
+            "line": {"width": 2, "color": colour},
+        },
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (dot.high - dot.share)],
+            "arrayminus": [100 * (dot.share - dot.low)],
+            "color": colour,
+            "thickness": 1.5,
+        },
+        text=[f"{100 * dot.share:.1f}"],
+        textposition="top center",
+        cliponaxis=False,
+        hovertemplate=f"{dot.row}: %{{x:.1f}} % (95 % interval {100 * dot.low:.1f} to "
+        f"{100 * dot.high:.1f}, n = {dot.n:,})<extra></extra>",
+        row=1,
+        col=column,
+    )

@@ -1,0 +1,65 @@
+"""The network at a glance: per layer, how much was selected and how far it moved."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboard.charts.style import Palette, finish, label
+
+MEASURES = {
+    "norm": "movement ‖Δ‖₂ (parameter units)",
+    "rms": "rms move of one moved number (parameter units)",
+}
+
+
+def layers(
+    tables: dict[str, pd.DataFrame], measure: str, title: str, palette: Palette
+) -> go.Figure:
+    """Draw share moved and `measure` ("norm" or "rms") per layer, one bar per method.
+
+    `tables`: method -> `weights.layer_table`.
+    """
+    figure = make_subplots(
+        rows=1,
+        cols=2,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        column_widths=[0.38, 0.62],
+    )
+    for method, table in tables.items():
+        shared = {
+            "y": table["layer"],
+            "orientation": "h",
+            "name": label(method),
+            "legendgroup": method,
+            "marker": {"color": palette.method(method), "pattern": {"shape": _pattern(method)}},
+            "customdata": table[["selected", "size"]],
+        }
+        figure.add_bar(
+            x=100 * table["share"],
+            **shared,
+            showlegend=False,
+            hovertemplate="%{y}: %{customdata[0]:,} of %{customdata[1]:,} moved (%{x:.2f} %)"
+            f"<extra>{label(method)}</extra>",
+            row=1,
+            col=1,
+        )
+        figure.add_bar(
+            x=table[measure],
+            **shared,
+            hovertemplate=f"%{{y}}: %{{x:.3g}}<extra>{label(method)}</extra>",
+            row=1,
+            col=2,
+        )
+    figure.update_xaxes(title="numbers moved (% of the layer)", range=[0, 103], row=1, col=1)
+    figure.update_xaxes(title=MEASURES[measure], rangemode="tozero", row=1, col=2)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_layout(bargap=0.25, bargroupgap=0.05)
+    count = max((len(table) for table in tables.values()), default=1)
+    return finish(figure, title, height=150 + 36 * count)
+
+
+def _pattern(method: str) -> str:
+    return {"if": "/", "gradient": "."}.get(method, "")

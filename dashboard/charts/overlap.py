@@ -1,0 +1,57 @@
+"""How many of the top k two methods share, for every k."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.charts.style import Palette, finish
+
+
+def overlap(
+    ks: list[int],
+    curves: dict[str, np.ndarray],
+    chosen: str,
+    k: int,
+    n: int,
+    title: str,
+    palette: Palette,
+) -> go.Figure:
+    """Draw the shared share (0..1) over k, the chance level k/n, and a line at the chosen k.
+
+    `curves`: heading -> share at each of `ks`; `chosen` is the one drawn strongly.
+    """
+    figure = go.Figure()
+    looks = zip(
+        curves.items(),
+        ((palette.helpful, "solid"), (palette.harmful, "dash"), (palette.muted, "dashdot")),
+        strict=False,
+    )
+    for (name, shares), (colour, dash) in looks:
+        strong = name == chosen
+        figure.add_scatter(
+            x=ks,
+            y=100 * shares,
+            name=name,
+            mode="lines",
+            opacity=1.0 if strong else 0.45,
+            line={"color": colour, "dash": dash, "width": 3 if strong else 1.5},
+            hovertemplate="top %{x}: %{y:.0f} % shared<extra>" + name + "</extra>",
+        )
+    figure.add_scatter(
+        x=ks,
+        y=[100 * one / n for one in ks],
+        name="by chance",
+        mode="lines",
+        line={"color": palette.muted, "dash": "dot", "width": 1.5},
+        hovertemplate="top %{x}: %{y:.1f} % by chance<extra></extra>",
+    )
+    figure.add_vline(
+        x=k,
+        line={"color": palette.muted, "width": 1.5},
+        annotation={"text": f"k = {k:,}", "showarrow": False},
+        annotation_position="bottom right",
+    )
+    figure.update_xaxes(type="log", title="k: length of the two lists (log axis)")
+    figure.update_yaxes(title="shared (%)", range=[-2, 103])
+    return finish(figure, title, height=460, wide=70)

@@ -1,0 +1,59 @@
+"""What each step length does on the validation split, where the step is chosen."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard.charts.style import Palette, finish
+
+_LINES = {
+    "self": ("Removed class (self)", "dash", "circle"),
+    "retain": ("Other classes (retain)", "solid", "square"),
+    "score": ("Score F1 that chooses", "dot", "diamond"),
+}
+
+
+def step_search(
+    curves: pd.DataFrame, chosen: float | None, title: str, palette: Palette
+) -> go.Figure:
+    """Draw self, retain and score over the scale (log axis); mark scale 1 and the chosen one.
+
+    `curves`: rows curve ("self", "retain", "score"), x (scale), value (share).
+    """
+    colours = {"self": palette.harmful, "retain": palette.helpful, "score": palette.muted}
+    figure = go.Figure()
+    for curve, (name, dash, symbol) in _LINES.items():
+        rows = curves[(curves["curve"] == curve) & (curves["x"] > 0)].sort_values("x")
+        figure.add_scatter(
+            x=rows["x"],
+            y=100 * rows["value"],
+            name=name,
+            mode="lines+markers",
+            line={"color": colours[curve], "dash": dash},
+            marker={"symbol": symbol, "size": 6},
+            hovertemplate="× %{x:.3g}: %{y:.1f} %<extra>" + name + "</extra>",
+        )
+    _mark(figure, 1.0, "natural × 1", palette, near=chosen)
+    if chosen is not None:
+        _mark(figure, chosen, f"chosen × {chosen:.3g}", palette, near=None)
+    figure.update_xaxes(type="log", title="scale of the step (log axis; 1 = natural)")
+    figure.update_yaxes(title="validation (%)", range=[-2, 103])
+    return finish(figure, title, height=340, wide=80)
+
+
+def _mark(
+    figure: go.Figure, scale: float, text: str, palette: Palette, near: float | None
+) -> None:
+    left = near is not None and near >= scale
+    figure.add_vline(
+        x=scale,
+        line={"color": palette.muted, "width": 1.5, "dash": "dot"},
+        annotation={
+            "text": text,
+            "showarrow": False,
+            "yanchor": "bottom",
+            "xanchor": "right" if left else "left",
+        },
+        annotation_position="bottom left" if left else "bottom right",
+    )

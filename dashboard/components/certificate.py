@@ -1,0 +1,127 @@
+"""The panel "How sure is this?": what the solver says about the numbers above it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import cache
+from dashboard.charts.residuals import residuals
+from dashboard.charts.style import label
+from dashboard.components import look, measures
+from dashboard.state import Context
+
+UPDATE = -1  # the query number of the update's own residual history
+GOOD = ("converged", "exact", "closed-form", "dense", "none")
+_JUDGED = {
+    "normal_residual": "normal residual ‖Aᵀr‖ / ‖Aᵀb‖ (how far from the best fit)",
+    "residual": "relative residual ‖Ax − b‖ / ‖b‖",
+}
+
+
+def panel(context: Context, key: str, *, query: int | None = None) -> None:
+    """Draw the panel for the update (no query) or for the ranking of a test image."""
+    found = _certificates(context, query)
+    with st.expander(
+        "How sure is this?",
+        key=f"sure-{key}",
+        icon=":material/verified:",
+        on_change="rerun",
+    ) as box:
+        if not box.open:
+            return
+        if not found:
+            st.write("This record holds no certificate for what is shown.")
+            return
+        for method, certificate in found.items():
+            st.markdown(sentence(method, certificate))
+        st.dataframe(table(found), width="stretch", alt="Solver details, one column per method")
+        _history(context, found, key, UPDATE if query is None else query)
+
+
+def _certificates(context: Context, query: int | None) -> dict[str, dict[str, Any]]:
+    entries = context.info["methods"]
+    if query is None:
+        return {m: entries[m]["certificate"] for m in context.methods if entries[m]["certificate"]}
+    of_query = next((q for q in cache.queries(context.shown) if q["index"] == query), None)
+    certificates = {} if of_query is None else of_query["certificates"]
+    return {m: certificates[m] for m in context.methods if m in certificates}
+
+
+def sentence(method: str, certificate: dict[str, Any]) -> str:
+    """Return one line of plain words: how the solve ended, how far off, and what to do."""
+    judged = certificate["judged_by"]
+    left = certificate.get(judged)
+    words = f"**{label(method)}: {str(certificate['status']).replace('_', ' ')}.** "
+    if left is not None:
+        words += f"{measures.percent(left)} of the {judged.replace('_', ' ')} is left. "
+    words += certificate["advice"].rstrip(".") + "."
+    if certificate.get("negative_curvature"):
+        words += " Negative curvature was met: the loss is not at a minimum along some directions."
+    if certificate.get("drift"):
+        words += " The solver's own residual estimate drifted; the one given is recomputed."
+    return words
+
+
+def table(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return the details as text, one column per method."""
+    return pd.DataFrame({label(m): _details(c) for m, c in found.items()})
+
+
+def _details(c: dict[str, Any]) -> dict[str, str]:
+    judged = c["judged_by"]
+    other = "residual" if judged == "normal_residual" else "normal_residual"
+    return {
+        "solver": str(c["solver"]),
+        "judged by": _JUDGED.get(judged, judged),
+        judged.replace("_", " "): _number(c.get(judged)),
+        other.replace("_", " ") + " (not what judges it)": _number(c.get(other)),
+        "iterations": f"{c['iterations']:,}",
+        "Hessian-vector products": f"{c['hvps']:,} (+ {c['check_hvps']} to check)",
+        "curvature": f"{c.get('samples', 'n/a')} samples, {c.get('curvature_of', 'n/a')} set",
+        "damping": _number(c.get("damping")),
+        "ridge": _number(c.get("ridge")),
+        "preconditioner": _preconditioner(c.get("preconditioner")),
+        "largest curvature met": _number(c.get("lambda_max")),
+        "negative curvature": "yes" if c.get("negative_curvature") else "not met",
+        "time": measures.seconds(c["seconds"]) if c.get("seconds") is not None else "n/a",
+    }
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else measures.significant(value)
+
+
+def _preconditioner(value: dict[str, Any] | None) -> str:
+    if not value:
+        return "none"
+    return f"{value['kind']}, {value['probes']} probes ({value['products']} products)"
+
+
+def _history(
+    context: Context, found: dict[str, dict[str, Any]], key: str, query: int
+) -> None:
+    histories = {}
+    for method in found:
+        curves = _curves(context, method, query)
+        rows = curves[(curves["curve"] == "residual") & (curves["query"] == query)]
+        if len(rows) > 1:
+            histories[method] = rows.sort_values("x")
+    if not histories:
+        st.caption("No residual history was kept.")
+        return
+    last = {m: rows["value"].iloc[-1] for m, rows in histories.items()}
+    title = "Residual left at the end: " + ", ".join(
+        f"{label(m)} {measures.significant(value)}" for m, value in last.items()
+    )
+    look.chart(residuals(histories, title, look.palette()), f"residuals-{key}", title)
+    st.caption("The solver's running estimate; the value in the table was recomputed at the end.")
+
+
+def _curves(context: Context, method: str, query: int) -> pd.DataFrame:
+    record = context.shown
+    if query not in (UPDATE, *(q["index"] for q in record.queries)):
+        record = cache.additions(record).get(query, record)
+    return cache.curves(record.path, method)

@@ -1,0 +1,101 @@
+"""Pictures of samples: from the data set, else from the record, else a grey card with a number."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from dashboard import cache
+from dashboard.state import Context
+
+SIDE = 112  # 28 pixels four times
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where the images and labels of one record come from."""
+
+    data: Any | None  # the data set the record was made from, None if it is gone
+    kept: dict[str, np.ndarray]  # the thumbnails of the record
+    classes: list[str]
+
+    def png(self, split: str, index: int, side: int = SIDE) -> bytes:
+        """Return one sample as PNG, a grey card with its number if there is no picture."""
+        image = self._image(split, index)
+        return placeholder(index, side) if image is None else cache.png(image, side)
+
+    def _image(self, split: str, index: int) -> np.ndarray | None:
+        if self.data is not None:
+            return self.data.images(split, [index])[0]
+        places = np.flatnonzero(self.kept.get(f"{split}.index", np.empty(0)) == index)
+        return self.kept[f"{split}.images"][places[0]] if len(places) else None
+
+    def label(self, split: str, index: int) -> str:
+        """Return the class name of a sample, "" if the data set is gone."""
+        labels = self.labels(split)
+        return "" if labels is None else self.classes[int(labels[index])]
+
+    def labels(self, split: str) -> np.ndarray | None:
+        """Return the labels of a split, None if the data set is gone."""
+        return None if self.data is None else np.asarray(self.data.split(split).y)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture with its caption."""
+
+    png: bytes
+    caption: str
+    alt: str
+
+
+def pictures(context: Context) -> Pictures:
+    """Return the picture source of the record shown."""
+    info = context.info["data"]
+    found = cache.data(info["source"], info["hash"])
+    kept = cache.thumbnails(context.shown.path) if found is None else {}
+    return Pictures(found, kept, info["classes"])
+
+
+def missing_data_note(source: Pictures, name: str) -> None:
+    """Say it where the data set is gone and only the record's thumbnails are left."""
+    if source.data is None:
+        st.info(
+            f"The data set “{name}” this study was made from is not here, or is another one now: "
+            "pictures kept in the record are shown, other samples are grey cards with their "
+            "number, and training labels are unknown.",
+            icon=":material/image_not_supported:",
+        )
+
+
+def rows(tiles: Sequence[Tile], width: int = SIDE) -> None:
+    """Draw tiles as rows that wrap; one element however many there are."""
+    if tiles:
+        st.image(
+            [io.BytesIO(tile.png) for tile in tiles],
+            caption=[tile.caption for tile in tiles],
+            alt=[tile.alt for tile in tiles],
+            width=width,
+        )
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as a data URI, for the image column of a table."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def placeholder(index: int, side: int) -> bytes:
+    """Return a grey card with the sample's number."""
+    card = Image.new("L", (side, side), 150)
+    ImageDraw.Draw(card).text((side / 2, side / 2), f"#{index}", fill=30, anchor="mm")
+    buffer = io.BytesIO()
+    card.save(buffer, format="PNG")
+    return buffer.getvalue()
