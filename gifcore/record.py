@@ -1,0 +1,320 @@
+"""A record: the folder a finished study leaves behind, written whole or not at all.
+
+    study.toml           the study, re-runnable as it is
+    record.json          what was computed, from what, at what cost, how far to trust it;
+                         written last: a folder without it is not a result
+    scores.parquet       query, method, train_index, influence [nats], rank (0 = most helpful);
+                         one row group per query and method
+    samples.parquet      split, index, label, method, step, predicted, p_label, loss [nats]
+    updates.safetensors  "<method>.delta" (k,) and "<method>.indices" (k,); without indices: all p
+    curves.parquet       method, curve, query, x, value
+    thumbnails.npz       images of queries and top-ranked training samples (optional)
+
+Nothing here imports torch: the dashboard draws records with this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from gifcore.errors import GifError
+from gifcore.run_state import RUN, read_state
+
+SCHEMA = 1
+RECORD, STUDY = "record.json", "study.toml"
+SCORES, SAMPLES, UPDATES, CURVES, THUMBNAILS = (
+    "scores.parquet",
+    "samples.parquet",
+    "updates.safetensors",
+    "curves.parquet",
+    "thumbnails.npz",
+)
+BEFORE = "before"  # the method name under which samples.parquet holds the unedited model
+NATURAL, SEARCHED = "natural", "searched"  # the two steps of an edit
+
+
+class RecordError(GifError):
+    """The folder is no record, or no longer the one that was written."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished record, opened and checked; every reader returns fresh arrays or frames."""
+
+    path: Path
+    info: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Record:
+        """Open and verify a record.
+
+        Raises:
+            RecordError: nothing there, unfinished, another schema, or a file that was changed,
+                cut short or removed; one sentence.
+        """
+        path = Path(path)
+        info = _read_info(path)
+        if info["status"] != "finished":
+            raise RecordError(f"{path.name}: this study was {info['status']}; it has no result.")
+        for name, entry in info["files"].items():
+            _verify(path, name, entry)
+        record = cls(path, info)
+        for method in record.methods:
+            folder = record.folder(method)
+            if folder != path:
+                other = cls.open(folder)
+                if other.info["methods"].get(method, {}).get("key") != info["methods"][method]["key"]:
+                    raise RecordError(
+                        f"{path.name}: its {method} results are in {folder.name}, "
+                        "which now holds another study."
+                    )
+        return record
+
+    # --- what it says of itself -------------------------------------------------------------
+
+    @property
+    def hash(self) -> str:
+        return self.info["hash"]
+
+    @property
+    def title(self) -> str:
+        return self.info["title"]
+
+    @property
+    def methods(self) -> list[str]:
+        return list(self.info["methods"])
+
+    @property
+    def queries(self) -> list[dict[str, Any]]:
+        """The ranked test images: index, label, predicted, p_label, loss."""
+        return list(self.info["queries"])
+
+    def folder(self, method: str) -> Path:
+        """The folder that holds this method's rows: this one, or a sibling it is shared with."""
+        return (self.path / self.info["methods"][method].get("folder", ".")).resolve()
+
+    # --- its tables -------------------------------------------------------------------------
+
+    def scores(self, method: str, query: int) -> pd.DataFrame:
+        """Return train_index, influence [nats], rank (0 = most helpful), in order of rank."""
+        path = self.folder(method) / SCORES
+        try:
+            with pq.ParquetFile(path) as file:
+                groups = {
+                    (file.metadata.row_group(g).column(0).statistics.min,
+                     file.metadata.row_group(g).column(1).statistics.min): g
+                    for g in range(file.num_row_groups)
+                }
+                if (query, method) not in groups:
+                    raise RecordError(f"{self.path.name}: test image {query} is not ranked by {method}.")
+                table = file.read_row_group(
+                    groups[query, method], columns=["train_index", "influence", "rank"]
+                )
+        except (OSError, pa.ArrowException) as error:
+            raise RecordError(f"{path} cannot be read: {error}.") from None
+        return table.to_pandas()
+
+    def update(self, method: str) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return (indices or None for all parameters, delta); theta + delta at scale 1."""
+        path = self.folder(method) / UPDATES
+        try:
+            arrays = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise RecordError(f"{path} cannot be read: {error}.") from None
+        return arrays.get(f"{method}.indices"), arrays[f"{method}.delta"]
+
+    def samples(self, method: str, step: str = "", split: str = "test") -> pd.DataFrame:
+        """Return index, label, predicted, p_label, loss of one split.
+
+        `method` "before" is the unedited model; otherwise `step` is "natural" or "searched".
+        """
+        folder = self.path if method == BEFORE else self.folder(method)
+        wanted = [("split", "=", split), ("method", "=", method), ("step", "=", step)]
+        table = _read_parquet(folder / SAMPLES, wanted)
+        return table.drop(columns=["split", "method", "step"]).reset_index(drop=True)
+
+    def curves(self, method: str) -> pd.DataFrame:
+        """Return curve, query, x, value. Curves: `residual` (x = iteration, query -1 = the
+        update) and, over x = scale on validation, `self`, `retain`, `score`."""
+        table = _read_parquet(self.folder(method) / CURVES, [("method", "=", method)])
+        return table.drop(columns="method").reset_index(drop=True)
+
+    def thumbnails(self) -> dict[str, np.ndarray]:
+        """Return {"train.index", "train.images", "test.index", "test.images"}, {} if none."""
+        path = self.path / THUMBNAILS
+        if not path.exists():
+            return {}
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        if info["schema"] != SCHEMA:
+            raise RecordError(
+                f"{path.name}: written by schema {info['schema']}, this version reads {SCHEMA}; "
+                "run its study.toml again."
+            )
+        for key in ("status", "hash", "title", "methods", "queries", "files"):
+            info[key]
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no record here (no {RECORD}).") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path.name}: damaged or foreign {RECORD} ({error!r}).") from None
+    return info
+
+
+def _verify(path: Path, name: str, entry: dict[str, Any]) -> None:
+    file = path / name
+    if "/" in name or not file.is_file():
+        raise RecordError(f"{path.name}: damaged, {name} is missing.")
+    if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
+        raise RecordError(f"{path.name}: damaged, {name} is not the file that was written.")
+
+
+def _read_parquet(path: Path, filters: list[tuple[str, str, Any]]) -> pd.DataFrame:
+    try:
+        return pq.read_table(path, filters=filters).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise RecordError(f"{path} cannot be read: {error}.") from None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside `path`, flush to the disk, then rename: `path` is old or new, never half.
+
+    Raises:
+        GifError: the disk is full or not writable, said in one sentence; `path` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise GifError(
+            f"Cannot write {path.name} to {path.parent}: {error.strerror}; free some space or "
+            "choose another folder. What was there before is untouched."
+        ) from None
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def parquet_bytes(tables: list[pa.Table]) -> bytes:
+    """Return a parquet file with one row group per table; floats split by byte, zstd."""
+    buffer = io.BytesIO()
+    schema = tables[0].schema
+    floats = [f.name for f in schema if pa.types.is_floating(f.type)]
+    encoding = {name: "BYTE_STREAM_SPLIT" for name in floats}
+    encoding |= {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_integer(f.type)}
+    with pq.ParquetWriter(
+        buffer, schema, compression="zstd", compression_level=9,
+        use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
+        column_encoding=encoding,
+    ) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(len(table), 1))
+    return buffer.getvalue()
+
+
+def write_record(path: Path, info: dict[str, Any], files: dict[str, bytes]) -> None:
+    """Write the files, then record.json naming each with its size and hash."""
+    listed = {}
+    for name, content in files.items():
+        write_atomically(path / name, content)
+        listed[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    write_json(path / RECORD, {"schema": SCHEMA} | info | {"files": listed})
+
+
+# --- a workspace: a folder of records ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One folder of a workspace: a record, a run on its way, or what is wrong with it."""
+
+    path: Path
+    status: str  # finished, waiting, running, cancelled, failed, interrupted, damaged
+    title: str
+    hash: str
+    message: str  # one sentence where the status is not finished
+    info: dict[str, Any]  # record.json if finished, else run.json, else {}
+
+
+def list_workspace(workspace: Path) -> list[Listed]:
+    """Return every study folder of a workspace, newest first; a damaged one says so."""
+    if not workspace.is_dir():
+        return []
+    entries = [_listed(folder) for folder in _study_folders(workspace)]
+    return sorted(entries, key=lambda e: str(e.info.get("created", "")), reverse=True)
+
+
+def _study_folders(workspace: Path) -> Iterator[Path]:
+    for folder in sorted(workspace.iterdir()):
+        if folder.name.startswith(".") or not folder.is_dir():
+            continue
+        if any((folder / name).exists() for name in (RECORD, RUN, STUDY)):
+            yield folder
+
+
+def _listed(folder: Path) -> Listed:
+    state = read_state(folder)
+    if state is not None and state["status"] != "finished":
+        return Listed(
+            folder, state["status"], state["title"], state["hash"], state["message"], state
+        )
+    try:
+        info = _read_info(folder)
+        for name, entry in info["files"].items():
+            if (folder / name).stat().st_size != entry["bytes"]:
+                raise RecordError(f"{folder.name}: damaged, {name} was cut short.")
+    except RecordError as error:
+        return Listed(folder, "damaged", folder.name, "", str(error), {})
+    except OSError as error:
+        return Listed(folder, "damaged", folder.name, "", f"{folder.name}: damaged, {error}.", {})
+    return Listed(folder, info["status"], info["title"], info["hash"], "", info)
+
+
+def addition_folder(workspace: Path, record_hash: str, query: int) -> Path:
+    """Where a later ranked test image of a record lives: a record of its own, kept out of lists."""
+    return workspace / ".additions" / record_hash[:16] / f"test-{query}"
+
+
+def additions(workspace: Path, record: Record) -> dict[int, Record]:
+    """Return the finished later rankings of a record, by test image; damaged ones are left out."""
+    found = {}
+    folder = workspace / ".additions" / record.hash[:16]
+    for path in sorted(folder.glob("test-*")):
+        try:
+            found[int(path.name.removeprefix("test-"))] = Record.open(path)
+        except (RecordError, ValueError):
+            continue
+    return found

@@ -1,0 +1,264 @@
+"""LSMR: least squares and minimum norm by Golub-Kahan bidiagonalisation.
+
+Reference: Fong and Saunders 2011, "LSMR: An iterative algorithm for sparse least-squares
+problems", algorithm of section 2 and the residual estimates of section 3, here without damping:
+a ridge is the augmented system [A; sqrt(ridge) I].
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gifcore.errors import GifError
+from gifcore.operators import Diagonal, Identity, LinearOperator
+from gifcore.problem import Progress, silent
+from gifcore.solvers.solution import Solution, Status, drifted, relative
+
+
+@dataclass(frozen=True)
+class LSMR:
+    """Settings of LSMR; `least_squares` and `minimum_norm` solve with them.
+
+    Cost: two products an iteration, one at the start, two to certify.
+    """
+
+    iterations: int = 50
+    tolerance: float = 1e-6  # on the normal residual, and on the residual
+    ridge: float = 0.0  # ||A x - b||^2 + ridge ||x||^2
+    preconditioner: str = "jacobi"  # or "none"; on the k side only
+    probes: int | None = None  # None: min(8, products // 8), none below 4
+    reorthogonalise: int = 0  # against this many earlier vectors on either side
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.ridge < 0 or self.tolerance < 0:
+            raise GifError("LSMR needs iterations >= 1, ridge >= 0 and tolerance >= 0.")
+
+    def least_squares(
+        self,
+        A: LinearOperator,  # (p, k)
+        b: Tensor,  # (p,)
+        *,
+        right: Diagonal | None = None,  # R (k, k): A R z = b, x = R z
+        progress: Progress = silent,
+    ) -> Solution:
+        """Return argmin_x ||A x - b||^2 + ridge ||x||^2, judged by the normal residual."""
+        rows = A.shape[0]
+        if self.ridge > 0:
+            A = _Augmented(A, math.sqrt(self.ridge))
+            b = torch.cat([b, b.new_zeros(A.shape[1])])
+        B = A if right is None else A @ right
+        solution = self._bidiagonalise(B, b, progress)
+        x = solution.value if right is None else right @ solution.value
+        return _certified(solution, A, x, b, rows, "normal_residual", None)
+
+    def minimum_norm(
+        self,
+        A: LinearOperator,  # (k, p)
+        b: Tensor,  # (k,)
+        *,
+        left: Diagonal | None = None,  # R (k, k): R A s = R b
+        progress: Progress = silent,
+    ) -> Solution:
+        """Return the s of least norm with A s = b (with a ridge: A A^T + ridge I for A A^T)."""
+        columns = A.shape[1]
+        if self.ridge > 0:
+            A = _Augmented(A.T, math.sqrt(self.ridge)).T
+        B = A if left is None else left @ A
+        solution = self._bidiagonalise(B, b if left is None else left @ b, progress)
+        certified = _certified(solution, A, solution.value, b, len(b), "residual", left)
+        return _cut(certified, columns)
+
+    def _bidiagonalise(self, B: LinearOperator, b: Tensor, progress: Progress) -> Solution:
+        started = time.perf_counter()
+        state = _Lsmr(B, b, self.reorthogonalise)
+        status = state.start()
+        while status is None:
+            progress(state.iteration, self.iterations, "LSMR")
+            status = state.step(self.tolerance)
+            if status is None and state.iteration >= self.iterations:
+                status = Status.ITERATION_LIMIT
+        progress(self.iterations, self.iterations, "LSMR")
+        return Solution(
+            value=state.x,
+            status=status,
+            solver="LSMR",
+            iterations=state.iteration,
+            hvps=state.products,
+            residual_history=tuple(state.history),
+            ridge=self.ridge,
+            seconds=time.perf_counter() - started,
+        )
+
+
+class _Lsmr:
+    """The vectors and scalars of one run. x minimises ||B^T r|| over the Krylov space."""
+
+    def __init__(self, B: LinearOperator, b: Tensor, reorthogonalise: int) -> None:
+        self.B, self.b = B, b
+        self.window = reorthogonalise
+        self.us: list[Tensor] = []
+        self.vs: list[Tensor] = []
+        self.x = b.new_zeros(B.shape[1])
+        self.products = self.iteration = 0
+        self.history: list[float] = []
+        self.eps = torch.finfo(b.dtype).eps
+
+    def start(self) -> Status | None:
+        self.beta1 = self.beta = float(self.b.norm())
+        if not math.isfinite(self.beta1):
+            return Status.NOT_FINITE
+        if self.beta1 == 0:
+            return Status.ZERO_RHS
+        self.u = self.b / self.beta1
+        self.v = self.B.T @ self.u
+        self.products += 1
+        self.alpha = float(self.v.norm())
+        if not math.isfinite(self.alpha):
+            return Status.NOT_FINITE
+        if self.alpha == 0:
+            return Status.ZERO_RHS
+        self.v = self.v / self.alpha
+        self._remember()
+        self.h, self.hbar = self.v.clone(), torch.zeros_like(self.v)
+        self.scale = self.alpha  # grows to an estimate of ||B||
+        self.zetabar = self.normal1 = self.alpha * self.beta1
+        self.alphabar, self.rho, self.rhobar = self.alpha, 1.0, 1.0
+        self.cbar, self.sbar, self.zeta = 1.0, 0.0, 0.0
+        # for the estimate of ||r||
+        self.betadd, self.betad, self.rhodold = self.beta1, 0.0, 1.0
+        self.tautildeold = self.thetatilde = 0.0
+        self.history.append(1.0)
+        return None
+
+    def step(self, tolerance: float) -> Status | None:
+        """One iteration: two products; returns how it ended, None to go on."""
+        u = self.B @ self.v - self.alpha * self.u
+        self.products += 1
+        u = _against(u, self.us)
+        beta = float(u.norm())
+        if not math.isfinite(beta):
+            return Status.NOT_FINITE
+        exhausted = beta <= self.eps * self.scale
+        alpha = 0.0
+        if not exhausted:
+            u = u / beta
+            v = _against(self.B.T @ u - beta * self.v, self.vs)
+            self.products += 1
+            alpha = float(v.norm())
+            if not math.isfinite(alpha):
+                return Status.NOT_FINITE
+            self.scale = max(self.scale, math.hypot(alpha, beta))
+            exhausted = alpha <= self.eps * self.scale
+            self.u = u
+            self.v = v / alpha if not exhausted else torch.zeros_like(v)
+            self._remember()
+        self._rotate(beta, alpha)
+        self.iteration += 1
+        if exhausted:
+            return Status.EXACT
+        if abs(self.zetabar) <= tolerance * self.normal1 or self.history[-1] <= tolerance:
+            return Status.CONVERGED
+        return None
+
+    def _rotate(self, beta: float, alpha: float) -> None:
+        rho_old, rhobar_old, zeta_old = self.rho, self.rhobar, self.zeta
+        c, s, self.rho = _rotation(self.alphabar, beta)
+        theta = s * alpha
+        self.alphabar = c * alpha
+        thetabar = self.sbar * self.rho
+        self.cbar, self.sbar, self.rhobar = _rotation(self.cbar * self.rho, theta)
+        self.zeta, self.zetabar = self.cbar * self.zetabar, -self.sbar * self.zetabar
+        self.hbar = self.h - (thetabar * self.rho / (rho_old * rhobar_old)) * self.hbar
+        self.x = self.x + (self.zeta / (self.rho * self.rhobar)) * self.hbar
+        self.h = self.v - (theta / self.rho) * self.h
+        self.alpha, self.beta = alpha, beta
+        self._estimate_residual(c, s, thetabar, zeta_old)
+
+    def _estimate_residual(self, c: float, s: float, thetabar: float, zeta_old: float) -> None:
+        betahat, self.betadd = c * self.betadd, -s * self.betadd
+        thetatilde_old = self.thetatilde
+        ctilde, stilde, rhotilde = _rotation(self.rhodold, thetabar)
+        self.thetatilde, self.rhodold = stilde * self.rhobar, ctilde * self.rhobar
+        self.betad = -stilde * self.betad + ctilde * betahat
+        self.tautildeold = (zeta_old - thetatilde_old * self.tautildeold) / rhotilde
+        taud = (self.zeta - self.thetatilde * self.tautildeold) / self.rhodold
+        self.history.append(math.hypot(self.betad - taud, self.betadd) / self.beta1)
+
+    def _remember(self) -> None:
+        if self.window:
+            self.us = [*self.us, self.u][-self.window :]
+            self.vs = [*self.vs, self.v][-self.window :]
+
+
+def _against(vector: Tensor, earlier: list[Tensor]) -> Tensor:
+    for other in earlier:
+        vector = vector - (other @ vector) * other
+    return vector
+
+
+def _rotation(a: float, b: float) -> tuple[float, float, float]:
+    """Return c, s, r with [c s; -s c] [a; b] = [r; 0], r kept away from 0."""
+    r = math.hypot(a, b)
+    if r == 0:
+        return 1.0, 0.0, 1e-300
+    return a / r, b / r, r
+
+
+@dataclass(frozen=True, eq=False)
+class _Augmented(LinearOperator):
+    """[A; c I]: (m + n, n)."""
+
+    operator: LinearOperator
+    factor: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.operator.shape
+        return rows + columns, columns
+
+    def apply(self, vector: Tensor) -> Tensor:
+        return torch.cat([self.operator @ vector, self.factor * vector])
+
+    def apply_transposed(self, vector: Tensor) -> Tensor:
+        rows = self.operator.shape[0]
+        return self.operator.T @ vector[:rows] + self.factor * vector[rows:]
+
+
+def _certified(
+    solution: Solution,
+    A: LinearOperator,
+    x: Tensor,
+    b: Tensor,
+    rows: int,
+    judged_by: str,
+    left: Diagonal | None,
+) -> Solution:
+    """Return the solution with its residuals recomputed: three products (A x, A^T r, A^T b)."""
+    from dataclasses import replace
+
+    if solution.status is Status.ZERO_RHS:
+        return replace(solution, value=x, judged_by=judged_by)
+    r = b - A @ x
+    normal = relative(float((A.T @ r).norm()), float((A.T @ b).norm()))
+    weighted, scale = (r, b) if left is None else (left @ r, left @ b)
+    true = relative(float(weighted.norm()), float(scale.norm()))
+    return replace(
+        solution,
+        value=x,
+        check_hvps=3,
+        residual=relative(float(r[:rows].norm()), float(b[:rows].norm())),
+        normal_residual=normal,
+        judged_by=judged_by,
+        drift=drifted(solution.residual_history[-1], true, b.dtype),
+    )
+
+
+def _cut(solution: Solution, columns: int) -> Solution:
+    from dataclasses import replace
+
+    return replace(solution, value=solution.value[:columns])

@@ -1,0 +1,113 @@
+"""MINRES: symmetric systems, definite or not, by the Lanczos recurrence.
+
+Reference: Paige and Saunders 1975, "Solution of sparse indefinite systems of linear equations",
+section 6.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gifcore.errors import GifError
+from gifcore.operators import LinearOperator
+from gifcore.problem import Progress, silent
+from gifcore.solvers.solution import Solution, Status, drifted, relative
+
+
+@dataclass(frozen=True)
+class MINRES:
+    """Settings of MINRES; `solve` minimises ||A x - b|| over the Krylov space of A and b.
+
+    Cost: one product an iteration, two to certify.
+    """
+
+    iterations: int = 50
+    tolerance: float = 1e-6  # on the relative residual
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.tolerance < 0:
+            raise GifError("MINRES needs iterations >= 1 and tolerance >= 0.")
+
+    def solve(self, A: LinearOperator, b: Tensor, *, progress: Progress = silent) -> Solution:
+        """Return x with A x = b for a symmetric A (p, p), judged by the residual."""
+        started = time.perf_counter()
+        scale = float(b.norm())
+        x, history, products = torch.zeros_like(b), [1.0], 0
+        status = _bad_rhs(scale)
+        if status is None:
+            for x, residual, status in _iterate(A, b, scale, self.tolerance):  # noqa: B007
+                products += 1
+                if status is not Status.NOT_FINITE:
+                    history.append(residual)
+                progress(products, self.iterations, "MINRES")
+                if status is None and products >= self.iterations:
+                    status = Status.ITERATION_LIMIT
+                if status is not None:
+                    break
+        assert status is not None  # the loop ends only with one
+        r = b - A @ x if products else b - x
+        normal = (
+            relative(float((A @ r).norm()), float((A @ b).norm())) if products else 0.0
+        )
+        residual = relative(float(r.norm()), scale) if math.isfinite(scale) else math.inf
+        return Solution(
+            value=x,
+            status=status,
+            solver="MINRES",
+            iterations=len(history) - 1,
+            hvps=products,
+            check_hvps=3 if products else 0,
+            residual=residual,
+            normal_residual=normal,
+            judged_by="residual",
+            residual_history=tuple(history),
+            drift=drifted(history[-1], residual, b.dtype) if products else False,
+            seconds=time.perf_counter() - started,
+        )
+
+
+def _bad_rhs(norm: float) -> Status | None:
+    if not math.isfinite(norm):
+        return Status.NOT_FINITE
+    return Status.ZERO_RHS if norm == 0 else None
+
+
+def _iterate(A: LinearOperator, b: Tensor, gamma: float, tolerance: float):  # noqa: ANN202
+    """Yield (x, relative residual, status or None) after every product."""
+    eps = torch.finfo(b.dtype).eps
+    beta1, eta, size = gamma, gamma, 0.0
+    v_old, v = torch.zeros_like(b), b / gamma
+    w_old, w, x = torch.zeros_like(b), torch.zeros_like(b), torch.zeros_like(b)
+    c_old, c, s_old, s = 1.0, 1.0, 0.0, 0.0
+    gamma = 0.0
+    while True:
+        product = A @ v
+        delta = float(v @ product)
+        if not math.isfinite(delta):
+            yield x, math.inf, Status.NOT_FINITE
+            return
+        new = product - delta * v - gamma * v_old
+        gamma_new = float(new.norm())
+        size = max(size, abs(delta), gamma_new)
+        a0 = c * delta - c_old * s * gamma
+        a1 = math.hypot(a0, gamma_new)
+        a2 = s * delta + c_old * c * gamma
+        a3 = s_old * gamma
+        if a1 <= eps * size:  # A is singular on this space and b has a part outside its range
+            yield x, abs(eta) / beta1, Status.EXACT
+            return
+        c_old, c, s_old, s = c, a0 / a1, s, gamma_new / a1
+        w_old, w = w, (v - a3 * w_old - a2 * w) / a1
+        x = x + c * eta * w
+        eta = -s * eta
+        residual = abs(eta) / beta1
+        if gamma_new <= eps * size:
+            yield x, residual, Status.EXACT
+            return
+        yield x, residual, Status.CONVERGED if residual <= tolerance else None
+        v_old, v, gamma = v, new / gamma_new, gamma_new

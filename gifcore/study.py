@@ -1,0 +1,233 @@
+"""What a study is: a validated, frozen configuration, its file form and its hash.
+
+Nothing here imports torch: the dashboard reads and writes studies too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gifcore.errors import GifError
+from gifcore.version import ENGINE_VERSION
+
+SELECTORS: dict[str, str] = {
+    "highest-k-gradients": "Units whose mean output gradient on the target data is largest",
+    "highest-k-outputs": "Units whose mean output on the target data is largest",
+    "lowest-k-gradients": "Units whose mean output gradient on the target data is smallest",
+    "lowest-k-outputs": "Units whose mean output on the target data is smallest",
+    "random": "Random single weights and biases of every layer",
+}
+METHODS: dict[str, str] = {
+    "gif": "Generalized influence function: least squares on the selected parameters",
+    "if": "Classic influence function: inverse Hessian on all parameters",
+    "gradient": "Gradient step on the selected parameters (the control)",
+}
+METHOD_LABELS: dict[str, str] = {"gif": "GIF", "if": "IF", "gradient": "Gradient"}
+USES_SELECTION: dict[str, bool] = {"gif": True, "if": False, "gradient": True}
+
+Selector = Literal[
+    "highest-k-gradients",
+    "highest-k-outputs",
+    "lowest-k-gradients",
+    "lowest-k-outputs",
+    "random",
+]
+Method = Literal["gif", "if", "gradient"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSection(_Section):
+    source: str = "fashion-mnist-mini"  # a registry name, or the path of an .npz file
+
+
+class ModelSection(_Section):
+    name: str = "tinynet"  # architecture, a name of the model registry
+    weights: str | None = None  # path of a checkpoint; None: the bundled one for this data
+    weight_decay: float | None = Field(None, ge=0)  # None: what the checkpoint's card says, else 0
+
+
+class ChangeSection(_Section):
+    kind: Literal["remove-class"] = "remove-class"
+    label: int = Field(8, ge=0)  # the class to remove
+
+
+class SelectionSection(_Section):
+    selector: Selector = "highest-k-gradients"
+    ratio: float = Field(0.05, gt=0, le=1)  # share of each layer's parameters
+
+
+class CurvatureSection(_Section):
+    kind: Literal["hessian"] = "hessian"
+    samples: Annotated[int, Field(ge=1)] | Literal["all"] = 512  # of the training split
+    damping: float = Field(0.0, ge=0)  # H + damping I
+    batch_size: int = Field(128, ge=1)  # samples per Hessian mini-batch
+    memory_mb: int = Field(512, ge=0)  # budget for retained gradient graphs
+
+
+class SolverSection(_Section):
+    iterations: int = Field(20, ge=1, le=10_000)
+    tolerance: float = Field(1e-6, ge=0)  # on the relative (normal) residual
+    ridge: float = Field(0.0, ge=0)  # ||A x - b||^2 + ridge ||x||^2, gif only
+    preconditioner: Literal["jacobi", "none"] = "jacobi"
+    probes: int | None = Field(None, ge=1)  # None: min(8, products // 8), none below 4
+
+
+class RankingSection(_Section):
+    queries: tuple[int, ...] = ()  # positions in the test split; empty: `count` are chosen
+    count: int = Field(2, ge=0, le=1000)  # half of them wrongly predicted, spread over classes
+    batch_size: int = Field(256, ge=1)
+
+    @field_validator("queries")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value) or any(q < 0 for q in value):
+            raise ValueError("queries are distinct positions in the test split, 0 or more")
+        return value
+
+
+class EditSection(_Section):
+    enabled: bool = True  # False: only solve and rank, nothing is edited or evaluated
+    max_scale: float = Field(1000.0, gt=1)  # the step search looks between 1/10 and this
+
+
+class Study(_Section):
+    """One question asked of one model and one data set; equal studies have equal hashes."""
+
+    title: str = "Untitled study"
+    seed: int = Field(0, ge=0)
+    methods: tuple[Method, ...] = ("if", "gif")
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    change: ChangeSection = ChangeSection()
+    selection: SelectionSection = SelectionSection()
+    curvature: CurvatureSection = CurvatureSection()
+    solver: SolverSection = SolverSection()
+    ranking: RankingSection = RankingSection()
+    edit: EditSection = EditSection()
+
+    @field_validator("methods")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("name one or more methods, each once: " + ", ".join(METHODS))
+        return value
+
+
+def parse(values: dict[str, Any], *, origin: str = "study") -> Study:
+    """Return the validated study.
+
+    Raises:
+        GifError: with the key, the value and what is allowed, for the first thing that is wrong.
+    """
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        raise GifError(_explain(error, origin)) from None
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        section: Any = Study
+        for part in first["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        allowed = ", ".join(section.model_fields)
+        return f"{origin}: unknown key '{key}'; allowed here: {allowed}.{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{origin}: {key} = {first['input']!r} is not possible: {_lower(message)}.{more}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def read(path: str | Path) -> Study:
+    """Read a study from a TOML file; relative paths in it are taken from the file's folder."""
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GifError(f"Cannot read the study {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GifError(f"{path} is not a TOML file: {error}.") from None
+    study = parse(values, origin=str(path))
+    return resolve_paths(study, path.parent)
+
+
+def resolve_paths(study: Study, folder: Path) -> Study:
+    """Return the study with its file paths made absolute (registry names stay)."""
+    data, model = study.data, study.model
+    if data.source.endswith(".npz"):
+        data = data.model_copy(update={"source": str((folder / data.source).resolve())})
+    if model.weights:
+        model = model.model_copy(update={"weights": str((folder / model.weights).resolve())})
+    return study.model_copy(update={"data": data, "model": model})
+
+
+def dumps(study: Study) -> str:
+    """Return the study as TOML; `parse` of it gives it back (a key left out means None)."""
+    values = study.model_dump(exclude_none=True)
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if type(value) is not dict]
+    for key, section in values.items():
+        if isinstance(section, dict):
+            lines += ["", f"[{key}]"] + [f"{k} = {_toml(v)}" for k, v in section.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def _digest(values: Any) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
+    values = study.model_dump(mode="json", exclude={"title"})
+    values["data"] = data_hash
+    values["model"] |= {"weights": weights_hash}
+    return values | {"engine": ENGINE_VERSION}
+
+
+def study_hash(study: Study, data_hash: str, weights_hash: str) -> str:
+    """Return the hash of everything that decides the result: config, data, weights, engine."""
+    return _digest(_content(study, data_hash, weights_hash))
+
+
+def family_hash(study: Study, data_hash: str, weights_hash: str) -> str:
+    """Return the hash that studies share which differ only in selector and ratio."""
+    values = _content(study, data_hash, weights_hash)
+    del values["selection"]
+    return _digest(values)
+
+
+def method_hash(study: Study, method: str, data_hash: str, weights_hash: str) -> str:
+    """Return the hash of what one method's numbers depend on (`if` knows no selection)."""
+    values = _content(study, data_hash, weights_hash) | {"method": method}
+    del values["methods"]
+    if not USES_SELECTION[method]:
+        del values["selection"]
+    return _digest(values)
+
+
+def for_query(study: Study, query: int) -> Study:
+    """Return the study that only solves and ranks one more test image with the same settings."""
+    return study.model_copy(
+        update={
+            "title": f"{study.title}: test image {query}",
+            "ranking": study.ranking.model_copy(update={"queries": (query,), "count": 0}),
+            "edit": study.edit.model_copy(update={"enabled": False}),
+        }
+    )
