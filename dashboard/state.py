@@ -19,7 +19,6 @@ from dashboard import cache, settings
 from gifcore import record as records
 from gifcore.errors import GifError
 from gifcore.record import Listed, Record
-from gifcore.study import SELECTORS
 
 PARAMS = ("study", "selector", "ratio", "query", "methods", "k")
 RATIOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -83,6 +82,17 @@ def context() -> Context:
     if found is None:
         raise GifError("There is no finished study to show yet; start one under New study.")
     return found
+
+
+def register(pages: dict[str, Any]) -> None:
+    """Remember the router's pages by address, so that other modules can link to them."""
+    st.session_state["pages"] = pages
+
+
+def link(url_path: str, label: str, *, icon: str | None = None, **picks: Any) -> None:
+    """Draw a link to a page ("" is Home) that opens this view, with some picks changed."""
+    page = st.session_state["pages"][url_path]
+    st.page_link(page, label=label, icon=icon, query_params=address(**picks))
 
 
 def dark() -> bool:
@@ -205,5 +215,3 @@ def selector_label(selector: str) -> str:
     words = selector.replace("-k-", "-k ")
     return words[:1].upper() + words[1:]
 
-
-SELECTOR_NAMES = list(SELECTORS)

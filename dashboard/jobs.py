@@ -1,0 +1,242 @@
+"""Studies as separate processes: start, find again, cancel; all truth is in the folders.
+
+    WORKSPACE/<slug>-<hash8>/          the run: run.json while it goes on, record.json at the end
+    WORKSPACE/.incoming/<name>.toml    what was asked
+    WORKSPACE/.incoming/<name>.log     what the process printed
+    WORKSPACE/.incoming/<name>.json    which process was started for it
+
+No Streamlit here: a page refresh or a server restart finds every run again from these files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gifcore import record as records
+from gifcore import run_state
+from gifcore.errors import GifError
+from gifcore.record import Record
+from gifcore.study import Study, dumps, for_query, read, study_hash
+
+INCOMING = ".incoming"
+LIVE = ("starting", *run_state.LIVE)
+DOCTOR_SECONDS = 180
+
+_lock = threading.Lock()  # two sessions that ask at once start one process
+_children: list[subprocess.Popen[bytes]] = []  # to be reaped, so that a dead one is really gone
+
+
+def slug(title: str) -> str:
+    """Return a folder name made of a title.
+
+    >>> slug("Forget class 8 (Bag)!")
+    'forget-class-8-bag'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or "study"
+
+
+def folder_for(study: Study, data_hash: str, weights_hash: str, workspace: Path) -> Path:
+    """Return where this study runs: equal studies have equal folders."""
+    return workspace / f"{slug(study.title)}-{study_hash(study, data_hash, weights_hash)[:8]}"
+
+
+# --- starting -----------------------------------------------------------------------------------
+
+
+def start(study: Study, folder: Path, *, workspace: Path, reuse: Path | None = None) -> Path:
+    """Start a study in its folder, unless it runs there already or is finished.
+
+    Raises:
+        GifError: the workspace cannot be written.
+    """
+    with _lock:
+        if status(folder, workspace)["status"] in (*LIVE, "finished"):
+            return folder
+        incoming = _incoming(folder, workspace)
+        records.write_atomically(incoming.with_suffix(".toml"), dumps(study).encode())
+        _launch(folder, workspace, reuse)
+    return folder
+
+
+def start_query(record: Record, query: int, *, workspace: Path) -> Path:
+    """Start the ranking of one more test image with the settings of a record."""
+    study = for_query(read(record.path / records.STUDY), query)
+    folder = records.addition_folder(workspace, record.hash, query)
+    return start(study, folder, workspace=workspace)
+
+
+def resume(folder: Path, *, workspace: Path) -> Path:
+    """Start a study again that was cancelled, interrupted or failed; finished stages are kept."""
+    asked = _incoming(folder, workspace).with_suffix(".toml")
+    source = asked if asked.is_file() else folder / records.STUDY
+    return start(read(source), folder, workspace=workspace)
+
+
+def _launch(folder: Path, workspace: Path, reuse: Path | None) -> None:
+    incoming = _incoming(folder, workspace)
+    arguments = ["run", str(incoming.with_suffix(".toml")), "--out", str(folder)]
+    arguments += ["--workspace", str(workspace)]
+    arguments += ["--reuse", str(reuse)] if reuse else []
+    with incoming.with_suffix(".log").open("wb") as log:
+        child = subprocess.Popen(  # noqa: S603 - our own command line, no shell
+            _command(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=workspace,
+            start_new_session=True,
+        )
+    _children.append(child)
+    launched = {"pid": child.pid, "pid_started": run_state.process_started(child.pid)}
+    records.write_json(incoming.with_suffix(".json"), launched)
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    nice = shutil.which("nice")
+    priority = [nice, "-n", "5"] if nice else []  # pages stay quick while a study computes
+    return [*priority, sys.executable, "-m", "gifcore", *arguments]
+
+
+def _incoming(folder: Path, workspace: Path) -> Path:
+    try:
+        parts = folder.resolve().relative_to(workspace.resolve()).parts
+    except ValueError:
+        raise GifError(f"{folder} is not in the workspace {workspace}.") from None
+    return workspace / INCOMING / "-".join(part.lstrip(".") for part in parts)
+
+
+# --- looking ------------------------------------------------------------------------------------
+
+
+def status(folder: Path, workspace: Path) -> dict[str, Any]:
+    """Return the state of a folder's run: the keys of run.json, status also "none" or "starting".
+
+    A process that died before it wrote run.json is "failed", with the last line it printed.
+    """
+    reap()
+    state = run_state.read_state(folder)
+    launched = _launched(folder, workspace)
+    if state is not None and state["status"] in run_state.LIVE:
+        return state
+    if launched and run_state.is_alive(launched) and not _is_of(state, launched):
+        return _plain(folder, "starting", "Starting: the engine is loading.")
+    if (folder / records.RECORD).is_file():
+        return _plain(folder, "finished", "Finished.")
+    if launched and not _is_of(state, launched):
+        return _died(folder, workspace, launched)
+    return state or _plain(folder, "none", "")
+
+
+def _is_of(state: dict[str, Any] | None, launched: dict[str, Any]) -> bool:
+    """Was run.json written by the process that was started last?"""
+    return state is not None and state.get("pid") == launched["pid"]
+
+
+def _launched(folder: Path, workspace: Path) -> dict[str, Any] | None:
+    try:
+        path = _incoming(folder, workspace).with_suffix(".json")
+        launched = json.loads(path.read_text(encoding="utf-8"))
+        return {"pid": int(launched["pid"]), **launched}
+    except (OSError, ValueError, KeyError, TypeError, GifError):
+        return None
+
+
+def _died(folder: Path, workspace: Path, launched: dict[str, Any]) -> dict[str, Any]:
+    if launched.get("cancelled"):
+        return _plain(folder, "cancelled", "Cancelled before it began.")
+    line = last_line(_incoming(folder, workspace).with_suffix(".log"))
+    message = line or "Its process ended at once and printed nothing."
+    return _plain(folder, "failed", message)
+
+
+def _plain(folder: Path, name: str, message: str) -> dict[str, Any]:
+    return {
+        "status": name,
+        "title": folder.name,
+        "hash": "",
+        "message": message,
+        "stages": [],
+        "eta_seconds": None,
+    }
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says something, "" if there is none."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip(" \t─│╭╮╰╯")]
+    return said[-1] if said else ""
+
+
+def reap() -> None:
+    """Collect ended children, so that their process ids do not look alive."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+# --- ending -------------------------------------------------------------------------------------
+
+
+def cancel(folder: Path, workspace: Path) -> bool:
+    """Ask the run's process to stop; False if it was no longer there."""
+    if run_state.cancel(folder):
+        return True
+    launched = _launched(folder, workspace)
+    if not launched or not run_state.is_alive(launched):
+        return False
+    path = _incoming(folder, workspace).with_suffix(".json")
+    records.write_json(path, launched | {"cancelled": True})
+    try:
+        os.kill(launched["pid"], signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- asking before running ----------------------------------------------------------------------
+
+
+def doctor(study: Study, *, workspace: Path) -> dict[str, Any]:
+    """Return what the engine says about a study before it is run (see `gif doctor --json`).
+
+    Raises:
+        GifError: the engine did not answer.
+    """
+    path = workspace / INCOMING / f"doctor-{os.getpid()}-{threading.get_ident()}.toml"
+    records.write_atomically(path, dumps(study).encode())
+    try:
+        answer = subprocess.run(  # noqa: S603 - our own command line, no shell
+            _command(["doctor", str(path), "--json"]),
+            capture_output=True,
+            text=True,
+            timeout=DOCTOR_SECONDS,
+            cwd=workspace,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise GifError(f"The check took more than {DOCTOR_SECONDS} s and was stopped.") from None
+    finally:
+        path.unlink(missing_ok=True)
+    return _answer(answer)
+
+
+def _answer(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    for line in reversed(answer.stdout.splitlines()):
+        if line.startswith("{"):
+            try:
+                return dict(json.loads(line))
+            except ValueError:
+                break
+    said = [line for line in answer.stderr.splitlines() if line.strip()]
+    raise GifError(f"The check gave no answer: {said[-1].strip() if said else 'no output'}")
