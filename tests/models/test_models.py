@@ -1,0 +1,214 @@
+"""The architectures and the checkpoints: what fits, and the one sentence for what does not."""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gifcore.assets_path import asset
+from gifcore.data import load
+from gifcore.errors import GifError
+from gifcore.models import MODELS, build, bundled, checkpoint_card, load_weights
+
+SHAPE = (1, 8, 8)
+State = dict[str, Tensor]
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_importing_the_registry_imports_no_torch() -> None:
+    code = "import sys, gifcore.models; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 8, 8), (3, 32, 32), (2, 9, 5), (1, 1, 7)])
+def test_any_shape(name: str, shape: tuple[int, int, int]) -> None:
+    model = build(name, shape, 4)
+    assert model(torch.zeros(3, *shape)).shape == (3, 4)
+    assert not list(model.buffers())
+    assert MODELS[name].title
+    assert MODELS[name].text
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("tinynet", 398_090), ("fcn", 109_386), ("lenet", 107_786), ("logistic", 7_850)],
+)
+def test_sizes_on_fashion_mnist(name: str, count: int) -> None:
+    assert parameters(build(name, (1, 28, 28), 10)) == count
+
+
+def test_names_of_tinynet_are_readable() -> None:
+    names = [name for name, _ in build("tinynet", SHAPE, 2).named_parameters()]
+    layers = ("conv1", "conv2", "conv3", "conv4", "linear")
+    assert names == [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+
+
+def test_unknown_model() -> None:
+    with pytest.raises(GifError, match="no model 'resnet'; the models are tinynet, fcn, lenet"):
+        build("resnet", SHAPE, 2)
+
+
+SAVERS: dict[str, Callable[[State, Path], Any]] = {
+    "w.safetensors": save_file,
+    "w.pt": torch.save,
+    "w.pth": lambda state, path: torch.save({"state_dict": state, "epoch": 3}, path),
+}
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_round_trip(tmp_path: Path, name: str) -> None:
+    source, target = build("fcn", SHAPE, 3), build("fcn", SHAPE, 3)
+    SAVERS[name](dict(source.state_dict()), tmp_path / name)
+    load_weights(target, tmp_path / name)
+    for key, tensor in source.state_dict().items():
+        assert torch.equal(tensor, target.state_dict()[key])
+
+
+WRONG: list[tuple[str, Callable[[State], object], str]] = [
+    ("missing", lambda s: s.pop("linear.bias"), "has no weights 'linear.bias' (expected shape (3"),
+    (
+        "shape",
+        lambda s: s.update({"linear.weight": torch.zeros(3, 63)}),
+        "'linear.weight' has shape (3, 63), expected (3, 64)",
+    ),
+    (
+        "extra",
+        lambda s: s.update({"more": torch.zeros(2)}),
+        "has weights 'more' of shape (2,), which this architecture does not have",
+    ),
+    (
+        "integers",
+        lambda s: s.update({"linear.bias": torch.zeros(3, dtype=torch.int64)}),
+        "'linear.bias' is int64, expected floating-point numbers",
+    ),
+    (
+        "NaN",
+        lambda s: s.update({"linear.bias": torch.tensor([0, float("nan"), 0])}),
+        "'linear.bias' has values that are NaN or infinite",
+    ),
+]
+
+
+@pytest.mark.parametrize("file", ["w.safetensors", "w.pt"])
+@pytest.mark.parametrize(
+    ("change", "sentence"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG]
+)
+def test_wrong_weights_leave_the_model_untouched(
+    tmp_path: Path, file: str, change: Callable[[State], object], sentence: str
+) -> None:
+    model = build("logistic", SHAPE, 3)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = dict(build("logistic", SHAPE, 3).state_dict())
+    change(state)
+    SAVERS[file](state, tmp_path / file)
+    with pytest.raises(GifError) as caught:
+        load_weights(model, tmp_path / file)
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith(file)
+    assert all(torch.equal(before[key], model.state_dict()[key]) for key in before)
+
+
+class Attack:
+    """Unpickling this would make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing))]
+)
+def test_a_pickle_is_never_run(tmp_path: Path, save: Callable[[object, Path], object]) -> None:
+    save(Attack(tmp_path / "made"), tmp_path / "w.pt")
+    with pytest.raises(GifError, match="never loaded because they can run code"):
+        load_weights(build("logistic", SHAPE, 3), tmp_path / "w.pt")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ([torch.zeros(2)], "holds no weights: expected a state dict, found list"),
+        ({}, "holds no weights: expected a state dict, found dict"),
+        ({"epoch": 3}, "entry 'epoch' is a int, not a tensor"),
+    ],
+)
+def test_not_a_state_dict(tmp_path: Path, content: object, sentence: str) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(GifError, match=sentence):
+        load_weights(build("logistic", SHAPE, 3), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"garbage of some length"])
+def test_damaged_files(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(GifError, match=f"{name} is not a"):
+        load_weights(build("logistic", SHAPE, 3), tmp_path / name)
+
+
+def test_wrong_suffix_missing_and_huge(tmp_path: Path) -> None:
+    model = build("logistic", SHAPE, 3)
+    with pytest.raises(GifError, match=r"expected a \.safetensors, \.pt, \.pth file"):
+        load_weights(model, tmp_path / "w.npz")
+    with pytest.raises(GifError, match="There is no checkpoint"):
+        load_weights(model, tmp_path / "w.pt")
+    with open(tmp_path / "w.pt", "wb") as file:
+        file.truncate(5 * 10**9)  # sparse
+    with pytest.raises(GifError, match=r"has 5\.0 GB; checkpoints may have at most 4 GB"):
+        load_weights(model, tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "least"),
+    [
+        ("tinynet", "fashion-mnist-mini", 0.86),
+        ("logistic", "digits", 0.94),
+        ("fcn", "digits", 0.95),
+    ],
+)
+def test_bundled_checkpoints_are_as_good_as_their_cards(
+    model: str, data: str, least: float
+) -> None:
+    path = bundled(model, data)
+    assert path is not None
+    card = checkpoint_card(path)
+    assert card is not None
+    loaded = load(data)
+    assert card["data"] == {"name": data, "hash": loaded.hash}
+    net = build(model, loaded.shape, loaded.n_classes)
+    load_weights(net, path)
+    assert parameters(net) == card["parameters"]
+    with torch.no_grad():
+        right = net(torch.from_numpy(loaded.test.inputs())).argmax(1).numpy() == loaded.test.y
+    assert right.mean() == pytest.approx(card["accuracy"]["test"], abs=0.002)
+    assert card["accuracy"]["test"] >= least
+
+
+def test_nothing_bundled_and_no_card(tmp_path: Path) -> None:
+    assert bundled("lenet", "digits") is None
+    assert bundled("tinynet", str(tmp_path / "mine.npz")) is None
+    assert checkpoint_card(tmp_path / "w.pt") is None
+    assert asset("models").is_dir()
+
+
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_damaged_card(tmp_path: Path, content: str) -> None:
+    (tmp_path / "w.json").write_text(content)
+    with pytest.raises(GifError, match="delete or repair it"):
+        checkpoint_card(tmp_path / "w.safetensors")
