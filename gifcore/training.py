@@ -40,7 +40,7 @@ class Settings:
     lr: float = 0.05  # at the start; falls to 0 along a cosine over the epochs
     momentum: float = 0.9
     weight_decay: float = 5e-4  # wd of mean loss + wd/2 ||theta||^2
-    patience: int = 8  # epochs without a better validation accuracy before stopping
+    patience: int = 8  # epochs without a better validation loss before stopping
 
     def __post_init__(self) -> None:
         """Refuse impossible values.
@@ -86,7 +86,7 @@ def train(
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> TrainingResult:
-    """Train, keep the weights of the best validation accuracy, save checkpoint and card.
+    """Train, keep the weights of the lowest validation loss, save checkpoint and card.
 
     The same seed, threads and machine give the same weights. `out` is the .safetensors file; the
     card is the .json beside it. The test split is looked at once, at the end.
@@ -147,7 +147,7 @@ def _fit(
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
     generator = torch.Generator().manual_seed(settings.seed)
-    best_accuracy, best_epoch = -1.0, 0
+    best_loss, best_epoch = math.inf, 0
     best = _copy(net)
     epoch = 0
     for epoch in range(1, settings.epochs + 1):
@@ -160,8 +160,8 @@ def _fit(
                 f"The loss is no longer a finite number in epoch {epoch}: lower the learning rate"
                 f" (lr, now {settings.lr}) or check the data."
             )
-        if accuracy >= best_accuracy:  # of equals the later: it is nearer to stationary
-            best_accuracy, best_epoch, best = accuracy, epoch, _copy(net)
+        if loss < best_loss:
+            best_loss, best_epoch, best = loss, epoch, _copy(net)
         progress(epoch, settings.epochs, f"validation loss {loss:.3f}, accuracy {accuracy:.1%}")
         if epoch - best_epoch >= settings.patience:
             break

@@ -95,8 +95,10 @@ def test_early_stopping_keeps_the_best_epoch(digits: Data, tmp_path: Path) -> No
     )
     assert result.epochs == result.best_epoch + 3 < 200
     assert [done for done, _, _ in notes] == list(range(1, result.epochs + 1))
-    best = max(float(note.split("accuracy ")[1].rstrip("%")) for _, _, note in notes)
-    assert result.accuracy["validation"] * 100 == pytest.approx(best, abs=0.051)
+    losses = [float(note.split("loss ")[1].split(",")[0]) for _, _, note in notes]
+    assert losses[result.best_epoch - 1] == min(losses)
+    shown = notes[result.best_epoch - 1][2].split("accuracy ")[1].rstrip("%")
+    assert result.accuracy["validation"] * 100 == pytest.approx(float(shown), abs=0.051)
 
 
 def test_diverging_loss_is_a_sentence_and_writes_nothing(digits: Data, tmp_path: Path) -> None:
