@@ -22,37 +22,27 @@ def _page(name: str) -> Callable[[], None]:
     return draw
 
 
-def _pages() -> dict[str, list[st.Page]]:
+PAGES = (  # module, title, icon, is it about one record?
+    ("home", "Home", "home", False),
+    ("samples", "Samples", "photo_library", True),
+    ("parameters", "Parameters", "grid_on", True),
+    ("before_after", "Before / after", "compare", True),
+    ("compare", "Compare", "scatter_plot", True),
+    ("new_study", "New study", "add_circle", False),
+    ("studies", "Studies", "folder_open", False),
+)
+
+
+def _pages() -> dict[str, st.Page]:
     return {
-        "": [st.Page(_page("home"), title="Home", icon=":material/home:", default=True)],
-        "Results": [
-            st.Page(
-                _page("samples"), title="Samples", icon=":material/photo_library:",
-                url_path="samples",
-            ),
-            st.Page(
-                _page("parameters"), title="Parameters", icon=":material/grid_on:",
-                url_path="parameters",
-            ),
-            st.Page(
-                _page("before_after"), title="Before / after", icon=":material/compare:",
-                url_path="before-after",
-            ),
-            st.Page(
-                _page("compare"), title="Compare", icon=":material/scatter_plot:",
-                url_path="compare",
-            ),
-        ],
-        "Work": [
-            st.Page(
-                _page("new_study"), title="New study", icon=":material/add_circle:",
-                url_path="new-study",
-            ),
-            st.Page(
-                _page("studies"), title="Studies", icon=":material/folder_open:",
-                url_path="studies",
-            ),
-        ],
+        name: st.Page(
+            _page(name),
+            title=title,
+            icon=f":material/{icon}:",
+            url_path=name.replace("_", "-"),
+            default=name == "home",
+        )
+        for name, title, icon, _ in PAGES
     }
 
 
@@ -74,11 +64,11 @@ def main() -> None:
     """Draw the page of the address; whatever a study or a record is refused for is one sentence."""
     st.set_page_config(page_title="GIF Studio", page_icon=":material/insights:", layout="wide")
     pages = _pages()
-    state.register({page.url_path: page for group in pages.values() for page in group})
-    page = st.navigation(pages)
+    state.register(pages)
+    page = st.navigation(list(pages.values()), position="top")
     state.begin_run()
     try:
-        if page in pages["Results"]:
+        if any(page is pages[name] for name, *_, about_record in PAGES if about_record):
             _draw_record_page(page)
         else:
             page.run()

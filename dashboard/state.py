@@ -84,14 +84,35 @@ def context() -> Context:
     return found
 
 
+def of(family: Family, combination: Combination) -> Context:
+    """Return the context of one combination of a family as it is first shown."""
+    path = family.paths.get(combination)
+    record = None if path is None else cache.open_record(path)
+    queries = cache.queries(record) if record else []
+    return Context(
+        record=record,
+        record_path=path,
+        family=family.paths,
+        selector=combination[0],
+        ratio=combination[1],
+        query=queries[0]["index"] if queries else None,
+        methods=record.methods if record else [],
+        k=DEFAULT_K,
+        missing=record is None,
+        workspace=settings.workspace(),
+        demo=family.demo,
+        title=family.title,
+    )
+
+
 def register(pages: dict[str, Any]) -> None:
-    """Remember the router's pages by address, so that other modules can link to them."""
+    """Remember the router's pages by name ("before_after"), so that others can link to them."""
     st.session_state["pages"] = pages
 
 
-def link(url_path: str, label: str, *, icon: str | None = None, **picks: Any) -> None:
-    """Draw a link to a page ("" is Home) that opens this view, with some picks changed."""
-    page = st.session_state["pages"][url_path]
+def link(name: str, label: str, *, icon: str | None = None, **picks: Any) -> None:
+    """Draw a link to a page ("samples") that opens the present view, with some picks changed."""
+    page = st.session_state["pages"][name]
     st.page_link(page, label=label, icon=icon, query_params=address(**picks))
 
 

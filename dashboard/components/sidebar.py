@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
-from dashboard import cache, settings, state
+from dashboard import cache, state
 from dashboard.state import Combination, Context, Family
 from gifcore.record import Record
 from gifcore.study import METHOD_LABELS, SELECTORS
@@ -27,19 +27,8 @@ def draw(families: list[Family]) -> Context:
         methods = _methods(sibling)
         k = _k()
     state.write_address()
-    return Context(
-        record=None if path is None else sibling,
-        record_path=path,
-        family=family.paths,
-        selector=selector,
-        ratio=ratio,
-        query=query,
-        methods=methods,
-        k=k,
-        missing=path is None,
-        workspace=settings.workspace(),
-        demo=family.demo,
-        title=family.title,
+    return replace(
+        state.of(family, (selector, ratio)), query=query, methods=methods, k=k
     )
 
 
@@ -108,8 +97,8 @@ def _query(record: Record) -> int | None:
 
 
 def query_label(query: dict[str, Any], classes: list[str]) -> str:
-    """Return "#17 Bag, taken for Shirt", or "#17 Bag" where the model was right."""
-    name = f"#{query['index']} {classes[query['label']]}"
+    """Return "#17 · Bag, taken for Shirt", or "#17 · Bag" where the model was right."""
+    name = f"#{query['index']} · {classes[query['label']]}"
     wrong = query["predicted"] != query["label"]
     return f"{name}, taken for {classes[query['predicted']]}" if wrong else name
 
@@ -138,8 +127,3 @@ def _k() -> int:
         help="How many of the most helpful and most harmful training samples are compared.",
     )
     return state.keep("k")
-
-
-def folder_of(context: Context) -> Path:
-    """Return the folder of a record of the family, the picked one if there is one."""
-    return context.record_path or next(iter(context.family.values()))

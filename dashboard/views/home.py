@@ -1,5 +1,164 @@
-def page():
-    import streamlit as st
+"""Home: what this is, what the demo study found, one explained prediction, where to go next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import cache, state
+from dashboard.components import gallery, messages
+from dashboard.components.gallery import Pictures, Tile
+from dashboard.components.measures import exponent, percent, power, signed
+from dashboard.components.sidebar import query_label
+from dashboard.state import Context
+from dashboard.texts import text
+from gifcore.record import SEARCHED
+from gifcore.study import METHOD_LABELS
+
+SHOWN = 5  # thumbnails each side
+
+NEXT = (
+    ("samples", "Samples", "photo_library", "which training images helped or harmed a prediction"),
+    ("parameters", "Parameters", "grid_on", "which weights were moved, and how far"),
+    ("before_after", "Before / after", "compare", "what the moved model still knows"),
+    ("compare", "Compare", "scatter_plot", "where IF and GIF agree, and at what cost"),
+    ("new_study", "New study", "add_circle", "your own question, model or data"),
+    ("studies", "Studies", "folder_open", "everything computed or running here"),
+)
+
+
+def page() -> None:
+    """Draw Home; without any record only the words and the links."""
     st.title("GIF Studio")
-    st.progress(0.4)
-    st.button("x", type="primary")
+    st.markdown(text("home"))
+    families = state.families()
+    if families:
+        context = state.of(families[0], families[0].default())
+        _finding(context)
+        _prediction(context)
+    else:
+        messages.nothing_yet()
+    _next()
+
+
+# --- the headline result ------------------------------------------------------------------------
+
+
+def _finding(context: Context) -> None:
+    info = context.info
+    edited = [m for m in ("gif", "if") if "steps" in info["methods"].get(m, {})]
+    if not edited:
+        return
+    name = info["change"]["class_name"]
+    with st.container(border=True):
+        st.subheader(headline(info, edited[0]))
+        st.caption(
+            f"{info['data']['name']}, {info['model']['name']} with {info['selection']['p']:,} "
+            f"parameters; selector {state.selector_label(context.selector).lower()}. Accuracies on "
+            f"the test split; the step length was chosen on the validation split."
+        )
+        for column, method in zip(st.columns(len(edited), gap="large"), edited, strict=True):
+            with column:
+                _method(info, method, name)
+
+
+def headline(info: dict[str, Any], method: str) -> str:
+    """Return the result of a forgetting study as one sentence, from its numbers."""
+    before = info["before"]["test"]
+    after = info["methods"][method]["steps"][SEARCHED]["test"]
+    share = info["methods"][method]["k"] / info["selection"]["p"]
+    name = messages.plain(info["change"]["class_name"])
+    return (
+        f"Forgetting “{name}”: {METHOD_LABELS[method]} moved {percent(share)} of the parameters; "
+        f"accuracy on {name} fell from {percent(before['self'])} to {percent(after['self'])}, "
+        f"on everything else it went from {percent(before['retain'])} to "
+        f"{percent(after['retain'])}"
+    )
+
+
+def _method(info: dict[str, Any], method: str, name: str) -> None:
+    before = info["before"]["test"]
+    after = info["methods"][method]["steps"][SEARCHED]["test"]
+    k, p = info["methods"][method]["k"], info["selection"]["p"]
+    st.markdown(f"**{METHOD_LABELS[method]}** · moves {k:,} of {p:,} parameters")
+    own, rest, score = st.columns(3)
+    own.metric(
+        f"{name}: lower is better",
+        percent(after["self"]),
+        _points(after["self"] - before["self"]),
+        delta_color="inverse",
+        help=f"Accuracy on the {after['self_n']:,} test images of the class to forget.",
+    )
+    rest.metric(
+        "Other classes: higher is better",
+        percent(after["retain"]),
+        _points(after["retain"] - before["retain"]),
+        help=f"Accuracy on the {after['retain_n']:,} test images of all other classes.",
+    )
+    score.metric(
+        "F1 of both",
+        percent(after["score"]),
+        help="Harmonic mean of (1 - accuracy on the class to forget) and the accuracy on the "
+        "others: 100 % is a class forgotten with nothing else lost.",
+    )
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f} points"
+
+
+# --- one prediction -----------------------------------------------------------------------------
+
+
+def _prediction(context: Context) -> None:
+    if context.query is None:
+        return
+    method = "gif" if "gif" in context.methods else context.methods[0]
+    source = gallery.pictures(context)
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    table = cache.scores(context.shown.path, method, context.query)
+    exp = exponent(table["influence"].to_numpy())
+    with st.container(border=True):
+        label = messages.plain(query_label(query, context.info["data"]["classes"]))
+        st.subheader("The training images behind one prediction")
+        st.caption(
+            f"Score: how much the loss on test image {label} is predicted to change if the "
+            f"training image is removed, in {power(exp, 'nats')}, by {METHOD_LABELS[method]}. "
+            "**+** helpful (removing it raises the loss), **−** harmful (removing it lowers it)."
+        )
+        asked, helpful, harmful = st.columns([1.2, 4, 4], gap="medium")
+        _query_tile(asked, source, query, context)
+        _side(helpful, "Most helpful", source, table.head(SHOWN), exp)
+        _side(harmful, "Most harmful", source, table.tail(SHOWN).iloc[::-1], exp)
+        state.link("samples", "All training images, any test image", icon=":material/arrow_forward:")
+
+
+def _query_tile(slot: Any, source: Pictures, query: dict[str, Any], context: Context) -> None:
+    slot.markdown("**Test image**")
+    label = query_label(query, context.info["data"]["classes"])
+    slot.image(source.png("test", query["index"]), caption=messages.plain(label), width=112)
+
+
+def _side(slot: Any, title: str, source: Pictures, rows: Any, exp: int) -> None:
+    sign = ":material/add_circle: +" if title == "Most helpful" else ":material/do_not_disturb_on: −"
+    colour = "blue" if title == "Most helpful" else "orange"
+    tiles = [
+        Tile(
+            source.png("train", int(row.train_index), 84),
+            f"{signed(row.influence, exp)} {source.label('train', int(row.train_index))}",
+            f"Training image {row.train_index}, score {row.influence:.3g} nats",
+        )
+        for row in rows.itertuples()
+    ]
+    with slot:
+        st.markdown(f"**:{colour}[{sign} {title}]**")
+        gallery.rows(tiles, width=84)
+
+
+def _next() -> None:
+    st.subheader("Where to go next")
+    columns = [column for _ in range(2) for column in st.columns(3)]
+    for column, (name, label, icon, words) in zip(columns, NEXT, strict=True):
+        with column:
+            state.link(name, f"**{label}**: {words}", icon=f":material/{icon}:")
