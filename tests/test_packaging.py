@@ -83,11 +83,10 @@ def test_listed_packages_are_those_on_disk() -> None:
 
 def test_everything_travels_in_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
+    source = wheel.parent.parent
     for top in ("gifcore", "dashboard", "assets"):
-        for file in (ROOT / top).rglob("*"):
-            if file.is_dir() or "__pycache__" in file.parts:
-                continue
-            name = file.relative_to(ROOT).as_posix()
+        for file in filter(Path.is_file, (source / top).rglob("*")):
+            name = file.relative_to(source).as_posix()
             assert (f"gifcore/{name}" if top == "assets" else name) in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
