@@ -15,17 +15,22 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from dashboard import settings
+from dashboard import jobs, settings
 from gifcore import record as records
 from gifcore.errors import GifError
 from gifcore.record import Listed, Record, RecordError
+from gifcore.study import Study, dumps
 
-Stamp = tuple[int, int]  # time of change [ns] and size of record.json
+Stamp = tuple[int, int]  # time of change [ns] and size of a file, (0, 0) if it is not there
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(folder: Path) -> Stamp:
+    return _file_stamp(folder / records.RECORD)
+
+
+def _file_stamp(path: Path) -> Stamp:
     try:
-        stat = (path / records.RECORD).stat()
+        stat = path.stat()
     except OSError:
         return (0, 0)
     return (stat.st_mtime_ns, stat.st_size)
@@ -118,6 +123,14 @@ def _scores(path: str, stamp: Stamp, method: str, query: int) -> pd.DataFrame:
     return _open(path, stamp).scores(method, query)
 
 
+def influence(record_path: str | Path, method: str, query: int) -> np.ndarray:
+    """Return (n,) influences [nats] in the order of the training samples; not to be changed."""
+    frame = scores(record_path, method, query)
+    values = np.empty(len(frame))
+    values[frame["train_index"].to_numpy()] = frame["influence"].to_numpy()
+    return values
+
+
 def update(record_path: str | Path, method: str) -> tuple[np.ndarray | None, np.ndarray]:
     """Return (selected indices or None for all, delta); shared, not to be changed."""
     path = open_record(record_path).path
@@ -164,7 +177,35 @@ def _thumbnails(path: str, stamp: Stamp) -> dict[str, np.ndarray]:
     return _open(path, stamp).thumbnails()
 
 
+# --- what the engine says of a study before it runs ----------------------------------------------
+
+
+def doctor(study: Study) -> dict[str, Any]:
+    """Return the engine's check of a study; asked once for equal contents of study and files.
+
+    Raises:
+        GifError: the engine did not answer (that is not kept).
+    """
+    plain = study.model_copy(update={"title": "check"})
+    files = [name for name in (study.data.source, study.model.weights) if name]
+    return _doctor(dumps(plain), tuple(_file_stamp(Path(name)) for name in files), plain)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _doctor(content: str, stamps: tuple[Stamp, ...], _study: Study) -> dict[str, Any]:  # noqa: ARG001
+    return jobs.doctor(_study, workspace=settings.workspace())
+
+
 # --- data and images ----------------------------------------------------------------------------
+
+
+def class_names(source: str) -> list[str] | None:
+    """Return the classes of a data set that is quick to load, None if that must be asked first."""
+    if source == "fashion-mnist":  # the same ten, without unpacking 70,000 images
+        source = "fashion-mnist-mini"
+    if source not in ("fashion-mnist-mini", "digits"):
+        return None
+    return list(_data(source, "").classes)
 
 
 def data(source: str, expected_hash: str) -> Any | None:
@@ -213,8 +254,11 @@ __all__ = [
     "RecordError",
     "additions",
     "bundled",
+    "class_names",
     "curves",
     "data",
+    "doctor",
+    "influence",
     "open_record",
     "png",
     "queries",

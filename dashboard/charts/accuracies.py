@@ -36,11 +36,11 @@ def accuracies(groups: dict[str, list[Dot]], title: str, palette: Palette) -> go
         for dot in dots:
             _dot(figure, dot, palette, column)
     figure.update_xaxes(title="accuracy (%)", range=[-4, 114], tickvals=[0, 25, 50, 75, 100])
-    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_yaxes(type="category")
     figure.update_layout(showlegend=False)
     rows = max((len(dots) for dots in groups.values()), default=1)
-    figure = finish(figure, title, height=160 + 40 * rows)
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 24})
+    figure.update_yaxes(range=[rows - 0.4, -0.9])  # downwards, with room for the first value
+    return finish(figure, title, height=110 + 44 * rows)
 
 
 def _dot(figure: go.Figure, dot: Dot, palette: Palette, column: int) -> None:

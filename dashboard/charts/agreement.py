@@ -43,4 +43,4 @@ def agreement(
         title="Spearman's rank correlation (1 = same order)", range=[lowest - 0.05, 1.03]
     )
     figure.update_yaxes(autorange="reversed", type="category")
-    return finish(figure, title, height=130 + 26 * max(len(names), 2))
+    return finish(figure, title, height=90 + 26 * max(len(names), 2))

@@ -44,8 +44,7 @@ def confusion(
         figure.update_xaxes(tickvals=None, ticktext=None)
         figure.update_yaxes(tickvals=None, ticktext=None)
     height = 200 + min(26 * max(len(classes), 6), 500)
-    figure = finish(figure, title, height=height)
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 24})
+    return finish(figure, title, height=height)
 
 
 def _panel(matrix: Matrix, classes: list[str], palette: Palette) -> go.Heatmap:

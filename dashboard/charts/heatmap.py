@@ -54,8 +54,7 @@ def heatmap(
             figure.update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", col=column)
             figure.update_xaxes(constrain="domain", showticklabels=False, col=column)
             figure.update_yaxes(constrain="domain", showticklabels=False, col=column)
-    figure = finish(figure, title, height=height)
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 20})
+    return finish(figure, title, height=height)
 
 
 def _grey(figure: go.Figure, panel: Panel, palette: Palette, column: int) -> None:

@@ -58,7 +58,7 @@ def layers(
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_layout(bargap=0.25, bargroupgap=0.05)
     count = max((len(table) for table in tables.values()), default=1)
-    return finish(figure, title, height=150 + 36 * count)
+    return finish(figure, title, height=110 + 36 * count)
 
 
 def _pattern(method: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.charts.style import Palette, finish
+from dashboard.charts.style import Palette, finish, log_range, mark_scale
 
 
 def overlap(
@@ -46,12 +46,7 @@ def overlap(
         line={"color": palette.muted, "dash": "dot", "width": 1.5},
         hovertemplate="top %{x}: %{y:.1f} % by chance<extra></extra>",
     )
-    figure.add_vline(
-        x=k,
-        line={"color": palette.muted, "width": 1.5},
-        annotation={"text": f"k = {k:,}", "showarrow": False},
-        annotation_position="bottom right",
-    )
-    figure.update_xaxes(type="log", title="k: length of the two lists (log axis)")
+    mark_scale(figure, k, f"k = {k:,}", palette, left=k > n / 10)
+    figure.update_xaxes(type="log", title="k: length of the two lists (log axis)", range=log_range(ks), dtick=1)
     figure.update_yaxes(title="shared (%)", range=[-2, 103])
-    return finish(figure, title, height=460, wide=70)
+    return finish(figure, title, height=460, top=50)

@@ -44,4 +44,4 @@ def per_class(
         )
     figure.update_xaxes(title="test accuracy (%)", range=[-2, 102])
     figure.update_yaxes(autorange="reversed", type="category")
-    return finish(figure, title, height=140 + max(26 * len(classes), 60))
+    return finish(figure, title, height=110 + max(26 * len(classes), 60), top=50)

@@ -21,6 +21,6 @@ def residuals(histories: dict[str, pd.DataFrame], title: str, palette: Palette) 
             marker={"symbol": SYMBOLS.get(method, "circle"), "size": 6},
             hovertemplate="iteration %{x}: %{y:.3g}<extra>" + label(method) + "</extra>",
         )
-    figure.update_yaxes(type="log", title="relative residual", exponentformat="power", dtick=None)
+    figure.update_yaxes(type="log", title="relative residual", exponentformat="power")
     figure.update_xaxes(title="iteration", rangemode="tozero")
-    return finish(figure, title, height=260, wide=70)
+    return finish(figure, title, height=260)

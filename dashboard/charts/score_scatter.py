@@ -83,4 +83,4 @@ def _frame(
     zero = {"zeroline": True, "zerolinecolor": palette.grid, "zerolinewidth": 1}
     figure.update_xaxes(title=f"{names[0]} influence ({units[0]})", **zero)
     figure.update_yaxes(title=f"{names[1]} influence ({units[1]})", **zero)
-    return finish(figure, title, height=460, wide=70)
+    return finish(figure, title, height=460, top=50)

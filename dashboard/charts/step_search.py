@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts.style import Palette, finish
+from dashboard.charts.style import Palette, finish, log_range, mark_scale
 
 _LINES = {
     "self": ("Removed class (self)", "dash", "circle"),
@@ -34,26 +34,15 @@ def step_search(
             marker={"symbol": symbol, "size": 6},
             hovertemplate="× %{x:.3g}: %{y:.1f} %<extra>" + name + "</extra>",
         )
-    _mark(figure, 1.0, "natural × 1", palette, near=chosen)
+    mark_scale(figure, 1.0, "natural × 1", palette, left=chosen is not None and chosen >= 1)
     if chosen is not None:
-        _mark(figure, chosen, f"chosen × {chosen:.3g}", palette, near=None)
-    figure.update_xaxes(type="log", title="scale of the step (log axis; 1 = natural)")
-    figure.update_yaxes(title="validation (%)", range=[-2, 103])
-    return finish(figure, title, height=340, wide=80)
-
-
-def _mark(
-    figure: go.Figure, scale: float, text: str, palette: Palette, near: float | None
-) -> None:
-    left = near is not None and near >= scale
-    figure.add_vline(
-        x=scale,
-        line={"color": palette.muted, "width": 1.5, "dash": "dot"},
-        annotation={
-            "text": text,
-            "showarrow": False,
-            "yanchor": "bottom",
-            "xanchor": "right" if left else "left",
-        },
-        annotation_position="bottom left" if left else "bottom right",
+        mark_scale(figure, chosen, f"chosen × {chosen:.3g}", palette, left=chosen < 1)
+    figure.update_xaxes(
+        type="log",
+        title="scale of the step (log axis; 1 = natural)",
+        range=log_range([1.0, *curves["x"]]),
+        dtick=1,
     )
+    figure.update_yaxes(title="validation (%)", range=[-2, 103])
+    return finish(figure, title, height=360, top=50)
+

@@ -1,8 +1,9 @@
-"""What all charts share: colours for both themes, the diverging scale, titles and size."""
+"""What all charts share: colours for both themes, the diverging scale, headings and size."""
 
 from __future__ import annotations
 
-import textwrap
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -77,15 +78,55 @@ def label(method: str) -> str:
     return LABELS.get(method, method)
 
 
-def finish(figure: go.Figure, title: str, *, height: int, wide: int = 100) -> go.Figure:
-    """Set title (the finding, wrapped at `wide` characters), height and shared looks."""
-    lines = textwrap.wrap(title, wide) or [""]
+def finish(figure: go.Figure, title: str, *, height: int, top: int = 30) -> go.Figure:
+    """Set the heading (the finding), height and shared looks.
+
+    The heading is kept in `layout.meta`: the page writes it above the figure, because a Plotly
+    title does not wrap and is cut off in a narrow column.
+    """
     figure.update_layout(
-        title={"text": "<br>".join(lines), "x": 0, "xanchor": "left", "font": {"size": 15}},
+        meta={"title": title},
         height=height,
-        margin={"l": 10, "r": 10, "t": 34 + 20 * len(lines), "b": 10},
+        margin={"l": 10, "r": 10, "t": top, "b": 10},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
     )
     return figure
+
+
+def heading(figure: go.Figure) -> str:
+    """Return the finding that `finish` was given."""
+    return str(figure.layout.meta["title"])
+
+
+def mark_scale(figure: go.Figure, x: float, text: str, palette: Palette, *, left: bool) -> None:
+    """Draw an upright line at `x` of a log axis, its words at the foot on the left or right.
+
+    Plotly places shapes by value but annotations by log10; add_vline gets the second wrong.
+    """
+    figure.add_shape(
+        type="line",
+        x0=x,
+        x1=x,
+        y0=0,
+        y1=1,
+        yref="paper",
+        line={"color": palette.muted, "width": 1.5, "dash": "dot"},
+    )
+    figure.add_annotation(
+        x=math.log10(x),
+        y=0,
+        yref="paper",
+        yanchor="bottom",
+        xanchor="right" if left else "left",
+        text=f" {text} ",
+        showarrow=False,
+    )
+
+
+def log_range(values: Sequence[float]) -> list[float]:
+    """Return the range of a log axis that shows all positive values, with a little air."""
+    logs = [math.log10(value) for value in values if value > 0] or [0.0]
+    air = 0.03 * (max(logs) - min(logs)) + 0.02
+    return [min(logs) - air, max(logs) + air]

@@ -116,7 +116,7 @@ def _history(
     title = "Residual left at the end: " + ", ".join(
         f"{label(m)} {measures.significant(value)}" for m, value in last.items()
     )
-    look.chart(residuals(histories, title, look.palette()), f"residuals-{key}", title)
+    look.chart(residuals(histories, title, look.palette()), f"residuals-{key}")
     st.caption("The solver's running estimate; the value in the table was recomputed at the end.")
 
 

@@ -76,14 +76,10 @@ def missing_data_note(source: Pictures, name: str) -> None:
 
 
 def rows(tiles: Sequence[Tile], width: int = SIDE) -> None:
-    """Draw tiles as rows that wrap; one element however many there are."""
-    if tiles:
-        st.image(
-            [io.BytesIO(tile.png) for tile in tiles],
-            caption=[tile.caption for tile in tiles],
-            alt=[tile.alt for tile in tiles],
-            width=width,
-        )
+    """Draw tiles in rows that wrap."""
+    with st.grid("auto", min_column_width=width, gap=("small", "xsmall")):
+        for tile in tiles:
+            st.image(tile.png, caption=tile.caption, alt=tile.alt, width=width)
 
 
 def data_uri(png: bytes) -> str:

@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import state
-from dashboard.charts.style import Palette
+from dashboard.charts.style import Palette, heading
+from dashboard.components.messages import plain
 
 _BACKGROUNDS = {True: "#0e1117", False: "#ffffff"}
 
@@ -18,17 +19,18 @@ def palette() -> Palette:
     return Palette(dark, st.get_option(option) or _BACKGROUNDS[dark])
 
 
-def chart(figure: go.Figure, key: str, alt: str) -> None:
-    """Draw a figure over the full width; `alt` says in words what it shows."""
-    name = key.replace("-", "_")
+def chart(figure: go.Figure, key: str) -> None:
+    """Draw a figure over the full width, its finding above it and as words for screen readers."""
+    finding = heading(figure)
+    st.markdown(f"**{plain(finding)}**")
     st.plotly_chart(
         figure,
         width="stretch",
         key=f"chart-{key}",
-        alt=alt,
+        alt=finding,
         config={
             "displaylogo": False,
-            "toImageButtonOptions": {"filename": name, "scale": 2},
+            "toImageButtonOptions": {"filename": key, "scale": 2},
             "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
         },
     )

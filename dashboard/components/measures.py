@@ -152,6 +152,11 @@ def significant(value: float) -> str:
     return f"{value:,.{max(0, 2 - place)}f}"
 
 
+def times(scale: float) -> str:
+    """Return a step's scale: `times(12.58)` is "× 12.6", `times(1.0)` is "× 1"."""
+    return f"× {scale:,.0f}" if scale >= 100 else f"× {scale:.3g}"
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """Return "96.5 %"; "n/a" where nothing was measured."""
     if share is None or math.isnan(share):

@@ -1,0 +1,113 @@
+"""Choosing the test image: thumbnails of the ranked ones, and ranking of any other by number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import cache, jobs, settings, state
+from dashboard.components import gallery, messages, progress
+from dashboard.components.gallery import Pictures
+from dashboard.components.messages import plain
+from dashboard.state import Context
+from gifcore import record as records
+from gifcore.errors import GifError
+from gifcore.study import for_query, read
+
+SIDE = 56  # 28 pixels twice
+
+
+def draw(context: Context, source: Pictures) -> None:
+    """Draw the ranked test images, the chosen one marked, and the way to any other."""
+    queries = cache.queries(context.shown)
+    with st.expander(
+        f"Test image: choose among {len(queries)} ranked, or rank another",
+        expanded=True,
+        key="samples-picker",
+        icon=":material/image_search:",
+    ):
+        with st.grid("auto", min_column_width=96, gap="xsmall", vertical_alignment="bottom"):
+            for query in queries:
+                _card(query, context, source)
+        others(context, source)
+
+
+def _card(query: dict[str, Any], context: Context, source: Pictures) -> None:
+    index, right = query["index"], query["predicted"] == query["label"]
+    true, said = (source.classes[query[key]] for key in ("label", "predicted"))
+    words = f"{true}, predicted right" if right else f"{true}, taken for {said}"
+    with st.container(gap="xxsmall", horizontal_alignment="center"):
+        st.image(source.png("test", index, SIDE), width=SIDE, alt=f"Test image {index}: {words}")
+        st.caption(f"{plain(true)}  \n" + ("✓ right" if right else f"✗ {plain(said)}"),
+                   text_alignment="center")
+        st.button(
+            f"#{index}",
+            key=f"query-{index}",
+            type="primary" if index == context.query else "secondary",
+            help=words + (" (ranked later)" if query["added"] else ""),
+            on_click=state.show,
+            kwargs={"query": index},
+            width="stretch",
+        )
+
+
+def others(context: Context, source: Pictures) -> None:
+    """Offer to rank any other test image; a running ranking shows its progress."""
+    size = context.info["data"]["sizes"]["test"]
+    left, middle, right = st.columns([2, 1, 5], vertical_alignment="bottom")
+    index = left.number_input(
+        f"Any other test image (0 to {size - 1:,})",
+        min_value=0,
+        max_value=size - 1,
+        value=None,
+        step=1,
+        placeholder="its number",
+        key="samples-other",
+    )
+    if index is None:
+        return
+    index = int(index)
+    middle.image(source.png("test", index, SIDE), width=SIDE, alt=f"Test image {index}")
+    with right:
+        if index in {query["index"] for query in cache.queries(context.shown)}:
+            _show_button(index)
+        elif settings.demo_only():
+            st.caption("This server only shows the demo: nothing can be computed here.")
+        else:
+            _rank(context, index, source)
+
+
+def _show_button(index: int) -> None:
+    st.button(
+        f"Show #{index}: it is ranked already",
+        key="samples-show",
+        on_click=state.show,
+        kwargs={"query": index},
+    )
+
+
+def _rank(context: Context, index: int, source: Pictures) -> None:
+    record, workspace = context.shown, settings.workspace()
+    folder = records.addition_folder(workspace, record.hash, index)
+    if progress.job_panel(folder):
+        return
+    study = for_query(read(record.path / records.STUDY), index)
+    about = messages.duration(progress.seconds_for(study, record))
+    clicked = st.button(
+        f"Rank this image (about {about})",
+        key="samples-rank",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=source.data is None,
+        help="Solves and ranks for this one image and adds it to what this record shows."
+        if source.data is not None
+        else "The data set of this study is not here, so nothing can be ranked.",
+    )
+    if clicked:
+        try:
+            jobs.start_query(record, index, workspace=workspace)
+        except GifError as problem:
+            messages.error(problem)
+        else:
+            st.rerun()

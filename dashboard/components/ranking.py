@@ -1,0 +1,139 @@
+"""The whole ranking of one test image: a page of rows with images, all rows without, export."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard.charts.style import label
+from dashboard.components import gallery, measures
+from dashboard.components import page as frame
+from dashboard.components.gallery import Pictures
+from dashboard.state import Context
+
+PER_PAGE = (25, 100, 500)
+SIGNS = {"all": "All", "helpful": "+ helpful", "harmful": "− harmful", "split": "Signs differ"}
+
+
+def section(
+    context: Context, scores: dict[str, np.ndarray], source: Pictures, exp: int
+) -> None:
+    """Draw filters, the paged table with images, the full table without, and the downloads."""
+    st.subheader("The whole ranking")
+    table = build(scores, source)
+    by, shown = _filter(table, list(scores), source)
+    if shown.empty:
+        st.info("No training image fits this filter. Take a class or a sign out of it.")
+    else:
+        with_images = st.segmented_control(
+            "Show", ["images", "plain"], default="images", required=True,
+            format_func={"images": "Page by page, with images",
+                         "plain": f"All {len(shown):,} rows, without"}.get,
+            key="ranking-show", persist_state="session",
+        )
+        _paged(shown, by, source, exp) if with_images == "images" else _plain(shown, exp)
+    st.caption(
+        "Positive = helpful: removing this training image is predicted to raise the test image’s "
+        f"loss. Scores in {measures.power(exp, 'nats')}; rank 0 is the most helpful."
+    )
+    stem = f"ranking-test-{context.query}-{context.selector}-{context.ratio:g}"
+    frame.downloads(stem, lambda: table, "The full ranking")
+
+
+def build(scores: dict[str, np.ndarray], source: Pictures) -> pd.DataFrame:
+    """Return train_index, label and, per method, influence [nats] and rank (0 = most helpful)."""
+    n = len(next(iter(scores.values())))
+    table = pd.DataFrame({"train_index": np.arange(n)})
+    labels = source.labels("train")
+    if labels is not None:
+        table["label"] = pd.Categorical.from_codes(labels, source.classes)
+    for method, values in scores.items():
+        rank = np.empty(n, dtype=int)
+        rank[measures.order(values, "helpful")] = np.arange(n)
+        table[f"{method}_influence"] = values
+        table[f"{method}_rank"] = rank
+    return table
+
+
+def _filter(
+    table: pd.DataFrame, methods: list[str], source: Pictures
+) -> tuple[str, pd.DataFrame]:
+    left, middle, right = st.columns([2, 3, 3], vertical_alignment="bottom")
+    by = left.selectbox(
+        "Ranked by", methods, index=len(methods) - 1, format_func=label, key="ranking-by"
+    )
+    signs = [s for s in SIGNS if s != "split" or len(methods) > 1]
+    sign = middle.segmented_control(
+        "Sign", signs, default="all", required=True, format_func=SIGNS.get, key="ranking-sign"
+    )
+    classes = []
+    if "label" in table:
+        classes = right.multiselect("Classes", source.classes, key="ranking-classes",
+                                    placeholder="all")
+    return by, select(table, by, sign, classes)
+
+
+def select(table: pd.DataFrame, by: str, sign: str, classes: list[str]) -> pd.DataFrame:
+    """Return the rows of these classes and this sign of method `by`, in its order; for harmful
+    ones the most harmful first. Sign "split": the methods give different signs."""
+    if classes:
+        table = table[table["label"].isin(classes)]
+    column = f"{by}_influence"
+    if sign == "helpful":
+        table = table[table[column] > 0]
+    elif sign == "harmful":
+        table = table[table[column] < 0]
+    elif sign == "split":
+        signs = np.sign(table.filter(like="_influence").to_numpy())
+        table = table[(signs != signs[:, :1]).any(axis=1)]
+    return table.sort_values(f"{by}_rank", ascending=sign != "harmful")
+
+
+def scaled(table: pd.DataFrame, exp: int) -> pd.DataFrame:
+    """Return the table with scores divided by the one power of ten that its header names."""
+    renamed = {}
+    table = table.copy()
+    for column in table.columns:
+        method, _, what = column.rpartition("_")
+        if what == "influence":
+            table[column] = table[column] / 10.0**exp
+            renamed[column] = f"{label(method)} influence ({measures.power(exp, 'nats')})"
+        elif what == "rank":
+            renamed[column] = f"{label(method)} rank"
+    return table.rename(columns={"train_index": "number", "label": "class"} | renamed)
+
+
+def _formats(table: pd.DataFrame) -> dict[str, object]:
+    return {
+        name: st.column_config.NumberColumn(format="%+.3g")
+        for name in table.columns
+        if "influence" in name
+    }
+
+
+def _paged(shown: pd.DataFrame, by: str, source: Pictures, exp: int) -> None:
+    slot = st.container()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        size = st.selectbox("Rows on a page", PER_PAGE, key="ranking-size", width=140)
+        pages = -(-len(shown) // size)
+        number = st.pagination(pages, key=f"ranking-page-{by}-{pages}") if pages > 1 else 1
+    part = shown.iloc[(number - 1) * size : number * size]
+    table = scaled(part, exp)
+    table.insert(0, "image", [
+        gallery.data_uri(source.png("train", int(i), 56)) for i in part["train_index"]
+    ])
+    slot.dataframe(
+        table, width="stretch", height=460, hide_index=True, row_height=60,
+        column_config={"image": st.column_config.ImageColumn("image", width="small")}
+        | _formats(table),
+        key="ranking-images", alt=f"Ranking by {label(by)}, page {number} of {pages}",
+    )
+
+
+def _plain(shown: pd.DataFrame, exp: int) -> None:
+    table = scaled(shown, exp)
+    st.dataframe(
+        table, width="stretch", height=460, hide_index=True, column_config=_formats(table),
+        key="ranking-plain", alt="Full ranking",
+    )

@@ -1,0 +1,313 @@
+"""Before / after: what each edit does to the removed class, to the others, and to single images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import cache, state
+from dashboard.charts.accuracies import Dot, accuracies
+from dashboard.charts.confusion import Matrix, confusion
+from dashboard.charts.per_class import Series, per_class
+from dashboard.charts.step_search import step_search
+from dashboard.charts.style import label
+from dashboard.components import certificate, look, measures
+from dashboard.components import page as frame
+from dashboard.components.measures import percent, times
+from dashboard.components.messages import plain
+from dashboard.state import Context
+from dashboard.views import flips
+
+STEPS = {"natural": "natural step", "searched": "searched step"}
+
+
+def page() -> None:
+    """Draw the page: accuracies, then one edit in detail, then the images it changes."""
+    context = state.context()
+    edited = [m for m in context.methods if context.info["methods"][m].get("steps")]
+    if not edited:
+        frame.head("Before / after", "This study only ranked: no edit was made or evaluated.")
+        st.info("Start it again with the edit switched on, under *New study*.")
+        return
+    frame.head("Before / after", answer(context.info, edited))
+    _accuracies(context, edited)
+    method, step = _pick(context, edited)
+    _one_edit(context, method, step)
+    flips.section(context, method, step)
+    _export(context, edited)
+
+
+def answer(info: dict[str, Any], methods: list[str]) -> str:
+    """Return a sentence per method: removed class and other classes, searched and natural step."""
+    name, before = plain(info["change"]["class_name"]), info["before"]["test"]
+    sentences = []
+    for method in methods:
+        steps = info["methods"][method]["steps"]
+        natural = steps["natural"]["test"]
+        text = ""
+        if "searched" in steps:
+            after, scale = steps["searched"]["test"], times(steps["searched"]["scale"])
+            text = (
+                f"**{label(method)}’s searched step ({scale})** brings class {name} from "
+                f"{percent(before['self'])} to **{percent(after['self'])}** and the other classes "
+                f"from {percent(before['retain'])} to **{percent(after['retain'])}**; its "
+            )
+        else:
+            text = f"**{label(method)}’s** "
+        text += (
+            f"natural step (× 1) leaves them at {percent(natural['self'])} and "
+            f"{percent(natural['retain'])}."
+        )
+        sentences.append(text)
+    return "\n\n".join(sentences)
+
+
+# --- accuracies -----------------------------------------------------------------------------------
+
+
+def _accuracies(context: Context, methods: list[str]) -> None:
+    info = context.info
+    models = evaluated(info, methods)
+    groups = {
+        f"{info['change']['class_name']}, to be forgotten (self)": dots(models, "self"),
+        "The other classes (retain)": dots(models, "retain"),
+        "All test images": dots(models, "accuracy"),
+    }
+    title = accuracies_title(info, methods)
+    look.chart(accuracies(groups, title, look.palette()), "accuracies")
+    n = info["before"]["test"]
+    st.caption(
+        f"Test split, reported once: {n['self_n']:,} images of the removed class, "
+        f"{n['retain_n']:,} others. Bars are 95 % Wilson intervals. The searched step was chosen "
+        "on the validation split; open marks are the natural step. What a model retrained "
+        "without the class would reach is not measured here. F1 weighs forgetting (1 − self) "
+        "against retaining."
+    )
+    st.dataframe(table(models), width="stretch", hide_index=True, alt="Accuracies with intervals")
+    certificate.panel(context, "before-after")
+
+
+def evaluated(info: dict[str, Any], methods: list[str]) -> list[tuple[str, str, str, dict]]:
+    """Return (row name, method, step, test metrics) of the model before and of every edit."""
+    rows = [("Before", "before", "", info["before"]["test"])]
+    for method in methods:
+        for step, value in info["methods"][method]["steps"].items():
+            name = f"{label(method)} {step} {times(value['scale'])}"
+            rows.append((name, method, step, value["test"]))
+    return rows
+
+
+def _count(metrics: dict[str, Any], which: str) -> int:
+    total = metrics["self_n"] + metrics["retain_n"]
+    return total if which == "accuracy" else metrics[f"{which}_n"]
+
+
+def dots(models: list[tuple[str, str, str, dict]], which: str) -> list[Dot]:
+    """Return one accuracy of every model with its Wilson interval; unmeasured ones are left out."""
+    found = []
+    for name, method, step, metrics in models:
+        share, n = metrics[which], _count(metrics, which)
+        if share is None or n == 0:
+            continue
+        low, high = measures.wilson(round(share * n), n)
+        found.append(Dot(name, method, step, share, low, high, n))
+    return found
+
+
+def accuracies_title(info: dict[str, Any], methods: list[str]) -> str:
+    """Return the finding: which searched step forgets most, and what it costs the others."""
+    best, drop = "", ""
+    lowest = float("inf")
+    for method in methods:
+        for step, value in info["methods"][method]["steps"].items():
+            test = value["test"]
+            if test["self"] is not None and test["self"] < lowest:
+                lowest = test["self"]
+                best = f"{label(method)} {step} {times(value['scale'])}"
+                drop = f"{100 * (test['retain'] - info['before']['test']['retain']):+.1f}"
+    if not best:
+        return "The removed class has no test images"
+    drop = drop.replace("-", "−")
+    return f"Lowest on the removed class: {best} ({percent(lowest)}; other classes {drop} points)"
+
+
+def table(models: list[tuple[str, str, str, dict]]) -> pd.DataFrame:
+    """Return the accuracies as text with intervals, plus losses in nats."""
+    rows = []
+    for name, _, _, metrics in models:
+        row = {"model": name}
+        for which, heading in (("self", "removed (self)"), ("retain", "others (retain)"),
+                               ("accuracy", "all")):
+            row[heading] = _with_interval(metrics[which], _count(metrics, which))
+        row["F1"] = _fixed(metrics["score"])
+        row["loss, removed (nats)"] = _fixed(metrics["self_loss"])
+        row["loss, others (nats)"] = _fixed(metrics["retain_loss"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _fixed(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _with_interval(share: float | None, n: int) -> str:
+    if share is None or n == 0:
+        return "n/a"
+    low, high = measures.wilson(round(share * n), n)
+    return f"{percent(share)}  [{100 * low:.1f} to {100 * high:.1f}]"
+
+
+# --- one edit -------------------------------------------------------------------------------------
+
+
+def _pick(context: Context, methods: list[str]) -> tuple[str, str]:
+    st.subheader("One edit in detail")
+    with st.container(horizontal=True):
+        method = st.segmented_control(
+            "Method", methods, default=methods[-1], required=True, format_func=label,
+            key="before-after-method", persist_state="session",
+        )
+        method = method if method in methods else methods[-1]
+        steps = list(context.info["methods"][method]["steps"])
+        step = st.segmented_control(
+            "Step", steps, default=steps[-1], required=True,
+            format_func=lambda s: _step_name(context, method, s),
+            key="before-after-step", persist_state="session",
+        )
+    return method, step if step in steps else steps[-1]
+
+
+def _step_name(context: Context, method: str, step: str) -> str:
+    entry = context.info["methods"][method]["steps"].get(step)
+    return step if entry is None else f"{step.capitalize()} {times(entry['scale'])}"
+
+
+def _one_edit(context: Context, method: str, step: str) -> None:
+    left, right = st.columns(2)
+    with left:
+        _per_class(context, method)
+    with right:
+        _search(context, method)
+    before = cache.samples(context.shown.path, "before")
+    after = cache.samples(context.shown.path, method, step)
+    if before.empty or after.empty:
+        st.info("This record keeps no single predictions, so there is no confusion matrix.")
+        return
+    _confusion(context, before, after, f"{label(method)} {step}")
+
+
+def _per_class(context: Context, method: str) -> None:
+    info = context.info
+    series = [Series("Before", "before", "", info["before"]["test"]["per_class"])]
+    for step, value in info["methods"][method]["steps"].items():
+        name = f"{label(method)} {step} {times(value['scale'])}"
+        series.append(Series(name, method, step, value["test"]["per_class"]))
+    classes, removed = info["data"]["classes"], info["change"]["label"]
+    title = per_class_title(series, classes, removed)
+    figure = per_class(series, classes, removed, title, look.palette())
+    look.chart(figure, "per-class")
+
+
+def per_class_title(series: list[Series], classes: list[str], removed: int) -> str:
+    """Return the finding: the other class that loses most under the last series."""
+    changes = [
+        (after - before, name)
+        for i, (before, after, name) in enumerate(
+            zip(series[0].shares, series[-1].shares, classes, strict=True)
+        )
+        if i != removed and before is not None and after is not None
+    ]
+    if not changes:
+        return "Accuracy per class"
+    change, name = min(changes)
+    if change >= 0:
+        return f"{series[-1].name}: no other class loses accuracy"
+    return f"{series[-1].name}: of the other classes, {name} loses most ({-100 * change:.1f} points)"
+
+
+def _search(context: Context, method: str) -> None:
+    curves = cache.curves(context.shown.path, method)
+    curves = curves[curves["curve"].isin(["self", "retain", "score"])]
+    if curves.empty:
+        st.info("No step search was made: only the natural step was evaluated.")
+        return
+    searched = context.info["methods"][method]["steps"].get("searched")
+    chosen = None if searched is None else searched["scale"]
+    title = f"{label(method)}: the step is chosen on validation" + (
+        f" at {times(chosen)}" if chosen is not None else ""
+    )
+    figure = step_search(curves, chosen, title, look.palette())
+    figure.update_layout(height=max(360, 140 + 26 * len(context.info["data"]["classes"])))
+    look.chart(figure, "step-search")
+    if chosen is not None and chosen >= 0.999 * curves["x"].max():
+        st.warning("The chosen step is the longest one tried: a longer one may do better.")
+
+
+def _confusion(
+    context: Context, before: pd.DataFrame, after: pd.DataFrame, name: str
+) -> None:
+    classes = context.info["data"]["classes"]
+    counts = [
+        measures.confusion(rows["label"].to_numpy(), rows["predicted"].to_numpy(), len(classes))
+        for rows in (before, after)
+    ]
+    shares = [measures.row_shares(count) for count in counts]
+    matrices = [
+        Matrix("Before (%)", shares[0], counts[0]),
+        Matrix(f"{name} (%)", shares[1], counts[1]),
+        Matrix("Difference (points)", shares[1] - shares[0], counts[1] - counts[0], True),
+    ]
+    title = confusion_title(context.info, shares[1], name)
+    figure = confusion(matrices, classes, title, look.palette())
+    look.chart(figure, "confusion")
+    st.caption(
+        "Test images; each row is a true class and sums to 100 %. Hover for counts. In the "
+        "difference blue + is more often than before, orange − less often."
+    )
+
+
+def confusion_title(info: dict[str, Any], shares: np.ndarray, name: str) -> str:
+    """Return the finding: what images of the removed class are taken for after the edit."""
+    removed, classes = info["change"]["label"], info["data"]["classes"]
+    row = shares[removed]
+    if np.isnan(row).all():
+        return f"{name}: the removed class has no test images"
+    top = int(np.nanargmax(row))
+    verb = "are still recognised" if top == removed else f"are taken for {classes[top]}"
+    return f"{name}: {percent(float(row[top]), 0)} of class {classes[removed]} {verb}"
+
+
+# --- export ---------------------------------------------------------------------------------------
+
+
+def _export(context: Context, methods: list[str]) -> None:
+    st.subheader("Take it with you")
+    with st.container(gap="small"):
+        rows = evaluated(context.info, methods)
+        stem = f"before-after-{context.selector}-{context.ratio:g}"
+        frame.downloads(stem, lambda: raw_table(rows), "These accuracies")
+        frame.downloads(f"predictions-{stem}", lambda: predictions(context, methods),
+                        "Every test prediction")
+
+
+def raw_table(models: list[tuple[str, str, str, dict]]) -> pd.DataFrame:
+    """Return the metrics as numbers (shares 0 to 1, losses in nats), one row per model."""
+    keep = ("accuracy", "self", "retain", "score", "self_loss", "retain_loss", "self_n",
+            "retain_n")
+    return pd.DataFrame(
+        [{"model": name, "method": method, "step": step} | {key: metrics[key] for key in keep}
+         for name, method, step, metrics in models]
+    )
+
+
+def predictions(context: Context, methods: list[str]) -> pd.DataFrame:
+    """Return every test image's prediction, p(label) and loss [nats], before and after."""
+    path = context.shown.path
+    parts = [cache.samples(path, "before").assign(method="before", step="")]
+    for method in methods:
+        for step in context.info["methods"][method]["steps"]:
+            parts.append(cache.samples(path, method, step).assign(method=method, step=step))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,267 @@
+"""Compare: do two methods of the record agree, and what did each cost?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import cache, state
+from dashboard.charts.agreement import agreement
+from dashboard.charts.overlap import overlap as overlap_figure
+from dashboard.charts.score_scatter import MOST, score_scatter
+from dashboard.charts.style import label
+from dashboard.components import certificate, gallery, look, measures
+from dashboard.components import page as frame
+from dashboard.components.measures import SIDES, percent, significant
+from dashboard.components.messages import plain
+from dashboard.components.sidebar import query_label
+from dashboard.state import Context
+
+
+def page() -> None:
+    """Draw the page: scatter and overlap for the query, all queries, then the costs."""
+    context = state.context()
+    methods = context.shown.methods
+    if len(methods) < 2:
+        frame.head("Compare", f"This record holds only {label(methods[0])}: nothing to compare.")
+        st.info("Start the study again with two or more methods, under *New study*.")
+        _costs(context, methods)
+        return
+    st.title("Compare")
+    slot = st.container()
+    first, second = _pick(methods)
+    if context.query is None:
+        slot.markdown("This study ranked no test image: only the costs can be compared.")
+        _costs(context, [first, second])
+        return
+    scores = {m: cache.influence(context.shown.path, m, context.query) for m in (first, second)}
+    side, k = _settings(context, len(scores[first]))
+    slot.markdown(answer(context, scores, side, k))
+    left, right = st.columns(2)
+    with left:
+        _scatter(context, scores)
+    with right:
+        _overlap(scores, side, k)
+    certificate.panel(context, "compare", query=context.query)
+    _all_queries(context, first, second)
+    _costs(context, [first, second])
+    _export(context, scores)
+
+
+def _pick(methods: list[str]) -> tuple[str, str]:
+    if len(methods) == 2:
+        return methods[0], methods[1]
+    left, right = st.columns(2)
+    first = left.selectbox("First method", methods, format_func=label, key="compare-first",
+                           persist_state="session")
+    rest = [m for m in methods if m != first]
+    second = right.selectbox("Second method", rest, format_func=label, key="compare-second",
+                             persist_state="session")
+    return first, second
+
+
+def _settings(context: Context, n: int) -> tuple[measures.Side, int]:
+    left, right = st.columns([1, 1], vertical_alignment="bottom")
+    side = left.segmented_control(
+        "Which end of the ranking", list(SIDES), default="helpful", required=True,
+        format_func=SIDES.get, key="compare-side", persist_state="session",
+    )
+    right.caption(
+        "Top k is set in the sidebar. Positive = helpful: removing the training sample is "
+        "predicted to raise this image’s loss (nats); negative = harmful."
+    )
+    return side, min(context.k, n)
+
+
+def answer(
+    context: Context, scores: dict[str, np.ndarray], side: measures.Side, k: int
+) -> str:
+    """Return the agreement of the two rankings of this test image in one sentence."""
+    first, second = scores
+    n = len(scores[first])
+    rho = measures.spearman(scores[first], scores[second])
+    low, high = measures.spearman_interval(rho, n)
+    shared = measures.overlap(scores[first], scores[second], k, side)
+    return (
+        f"For test image {plain(_query_name(context))}, **{label(first)} and {label(second)} share "
+        f"{shared} of their {k} {_end(side)} training images** (chance: "
+        f"{significant(k * k / n)}); over all {n:,} their ranks correlate with Spearman’s ρ = "
+        f"**{rho:.3f}** (95 % interval {low:.3f} to {high:.3f})."
+    )
+
+
+def _end(side: str) -> str:
+    return "strongest" if side == "strongest" else f"most {side}"
+
+
+def _query_name(context: Context) -> str:
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    return query_label(query, context.info["data"]["classes"])
+
+
+# --- one query ------------------------------------------------------------------------------------
+
+
+def _scatter(context: Context, scores: dict[str, np.ndarray]) -> None:
+    (first, x), (second, y) = scores.items()
+    exponents = [measures.exponent(values) for values in (x, y)]
+    exp = max(exponents) if abs(exponents[0] - exponents[1]) <= 3 else None
+    used = [exp, exp] if exp is not None else exponents
+    marked, name = _marked(context, len(x))
+    title = scatter_title(x, y, (label(first), label(second)))
+    figure = score_scatter(
+        x / 10.0 ** used[0],
+        y / 10.0 ** used[1],
+        marked=marked,
+        marked_name=name,
+        texts=_texts(context, len(x)),
+        names=(label(first), label(second)),
+        units=(measures.power(used[0], "nats"), measures.power(used[1], "nats")),
+        title=title,
+        palette=look.palette(),
+    )
+    look.chart(figure, "score-scatter")
+    drawn = f"{MOST:,} of {len(x):,} (the strongest and an even draw of the rest)"
+    st.caption(
+        f"One dot per training image, {drawn if len(x) > MOST else f'all {len(x):,}'}. "
+        + ("On the dashed line both give the same score." if used[0] == used[1]
+           else "The axes have different powers of ten, so no line of equal scores is drawn.")
+    )
+
+
+def scatter_title(first: np.ndarray, second: np.ndarray, names: tuple[str, str]) -> str:
+    """Return the finding: how often the signs agree and whose scores are larger."""
+    same = float((np.sign(first) == np.sign(second)).mean())
+    spreads = [float(np.percentile(np.abs(values), 99)) for values in (first, second)]
+    text = f"The signs agree for {percent(same, 0)} of the training images"
+    if min(spreads) > 0:
+        bigger = int(spreads[1] > spreads[0])
+        ratio = max(spreads) / min(spreads)
+        text += f"; {names[bigger]}’s scores are {significant(ratio)} times larger"
+    return text
+
+
+def _marked(context: Context, n: int) -> tuple[np.ndarray, str]:
+    source = gallery.pictures(context)
+    labels = source.labels("train")
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    name = f"same class as the test image: {source.classes[query['label']]}"
+    return (np.zeros(n, bool) if labels is None else labels == query["label"]), name
+
+
+def _texts(context: Context, n: int) -> np.ndarray:
+    source = gallery.pictures(context)
+    labels = source.labels("train")
+    if labels is None:
+        return np.array([f"#{i}" for i in range(n)], dtype=object)
+    return np.array([f"#{i} {source.classes[c]}" for i, c in enumerate(labels)], dtype=object)
+
+
+def _overlap(scores: dict[str, np.ndarray], side: measures.Side, k: int) -> None:
+    (first, x), (second, y) = scores.items()
+    ks = measures.curve_points(len(x))
+    curves = {SIDES[s]: measures.overlap_curve(x, y, ks, s) for s in SIDES}
+    shared = measures.overlap(x, y, k, side)
+    title = (
+        f"{label(first)} and {label(second)} share {percent(shared / k, 0)} of their top {k:,} "
+        f"({_end(side)})"
+    )
+    figure = overlap_figure(ks, curves, SIDES[side], k, len(x), title, look.palette())
+    look.chart(figure, "overlap")
+    st.caption("The share of the two top-k lists that is the same; dotted: by chance.")
+
+
+# --- all queries ----------------------------------------------------------------------------------
+
+
+def _all_queries(context: Context, first: str, second: str) -> None:
+    queries = [
+        q for q in cache.queries(context.shown) if {first, second} <= set(q["certificates"])
+    ]
+    if len(queries) < 2:
+        return
+    st.subheader("Every ranked test image")
+    rows = []
+    for query in queries:
+        x, y = (cache.influence(context.shown.path, m, query["index"]) for m in (first, second))
+        rho = measures.spearman(x, y)
+        rows.append((query["index"], rho, measures.spearman_interval(rho, len(x))))
+    rhos = [rho for _, rho, _ in rows]
+    title = agreement_title(rhos)
+    classes = context.info["data"]["classes"]
+    figure = agreement(
+        [query_label(query, classes) for query in queries],
+        rhos,
+        [interval for _, _, interval in rows],
+        next((i for i, (index, _, _) in enumerate(rows) if index == context.query), -1),
+        title,
+        look.palette(),
+    )
+    look.chart(figure, "agreement")
+    st.caption(
+        "Intervals: 95 %, Fisher’s z, as if training images were independent draws. The diamond "
+        "is the test image above."
+    )
+
+
+def agreement_title(rhos: list[float]) -> str:
+    """Return the finding: median and range of the rank correlations."""
+    return (
+        f"Median rank correlation {np.nanmedian(rhos):.2f} over {len(rhos)} test images "
+        f"({np.nanmin(rhos):.2f} to {np.nanmax(rhos):.2f})"
+    )
+
+
+# --- costs ----------------------------------------------------------------------------------------
+
+
+def _costs(context: Context, methods: list[str]) -> None:
+    st.subheader("What each cost")
+    st.dataframe(costs(context.info, methods), width="stretch", hide_index=True,
+                 alt="Costs, one row per method")
+    info = context.info
+    st.caption(
+        f"Products are Hessian-vector products in all, checks and probes included. The whole "
+        f"study took {measures.seconds(info['seconds'])} and {info['peak_memory_mb']:,.0f} MB at "
+        f"its peak on {info['threads']} CPU threads; memory is not measured per method."
+    )
+
+
+def costs(info: dict[str, Any], methods: list[str]) -> pd.DataFrame:
+    """Return one row per method: parameters touched, norm, products, seconds by stage."""
+    rows = []
+    for method in methods:
+        entry = info["methods"][method]
+        took = entry["seconds"]
+        rows.append(
+            {
+                "method": label(method),
+                "parameters touched": f"{entry['k']:,} "
+                f"({percent(entry['k'] / info['model']['parameters'])})",
+                "‖Δ‖": significant(entry["norm"]),
+                "products": f"{entry['products']:,}",
+                **{stage: measures.seconds(value) for stage, value in took.items()},
+                "in all": measures.seconds(sum(took.values())),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _export(context: Context, scores: dict[str, np.ndarray]) -> None:
+    st.subheader("Take it with you")
+    stem = f"scores-test-{context.query}-{context.selector}-{context.ratio:g}"
+    frame.downloads(stem, lambda: score_table(scores), "Both methods’ scores")
+
+
+def score_table(scores: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Return train_index and each method's influence [nats] and rank (0 = most helpful)."""
+    table = pd.DataFrame({"train_index": np.arange(len(next(iter(scores.values()))))})
+    for method, values in scores.items():
+        rank = np.empty(len(values), dtype=int)
+        rank[measures.order(values, "helpful")] = np.arange(len(values))
+        table[f"{method}_influence_nats"] = values
+        table[f"{method}_rank"] = rank
+    return table

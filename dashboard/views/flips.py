@@ -1,0 +1,99 @@
+"""The part of Before / after that shows the single images whose prediction changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import cache
+from dashboard.charts.style import label
+from dashboard.components import gallery
+from dashboard.components.gallery import Pictures, Tile
+from dashboard.components.messages import plain
+from dashboard.state import Context
+
+PER_PAGE = 24
+KINDS = {
+    "lost": "Lost: right → wrong",
+    "gained": "Gained: wrong → right",
+    "moved": "Wrong → wrong",
+}
+OTHERS, EVERY = "All other classes", "All classes"
+
+
+def section(context: Context, method: str, step: str) -> None:
+    """Draw filters and a page of images of one edit."""
+    path = context.shown.path
+    before, after = cache.samples(path, "before"), cache.samples(path, method, step)
+    if before.empty or after.empty:
+        return
+    found = changed(before, after)
+    st.subheader("Images whose prediction changed")
+    st.markdown(summary(found, context, f"{label(method)}’s {step} step"))
+    kind, shown = _filter(context, found)
+    if shown.empty:
+        st.info("No image fits: nothing of this kind changed. Choose another kind or class.")
+        return
+    pages = -(-len(shown) // PER_PAGE)
+    number = 1
+    if pages > 1:
+        number = st.pagination(pages, key=f"flips-page-{method}-{step}-{kind}")
+    part = shown.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
+    source = gallery.pictures(context)
+    gallery.missing_data_note(source, context.info["data"]["name"])
+    st.caption("In bold the true class; p is the probability of it, before → after.")
+    gallery.rows([_tile(row, source) for row in part.rename(columns={"index": "number"}).itertuples()])
+
+
+def changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Return the images whose predicted class changed: index, label, was, now, p_was, p_now, kind;
+    the largest change of p(label) first."""
+    both = before.merge(after, on=["index", "label"], suffixes=("_was", "_now"))
+    both = both[both["predicted_was"] != both["predicted_now"]].copy()
+    both["kind"] = "moved"
+    both.loc[both["predicted_was"] == both["label"], "kind"] = "lost"
+    both.loc[both["predicted_now"] == both["label"], "kind"] = "gained"
+    both["change"] = (both["p_label_now"] - both["p_label_was"]).abs()
+    return both.sort_values(["change", "index"], ascending=[False, True])
+
+
+def summary(found: pd.DataFrame, context: Context, edit: str) -> str:
+    """Return how many images were lost and gained, in the removed class and in the others."""
+    removed, name = context.info["change"]["label"], plain(context.info["change"]["class_name"])
+    own = found["label"] == removed
+    lost, gained = found["kind"] == "lost", found["kind"] == "gained"
+    return (
+        f"{edit} changes {len(found):,} of the test predictions: it loses "
+        f"{int((own & lost).sum()):,} images of class {name} and {int((~own & lost).sum()):,} of the "
+        f"other classes, and gains {int((~own & gained).sum()):,} of the others."
+    )
+
+
+def _filter(context: Context, found: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    classes, removed = context.info["data"]["classes"], context.info["change"]["label"]
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    kind = left.segmented_control(
+        "Kind", list(KINDS), default="lost", required=True, format_func=KINDS.get,
+        key="flips-kind", persist_state="session",
+    )
+    of = right.selectbox(
+        "True class", [OTHERS, EVERY, *classes], key="flips-class", persist_state="session"
+    )
+    shown = found[found["kind"] == kind]
+    if of == OTHERS:
+        shown = shown[shown["label"] != removed]
+    elif of != EVERY:
+        shown = shown[shown["label"] == classes.index(of)]
+    return kind, shown
+
+
+def _tile(row: Any, source: Pictures) -> Tile:
+    names = source.classes
+    index, true = row.number, names[row.label]
+    was, now = names[row.predicted_was], names[row.predicted_now]
+    p = f"p {row.p_label_was:.2f} → {row.p_label_now:.2f}"
+    caption = f"**{plain(true)}** \\#{index}  \n{plain(was)} → {plain(now)}  \n{p}"
+    alt = f"Test image {index}, class {true}: predicted {was} before, {now} after, {p}"
+    return Tile(source.png("test", index), caption, alt)

@@ -1,0 +1,128 @@
+"""Samples: which training images made the model say this about one test image?"""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from dashboard import cache, state
+from dashboard.charts.style import label
+from dashboard.components import certificate, gallery, measures, query_picker, ranking
+from dashboard.components import page as frame
+from dashboard.components.gallery import Pictures, Tile
+from dashboard.components.messages import plain
+from dashboard.components.sidebar import query_label
+from dashboard.state import Context
+
+TOP = 24  # pictures of each side
+HEIGHT = 700  # of a method's pictures, four rows; the others scroll
+HEADINGS = {
+    "helpful": ":material/add: Most helpful (positive)",
+    "harmful": ":material/remove: Most harmful (negative)",
+}
+MEANINGS = {
+    "helpful": "Removing one of these from training is predicted to **raise** the loss of this "
+    "test image: the model leans on them.",
+    "harmful": "Removing one of these is predicted to **lower** the loss of this test image: they "
+    "speak against its label.",
+}
+
+
+def page() -> None:
+    """Draw the page: the test image, its most helpful and most harmful images, the ranking."""
+    context = state.context()
+    source = gallery.pictures(context)
+    if context.query is None:
+        frame.head("Samples", "This study has not ranked the training images of any test image.")
+        query_picker.others(context, source)
+        return
+    methods = _ranked_by(context)
+    if not methods:
+        frame.head("Samples", f"Test image #{context.query} is not ranked by the picked methods.")
+        query_picker.draw(context, source)
+        return
+    scores = {m: cache.influence(context.shown.path, m, context.query) for m in methods}
+    frame.head("Samples", answer(context, scores))
+    gallery.missing_data_note(source, context.info["data"]["name"])
+    query_picker.draw(context, source)
+    exp = measures.exponent(_all(scores))
+    for side in ("helpful", "harmful"):
+        _side(side, scores, source, exp)
+    certificate.panel(context, "samples", query=context.query)
+    ranking.section(context, scores, source, exp)
+
+
+def _ranked_by(context: Context) -> list[str]:
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    return [m for m in context.methods if m in query["certificates"]]
+
+
+def _all(scores: dict[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(scores.values()))
+
+
+def answer(context: Context, scores: dict[str, np.ndarray]) -> str:
+    """Return what the model says of the image, and whether the methods agree on the reasons."""
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    name = plain(query_label(query, context.info["data"]["classes"]))
+    said = f"Test image **{name}** (p of its label {query['p_label']:.2f})"
+    if len(scores) < 2:
+        (only,) = scores
+        others = [m for m in context.shown.methods if m != only]
+        note = "" if others else " This record holds no second method to compare it with."
+        return f"{said}: the training images that matter most, by {label(only)}.{note}"
+    first, second = list(scores)[:2]
+    top = min(TOP, len(scores[first]))
+    helpful, harmful = (
+        measures.overlap(scores[first], scores[second], top, side)
+        for side in ("helpful", "harmful")
+    )
+    return (
+        f"{said}: {label(first)} and {label(second)} {agreement(helpful, harmful, top)}: they "
+        f"share **{helpful} of the {top} most helpful** and **{harmful} of the {top} most harmful** "
+        "training images."
+    )
+
+
+def agreement(helpful: int, harmful: int, top: int) -> str:
+    """Return one word for two overlaps: at least three quarters agree, at most one disagree."""
+    share = (helpful + harmful) / (2 * top)
+    if share >= 0.75:
+        return "largely agree"
+    return "largely disagree" if share <= 0.25 else "agree in part"
+
+
+def _side(
+    side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, exp: int
+) -> None:
+    st.subheader(HEADINGS[side])
+    st.markdown(MEANINGS[side])
+    columns = st.columns(len(scores), gap="medium", border=True)
+    tops = {m: measures.order(values, side)[:TOP] for m, values in scores.items()}
+    for column, (method, chosen) in zip(columns, tops.items(), strict=True):
+        with column:
+            st.markdown(f"**{label(method)}**: influence, {measures.power(exp, 'nats')}")
+            tiles = [
+                tile(int(i), float(scores[method][i]), exp, source,
+                     both=sum(i in top for top in tops.values()) > 1)
+                for i in chosen
+            ]
+            with st.container(height=HEIGHT, border=False):
+                gallery.rows(tiles)
+
+
+def tile(index: int, score: float, exp: int, source: Pictures, *, both: bool) -> Tile:
+    """Return a training image with its label, score, sign in words and colour, and whether more
+    than one method names it."""
+    name = source.label("train", index)
+    word = "helpful" if score > 0 else "harmful" if score < 0 else "neutral"
+    colour = {"helpful": "blue", "harmful": "orange", "neutral": "gray"}[word]
+    value = measures.signed(score, exp)
+    shared = " · both" if both else ""
+    caption = f":{colour}[**{value}** {word}]  \n{plain(name)} \\#{index}{shared}"
+    return Tile(
+        source.png("train", index),
+        caption,
+        f"Training image {index}, {name or 'label unknown'}: influence {value} "
+        f"{measures.power(exp, 'nats')}, {word}",
+    )
