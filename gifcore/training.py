@@ -95,9 +95,27 @@ def train(
         GifError: for an unknown model, an impossible setting or a loss that is not finite.
     """
     settings = Settings(seed, epochs, batch_size, lr, momentum, weight_decay, patience)
-    out = Path(out).with_suffix(".safetensors")
+    return train_with(data, model, settings, out=out, progress=progress, device=device)
+
+
+def train_with(
+    data: Data,
+    model: str,
+    settings: Settings,
+    *,
+    out: Path,
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> TrainingResult:
+    """train() with its settings in one piece.
+
+    Raises:
+        GifError: as train().
+    """
+    out = Path(out)
+    out = out.with_name(out.name.removesuffix(".safetensors") + ".safetensors")
     started = time.perf_counter()
-    net = _fresh(data, model, seed).to(device)
+    net = _fresh(data, model, settings.seed).to(device)
     tensors = {name: _tensors(data.split(name), device) for name in SPLITS}
     done, best_epoch = _fit(net, tensors, settings, progress or _silent)
     accuracy = {name: _evaluate(net, *tensors[name])[1] for name in SPLITS}
@@ -109,7 +127,7 @@ def train(
         "parameters": sum(p.numel() for p in net.parameters()),
         "data": {"name": data.name, "hash": data.hash},
         "settings": asdict(settings),
-        "weight_decay": weight_decay,
+        "weight_decay": settings.weight_decay,
         "accuracy": accuracy,
         "epochs": done,
         "best_epoch": best_epoch,
