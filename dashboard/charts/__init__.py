@@ -1,0 +1,1 @@
+"""Charts: pure functions from a record's data to a Plotly figure, one figure a file."""

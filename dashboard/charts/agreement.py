@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import plotly.graph_objects as go
 
 from dashboard.charts.style import Palette, finish
@@ -11,6 +13,7 @@ def agreement(
     names: list[str],
     rhos: list[float],
     intervals: list[tuple[float, float]],
+    *,
     chosen: int,
     title: str,
     palette: Palette,
@@ -23,8 +26,7 @@ def agreement(
         mode="markers",
         marker={
             "size": 10,
-            "color": [palette.method("gif") if i == chosen else palette.muted
-                      for i in range(len(names))],
+            "color": [palette.ink if i == chosen else palette.muted for i in range(len(names))],
             "symbol": ["diamond" if i == chosen else "circle" for i in range(len(names))],
         },
         error_x={
@@ -38,7 +40,7 @@ def agreement(
         showlegend=False,
     )
     figure.add_vline(x=0, line={"color": palette.muted, "width": 1, "dash": "dot"})
-    lowest = min([0.0, *[low for low, _ in intervals if low == low]])
+    lowest = min([0.0, *[low for low, _ in intervals if not math.isnan(low)]])
     figure.update_xaxes(
         title="Spearman's rank correlation (1 = same order)", range=[lowest - 0.05, 1.03]
     )

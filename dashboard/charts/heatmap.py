@@ -84,7 +84,9 @@ def _moves(figure: go.Figure, panel: Panel, palette: Palette, column: int, *, ba
         hoverongaps=False,
         text=panel.text,
         hovertemplate=("%{text}: " if panel.text is not None else "unit %{y}, input %{x}: ")
-        + "%{z:+.3g}<extra>" + panel.name + "</extra>",
+        + "%{z:+.3g}<extra>"
+        + panel.name
+        + "</extra>",
         showscale=bar,
         colorbar={
             "title": {"text": SCALE_TITLE, "font": {"size": 11}},

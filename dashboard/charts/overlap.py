@@ -11,6 +11,7 @@ from dashboard.charts.style import Palette, finish, log_range, mark_scale
 def overlap(
     ks: list[int],
     curves: dict[str, np.ndarray],
+    *,
     chosen: str,
     k: int,
     n: int,
@@ -47,6 +48,8 @@ def overlap(
         hovertemplate="top %{x}: %{y:.1f} % by chance<extra></extra>",
     )
     mark_scale(figure, k, f"k = {k:,}", palette, left=k > n / 10)
-    figure.update_xaxes(type="log", title="k: length of the two lists (log axis)", range=log_range(ks), dtick=1)
+    figure.update_xaxes(
+        type="log", title="k: length of the two lists (log axis)", range=log_range(ks), dtick=1
+    )
     figure.update_yaxes(title="shared (%)", range=[-2, 103])
-    return finish(figure, title, height=460, top=50)
+    return finish(figure, title, height=460, top=70, legend=1.06)

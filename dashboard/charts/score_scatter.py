@@ -44,7 +44,7 @@ def score_scatter(
     figure = go.Figure()
     for mask, name, colour, symbol in (
         (~marked, "other classes", palette.muted, "circle"),
-        (marked, marked_name, palette.helpful, "diamond"),
+        (marked, marked_name, palette.ink, "diamond"),
     ):
         rows = shown[mask[shown]]
         figure.add_scattergl(
@@ -57,13 +57,14 @@ def score_scatter(
             hovertemplate=f"%{{text}}<br>{names[0]} %{{x:+.3g}}, {names[1]} %{{y:+.3g}}"
             "<extra></extra>",
         )
-    return _frame(figure, first, second, names, units, title, palette)
+    return _frame(figure, first, second, names=names, units=units, title=title, palette=palette)
 
 
 def _frame(
     figure: go.Figure,
     first: np.ndarray,
     second: np.ndarray,
+    *,
     names: tuple[str, str],
     units: tuple[str, str],
     title: str,
@@ -77,10 +78,10 @@ def _frame(
             y=[low, high],
             mode="lines",
             name="equal scores",
-            line={"color": palette.harmful, "dash": "dash", "width": 1.5},
+            line={"color": palette.muted, "dash": "dash", "width": 1.5},
             hoverinfo="skip",
         )
     zero = {"zeroline": True, "zerolinecolor": palette.grid, "zerolinewidth": 1}
     figure.update_xaxes(title=f"{names[0]} influence ({units[0]})", **zero)
     figure.update_yaxes(title=f"{names[1]} influence ({units[1]})", **zero)
-    return finish(figure, title, height=460, top=50)
+    return finish(figure, title, height=460, top=70, legend=1.06)

@@ -15,13 +15,14 @@ _LINES = {
 
 
 def step_search(
-    curves: pd.DataFrame, chosen: float | None, title: str, palette: Palette
+    curves: pd.DataFrame, method: str, chosen: float | None, title: str, palette: Palette
 ) -> go.Figure:
     """Draw self, retain and score over the scale (log axis); mark scale 1 and the chosen one.
 
     `curves`: rows curve ("self", "retain", "score"), x (scale), value (share).
     """
-    colours = {"self": palette.harmful, "retain": palette.helpful, "score": palette.muted}
+    own = palette.method(method)
+    colours = {"self": own, "retain": own, "score": palette.muted}
     figure = go.Figure()
     for curve, (name, dash, symbol) in _LINES.items():
         rows = curves[(curves["curve"] == curve) & (curves["x"] > 0)].sort_values("x")
@@ -44,5 +45,4 @@ def step_search(
         dtick=1,
     )
     figure.update_yaxes(title="validation (%)", range=[-2, 103])
-    return finish(figure, title, height=360, top=50)
-
+    return finish(figure, title, height=360, top=70, legend=1.07)

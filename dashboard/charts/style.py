@@ -27,6 +27,11 @@ class Palette:
         return "#f59a4c" if self.dark else "#c65a11"
 
     @property
+    def ink(self) -> str:
+        """Strong neutral, for what stands out without a sign."""
+        return "#e6eaf0" if self.dark else "#1f2933"
+
+    @property
     def muted(self) -> str:
         """Grey for references: identity lines, chance levels, the model before."""
         return "#9aa1ad" if self.dark else "#6b7280"
@@ -78,8 +83,10 @@ def label(method: str) -> str:
     return LABELS.get(method, method)
 
 
-def finish(figure: go.Figure, title: str, *, height: int, top: int = 30) -> go.Figure:
-    """Set the heading (the finding), height and shared looks.
+def finish(
+    figure: go.Figure, title: str, *, height: int, top: int = 30, legend: float = 1.0
+) -> go.Figure:
+    """Set the heading (the finding), height, place of the legend and shared looks.
 
     The heading is kept in `layout.meta`: the page writes it above the figure, because a Plotly
     title does not wrap and is cut off in a narrow column.
@@ -90,7 +97,7 @@ def finish(figure: go.Figure, title: str, *, height: int, top: int = 30) -> go.F
         margin={"l": 10, "r": 10, "t": top, "b": 10},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
+        legend={"orientation": "h", "yanchor": "bottom", "y": legend, "x": 0, "title": None},
     )
     return figure
 
@@ -101,7 +108,7 @@ def heading(figure: go.Figure) -> str:
 
 
 def mark_scale(figure: go.Figure, x: float, text: str, palette: Palette, *, left: bool) -> None:
-    """Draw an upright line at `x` of a log axis, its words at the foot on the left or right.
+    """Draw an upright line at `x` of a log axis, its words above, to the left or right.
 
     Plotly places shapes by value but annotations by log10; add_vline gets the second wrong.
     """
@@ -116,7 +123,7 @@ def mark_scale(figure: go.Figure, x: float, text: str, palette: Palette, *, left
     )
     figure.add_annotation(
         x=math.log10(x),
-        y=0,
+        y=1,
         yref="paper",
         yanchor="bottom",
         xanchor="right" if left else "left",

@@ -100,9 +100,7 @@ def _preconditioner(value: dict[str, Any] | None) -> str:
     return f"{value['kind']}, {value['probes']} probes ({value['products']} products)"
 
 
-def _history(
-    context: Context, found: dict[str, dict[str, Any]], key: str, query: int
-) -> None:
+def _history(context: Context, found: dict[str, dict[str, Any]], key: str, query: int) -> None:
     histories = {}
     for method in found:
         curves = _curves(context, method, query)

@@ -1,4 +1,4 @@
-"""The head and the foot of a record page: the answer in one sentence, and what can be taken away."""
+"""The head and the foot of a record page: the answer in one sentence, and the downloads."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import cache, jobs, settings, state
-from dashboard.components import gallery, messages, progress
+from dashboard.components import messages, progress
 from dashboard.components.gallery import Pictures
 from dashboard.components.messages import plain
 from dashboard.state import Context
@@ -39,8 +39,10 @@ def _card(query: dict[str, Any], context: Context, source: Pictures) -> None:
     words = f"{true}, predicted right" if right else f"{true}, taken for {said}"
     with st.container(gap="xxsmall", horizontal_alignment="center"):
         st.image(source.png("test", index, SIDE), width=SIDE, alt=f"Test image {index}: {words}")
-        st.caption(f"{plain(true)}  \n" + ("✓ right" if right else f"✗ {plain(said)}"),
-                   text_alignment="center")
+        st.caption(
+            f"{plain(true)}  \n" + ("✓ right" if right else f"✗ {plain(said)}"),
+            text_alignment="center",
+        )
         st.button(
             f"#{index}",
             key=f"query-{index}",

@@ -16,9 +16,7 @@ PER_PAGE = (25, 100, 500)
 SIGNS = {"all": "All", "helpful": "+ helpful", "harmful": "− harmful", "split": "Signs differ"}
 
 
-def section(
-    context: Context, scores: dict[str, np.ndarray], source: Pictures, exp: int
-) -> None:
+def section(context: Context, scores: dict[str, np.ndarray], source: Pictures, exp: int) -> None:
     """Draw filters, the paged table with images, the full table without, and the downloads."""
     st.subheader("The whole ranking")
     table = build(scores, source)
@@ -27,10 +25,16 @@ def section(
         st.info("No training image fits this filter. Take a class or a sign out of it.")
     else:
         with_images = st.segmented_control(
-            "Show", ["images", "plain"], default="images", required=True,
-            format_func={"images": "Page by page, with images",
-                         "plain": f"All {len(shown):,} rows, without"}.get,
-            key="ranking-show", persist_state="session",
+            "Show",
+            ["images", "plain"],
+            default="images",
+            required=True,
+            format_func={
+                "images": "Page by page, with images",
+                "plain": f"All {len(shown):,} rows, without",
+            }.get,
+            key="ranking-show",
+            persist_state="session",
         )
         _paged(shown, by, source, exp) if with_images == "images" else _plain(shown, exp)
     st.caption(
@@ -56,10 +60,8 @@ def build(scores: dict[str, np.ndarray], source: Pictures) -> pd.DataFrame:
     return table
 
 
-def _filter(
-    table: pd.DataFrame, methods: list[str], source: Pictures
-) -> tuple[str, pd.DataFrame]:
-    left, middle, right = st.columns([2, 3, 3], vertical_alignment="bottom")
+def _filter(table: pd.DataFrame, methods: list[str], source: Pictures) -> tuple[str, pd.DataFrame]:
+    left, middle, right = st.columns([3, 7, 5], vertical_alignment="bottom")
     by = left.selectbox(
         "Ranked by", methods, index=len(methods) - 1, format_func=label, key="ranking-by"
     )
@@ -69,14 +71,17 @@ def _filter(
     )
     classes = []
     if "label" in table:
-        classes = right.multiselect("Classes", source.classes, key="ranking-classes",
-                                    placeholder="all")
+        classes = right.multiselect(
+            "Classes", source.classes, key="ranking-classes", placeholder="all"
+        )
     return by, select(table, by, sign, classes)
 
 
 def select(table: pd.DataFrame, by: str, sign: str, classes: list[str]) -> pd.DataFrame:
-    """Return the rows of these classes and this sign of method `by`, in its order; for harmful
-    ones the most harmful first. Sign "split": the methods give different signs."""
+    """Return the rows of these classes and this sign of method `by`, in its order.
+
+    Harmful ones come most harmful first. Sign "split": the methods give different signs.
+    """
     if classes:
         table = table[table["label"].isin(classes)]
     column = f"{by}_influence"
@@ -120,20 +125,30 @@ def _paged(shown: pd.DataFrame, by: str, source: Pictures, exp: int) -> None:
         number = st.pagination(pages, key=f"ranking-page-{by}-{pages}") if pages > 1 else 1
     part = shown.iloc[(number - 1) * size : number * size]
     table = scaled(part, exp)
-    table.insert(0, "image", [
-        gallery.data_uri(source.png("train", int(i), 56)) for i in part["train_index"]
-    ])
+    table.insert(
+        0, "image", [gallery.data_uri(source.png("train", int(i), 56)) for i in part["train_index"]]
+    )
     slot.dataframe(
-        table, width="stretch", height=460, hide_index=True, row_height=60,
+        table,
+        width="stretch",
+        height=460,
+        hide_index=True,
+        row_height=60,
         column_config={"image": st.column_config.ImageColumn("image", width="small")}
         | _formats(table),
-        key="ranking-images", alt=f"Ranking by {label(by)}, page {number} of {pages}",
+        key="ranking-images",
+        alt=f"Ranking by {label(by)}, page {number} of {pages}",
     )
 
 
 def _plain(shown: pd.DataFrame, exp: int) -> None:
     table = scaled(shown, exp)
     st.dataframe(
-        table, width="stretch", height=460, hide_index=True, column_config=_formats(table),
-        key="ranking-plain", alt="Full ranking",
+        table,
+        width="stretch",
+        height=460,
+        hide_index=True,
+        column_config=_formats(table),
+        key="ranking-plain",
+        alt="Full ranking",
     )

@@ -84,7 +84,7 @@ def _accuracies(context: Context, methods: list[str]) -> None:
         f"{n['retain_n']:,} others. Bars are 95 % Wilson intervals. The searched step was chosen "
         "on the validation split; open marks are the natural step. What a model retrained "
         "without the class would reach is not measured here. F1 weighs forgetting (1 − self) "
-        "against retaining."
+        "against retaining; losses are in nats."
     )
     st.dataframe(table(models), width="stretch", hide_index=True, alt="Accuracies with intervals")
     certificate.panel(context, "before-after")
@@ -139,12 +139,15 @@ def table(models: list[tuple[str, str, str, dict]]) -> pd.DataFrame:
     rows = []
     for name, _, _, metrics in models:
         row = {"model": name}
-        for which, heading in (("self", "removed (self)"), ("retain", "others (retain)"),
-                               ("accuracy", "all")):
+        for which, heading in (
+            ("self", "removed (self)"),
+            ("retain", "others (retain)"),
+            ("accuracy", "all"),
+        ):
             row[heading] = _with_interval(metrics[which], _count(metrics, which))
         row["F1"] = _fixed(metrics["score"])
-        row["loss, removed (nats)"] = _fixed(metrics["self_loss"])
-        row["loss, others (nats)"] = _fixed(metrics["retain_loss"])
+        row["loss, removed"] = _fixed(metrics["self_loss"])
+        row["loss, others"] = _fixed(metrics["retain_loss"])
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -167,15 +170,24 @@ def _pick(context: Context, methods: list[str]) -> tuple[str, str]:
     st.subheader("One edit in detail")
     with st.container(horizontal=True):
         method = st.segmented_control(
-            "Method", methods, default=methods[-1], required=True, format_func=label,
-            key="before-after-method", persist_state="session",
+            "Method",
+            methods,
+            default=methods[-1],
+            required=True,
+            format_func=label,
+            key="before-after-method",
+            persist_state="session",
         )
         method = method if method in methods else methods[-1]
         steps = list(context.info["methods"][method]["steps"])
         step = st.segmented_control(
-            "Step", steps, default=steps[-1], required=True,
+            "Step",
+            steps,
+            default=steps[-1],
+            required=True,
             format_func=lambda s: _step_name(context, method, s),
-            key="before-after-step", persist_state="session",
+            key="before-after-step",
+            persist_state="session",
         )
     return method, step if step in steps else steps[-1]
 
@@ -225,7 +237,9 @@ def per_class_title(series: list[Series], classes: list[str], removed: int) -> s
     change, name = min(changes)
     if change >= 0:
         return f"{series[-1].name}: no other class loses accuracy"
-    return f"{series[-1].name}: of the other classes, {name} loses most ({-100 * change:.1f} points)"
+    return (
+        f"{series[-1].name}: of the other classes, {name} loses most ({-100 * change:.1f} points)"
+    )
 
 
 def _search(context: Context, method: str) -> None:
@@ -239,16 +253,14 @@ def _search(context: Context, method: str) -> None:
     title = f"{label(method)}: the step is chosen on validation" + (
         f" at {times(chosen)}" if chosen is not None else ""
     )
-    figure = step_search(curves, chosen, title, look.palette())
-    figure.update_layout(height=max(360, 140 + 26 * len(context.info["data"]["classes"])))
+    figure = step_search(curves, method, chosen, title, look.palette())
+    figure.update_layout(height=max(380, 110 + 26 * len(context.info["data"]["classes"])))
     look.chart(figure, "step-search")
     if chosen is not None and chosen >= 0.999 * curves["x"].max():
         st.warning("The chosen step is the longest one tried: a longer one may do better.")
 
 
-def _confusion(
-    context: Context, before: pd.DataFrame, after: pd.DataFrame, name: str
-) -> None:
+def _confusion(context: Context, before: pd.DataFrame, after: pd.DataFrame, name: str) -> None:
     classes = context.info["data"]["classes"]
     counts = [
         measures.confusion(rows["label"].to_numpy(), rows["predicted"].to_numpy(), len(classes))
@@ -289,17 +301,19 @@ def _export(context: Context, methods: list[str]) -> None:
         rows = evaluated(context.info, methods)
         stem = f"before-after-{context.selector}-{context.ratio:g}"
         frame.downloads(stem, lambda: raw_table(rows), "These accuracies")
-        frame.downloads(f"predictions-{stem}", lambda: predictions(context, methods),
-                        "Every test prediction")
+        frame.downloads(
+            f"predictions-{stem}", lambda: predictions(context, methods), "Every test prediction"
+        )
 
 
 def raw_table(models: list[tuple[str, str, str, dict]]) -> pd.DataFrame:
     """Return the metrics as numbers (shares 0 to 1, losses in nats), one row per model."""
-    keep = ("accuracy", "self", "retain", "score", "self_loss", "retain_loss", "self_n",
-            "retain_n")
+    keep = ("accuracy", "self", "retain", "score", "self_loss", "retain_loss", "self_n", "retain_n")
     return pd.DataFrame(
-        [{"model": name, "method": method, "step": step} | {key: metrics[key] for key in keep}
-         for name, method, step, metrics in models]
+        [
+            {"model": name, "method": method, "step": step} | {key: metrics[key] for key in keep}
+            for name, method, step, metrics in models
+        ]
     )
 
 

@@ -55,19 +55,26 @@ def _pick(methods: list[str]) -> tuple[str, str]:
     if len(methods) == 2:
         return methods[0], methods[1]
     left, right = st.columns(2)
-    first = left.selectbox("First method", methods, format_func=label, key="compare-first",
-                           persist_state="session")
+    first = left.selectbox(
+        "First method", methods, format_func=label, key="compare-first", persist_state="session"
+    )
     rest = [m for m in methods if m != first]
-    second = right.selectbox("Second method", rest, format_func=label, key="compare-second",
-                             persist_state="session")
+    second = right.selectbox(
+        "Second method", rest, format_func=label, key="compare-second", persist_state="session"
+    )
     return first, second
 
 
 def _settings(context: Context, n: int) -> tuple[measures.Side, int]:
     left, right = st.columns([1, 1], vertical_alignment="bottom")
     side = left.segmented_control(
-        "Which end of the ranking", list(SIDES), default="helpful", required=True,
-        format_func=SIDES.get, key="compare-side", persist_state="session",
+        "Which end of the ranking",
+        list(SIDES),
+        default="helpful",
+        required=True,
+        format_func=SIDES.get,
+        key="compare-side",
+        persist_state="session",
     )
     right.caption(
         "Top k is set in the sidebar. Positive = helpful: removing the training sample is "
@@ -76,9 +83,7 @@ def _settings(context: Context, n: int) -> tuple[measures.Side, int]:
     return side, min(context.k, n)
 
 
-def answer(
-    context: Context, scores: dict[str, np.ndarray], side: measures.Side, k: int
-) -> str:
+def answer(context: Context, scores: dict[str, np.ndarray], side: measures.Side, k: int) -> str:
     """Return the agreement of the two rankings of this test image in one sentence."""
     first, second = scores
     n = len(scores[first])
@@ -127,8 +132,11 @@ def _scatter(context: Context, scores: dict[str, np.ndarray]) -> None:
     drawn = f"{MOST:,} of {len(x):,} (the strongest and an even draw of the rest)"
     st.caption(
         f"One dot per training image, {drawn if len(x) > MOST else f'all {len(x):,}'}. "
-        + ("On the dashed line both give the same score." if used[0] == used[1]
-           else "The axes have different powers of ten, so no line of equal scores is drawn.")
+        + (
+            "On the dashed line both give the same score."
+            if used[0] == used[1]
+            else "The axes have different powers of ten, so no line of equal scores is drawn."
+        )
     )
 
 
@@ -136,7 +144,7 @@ def scatter_title(first: np.ndarray, second: np.ndarray, names: tuple[str, str])
     """Return the finding: how often the signs agree and whose scores are larger."""
     same = float((np.sign(first) == np.sign(second)).mean())
     spreads = [float(np.percentile(np.abs(values), 99)) for values in (first, second)]
-    text = f"The signs agree for {percent(same, 0)} of the training images"
+    text = f"Signs agree for {percent(same, 0)} of the training images"
     if min(spreads) > 0:
         bigger = int(spreads[1] > spreads[0])
         ratio = max(spreads) / min(spreads)
@@ -148,7 +156,7 @@ def _marked(context: Context, n: int) -> tuple[np.ndarray, str]:
     source = gallery.pictures(context)
     labels = source.labels("train")
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
-    name = f"same class as the test image: {source.classes[query['label']]}"
+    name = f"same class: {source.classes[query['label']]}"
     return (np.zeros(n, bool) if labels is None else labels == query["label"]), name
 
 
@@ -169,7 +177,9 @@ def _overlap(scores: dict[str, np.ndarray], side: measures.Side, k: int) -> None
         f"{label(first)} and {label(second)} share {percent(shared / k, 0)} of their top {k:,} "
         f"({_end(side)})"
     )
-    figure = overlap_figure(ks, curves, SIDES[side], k, len(x), title, look.palette())
+    figure = overlap_figure(
+        ks, curves, chosen=SIDES[side], k=k, n=len(x), title=title, palette=look.palette()
+    )
     look.chart(figure, "overlap")
     st.caption("The share of the two top-k lists that is the same; dotted: by chance.")
 
@@ -178,9 +188,7 @@ def _overlap(scores: dict[str, np.ndarray], side: measures.Side, k: int) -> None
 
 
 def _all_queries(context: Context, first: str, second: str) -> None:
-    queries = [
-        q for q in cache.queries(context.shown) if {first, second} <= set(q["certificates"])
-    ]
+    queries = [q for q in cache.queries(context.shown) if {first, second} <= set(q["certificates"])]
     if len(queries) < 2:
         return
     st.subheader("Every ranked test image")
@@ -196,9 +204,9 @@ def _all_queries(context: Context, first: str, second: str) -> None:
         [query_label(query, classes) for query in queries],
         rhos,
         [interval for _, _, interval in rows],
-        next((i for i, (index, _, _) in enumerate(rows) if index == context.query), -1),
-        title,
-        look.palette(),
+        chosen=next((i for i, (index, _, _) in enumerate(rows) if index == context.query), -1),
+        title=title,
+        palette=look.palette(),
     )
     look.chart(figure, "agreement")
     st.caption(
@@ -220,8 +228,12 @@ def agreement_title(rhos: list[float]) -> str:
 
 def _costs(context: Context, methods: list[str]) -> None:
     st.subheader("What each cost")
-    st.dataframe(costs(context.info, methods), width="stretch", hide_index=True,
-                 alt="Costs, one row per method")
+    st.dataframe(
+        costs(context.info, methods),
+        width="stretch",
+        hide_index=True,
+        alt="Costs, one row per method",
+    )
     info = context.info
     st.caption(
         f"Products are Hessian-vector products in all, checks and probes included. The whole "

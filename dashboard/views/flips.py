@@ -44,12 +44,16 @@ def section(context: Context, method: str, step: str) -> None:
     source = gallery.pictures(context)
     gallery.missing_data_note(source, context.info["data"]["name"])
     st.caption("In bold the true class; p is the probability of it, before → after.")
-    gallery.rows([_tile(row, source) for row in part.rename(columns={"index": "number"}).itertuples()])
+    gallery.rows(
+        [_tile(row, source) for row in part.rename(columns={"index": "number"}).itertuples()]
+    )
 
 
 def changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Return the images whose predicted class changed: index, label, was, now, p_was, p_now, kind;
-    the largest change of p(label) first."""
+    """Return the images whose predicted class changed, the largest change of p(label) first.
+
+    Columns: index, label, predicted, p_label and loss twice (_was, _now), kind (of KINDS), change.
+    """
     both = before.merge(after, on=["index", "label"], suffixes=("_was", "_now"))
     both = both[both["predicted_was"] != both["predicted_now"]].copy()
     both["kind"] = "moved"
@@ -61,13 +65,14 @@ def changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 def summary(found: pd.DataFrame, context: Context, edit: str) -> str:
     """Return how many images were lost and gained, in the removed class and in the others."""
-    removed, name = context.info["change"]["label"], plain(context.info["change"]["class_name"])
+    change = context.info["change"]
+    removed, name = change["label"], plain(change["class_name"])
     own = found["label"] == removed
     lost, gained = found["kind"] == "lost", found["kind"] == "gained"
     return (
         f"{edit} changes {len(found):,} of the test predictions: it loses "
-        f"{int((own & lost).sum()):,} images of class {name} and {int((~own & lost).sum()):,} of the "
-        f"other classes, and gains {int((~own & gained).sum()):,} of the others."
+        f"{int((own & lost).sum()):,} images of class {name} and {int((~own & lost).sum()):,} of "
+        f"the other classes, and gains {int((~own & gained).sum()):,} of the others."
     )
 
 
@@ -75,8 +80,13 @@ def _filter(context: Context, found: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     classes, removed = context.info["data"]["classes"], context.info["change"]["label"]
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     kind = left.segmented_control(
-        "Kind", list(KINDS), default="lost", required=True, format_func=KINDS.get,
-        key="flips-kind", persist_state="session",
+        "Kind",
+        list(KINDS),
+        default="lost",
+        required=True,
+        format_func=KINDS.get,
+        key="flips-kind",
+        persist_state="session",
     )
     of = right.selectbox(
         "True class", [OTHERS, EVERY, *classes], key="flips-class", persist_state="session"
@@ -89,7 +99,7 @@ def _filter(context: Context, found: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     return kind, shown
 
 
-def _tile(row: Any, source: Pictures) -> Tile:
+def _tile(row: Any, source: Pictures) -> Tile:  # noqa: ANN401 - a named tuple of pandas
     names = source.classes
     index, true = row.number, names[row.label]
     was, now = names[row.predicted_was], names[row.predicted_now]

@@ -138,8 +138,9 @@ def layer_label(layer: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
         m: int(table.loc[table["layer"] == layer["name"], "selected"].iloc[0])
         for m, table in tables.items()
     }
-    partial = [f"{label(m)} {count:,} selected" for m, count in chosen.items()
-               if count != layer["size"]]
+    partial = [
+        f"{label(m)} {count:,} selected" for m, count in chosen.items() if count != layer["size"]
+    ]
     return "; ".join([text, *partial])
 
 
@@ -237,12 +238,16 @@ def _unit(layer: dict[str, Any], moves: Moves) -> None:
     ]
     high, wide = next(iter(tiles.values())).values.shape
     title = f"{layer['name']}, unit {unit}: " + ", ".join(
-        f"{label(m)} ‖Δ‖ = {significant(float(s[unit]))}" if not np.isnan(s[unit])
+        f"{label(m)} ‖Δ‖ = {significant(float(s[unit]))}"
+        if not np.isnan(s[unit])
         else f"{label(m)} leaves it alone"
         for m, s in strengths.items()
     )
     figure = heatmap(
-        panels, title, look.palette(), square=True,
+        panels,
+        title,
+        look.palette(),
+        square=True,
         height=int(np.clip(130 + 400 * high / max(wide, 1), 200, 460)),
     )
     look.chart(figure, "unit")
@@ -279,8 +284,12 @@ def _unit_caption(layer: dict[str, Any]) -> str:
 def _input_names(layer: dict[str, Any]) -> list[str]:
     shape = layer["shape"]
     if len(shape) == 4:
-        return [f"channel {c}, row {r}, column {k}"
-                for c in range(shape[1]) for r in range(shape[2]) for k in range(shape[3])]
+        return [
+            f"channel {c}, row {r}, column {k}"
+            for c in range(shape[1])
+            for r in range(shape[2])
+            for k in range(shape[3])
+        ]
     return [f"input {i}" for i in range(shape[1])] if len(shape) == 2 else ["bias"]
 
 

@@ -79,8 +79,8 @@ def answer(context: Context, scores: dict[str, np.ndarray]) -> str:
     )
     return (
         f"{said}: {label(first)} and {label(second)} {agreement(helpful, harmful, top)}: they "
-        f"share **{helpful} of the {top} most helpful** and **{harmful} of the {top} most harmful** "
-        "training images."
+        f"share **{helpful} of the {top} most helpful** and **{harmful} of the {top} most "
+        "harmful** training images."
     )
 
 
@@ -92,9 +92,7 @@ def agreement(helpful: int, harmful: int, top: int) -> str:
     return "largely disagree" if share <= 0.25 else "agree in part"
 
 
-def _side(
-    side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, exp: int
-) -> None:
+def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, exp: int) -> None:
     st.subheader(HEADINGS[side])
     st.markdown(MEANINGS[side])
     columns = st.columns(len(scores), gap="medium", border=True)
@@ -103,8 +101,13 @@ def _side(
         with column:
             st.markdown(f"**{label(method)}**: influence, {measures.power(exp, 'nats')}")
             tiles = [
-                tile(int(i), float(scores[method][i]), exp, source,
-                     both=sum(i in top for top in tops.values()) > 1)
+                tile(
+                    int(i),
+                    float(scores[method][i]),
+                    exp,
+                    source,
+                    both=sum(i in top for top in tops.values()) > 1,
+                )
                 for i in chosen
             ]
             with st.container(height=HEIGHT, border=False):
@@ -112,8 +115,7 @@ def _side(
 
 
 def tile(index: int, score: float, exp: int, source: Pictures, *, both: bool) -> Tile:
-    """Return a training image with its label, score, sign in words and colour, and whether more
-    than one method names it."""
+    """Return a training image with label, score, sign in words, and "both" if all name it."""
     name = source.label("train", index)
     word = "helpful" if score > 0 else "harmful" if score < 0 else "neutral"
     colour = {"helpful": "blue", "harmful": "orange", "neutral": "gray"}[word]
