@@ -97,7 +97,8 @@ def _launch(folder: Path, workspace: Path, reuse: Path | None) -> None:
             start_new_session=True,
         )
     _children.append(child)
-    launched = {"pid": child.pid, "pid_started": run_state.process_started(child.pid)}
+    launched: dict[str, Any] = {"pid": child.pid, "pid_started": run_state.process_started(child.pid)}
+    launched["folder"] = str(folder.relative_to(workspace))
     records.write_json(incoming.with_suffix(".json"), launched)
 
 
@@ -137,6 +138,17 @@ def status(folder: Path, workspace: Path) -> dict[str, Any]:
     return state or _plain(folder, "none", "")
 
 
+def started(workspace: Path) -> list[Path]:
+    """Return the folders of all runs started from here, oldest first, additions included."""
+    found = []
+    for path in sorted((workspace / INCOMING).glob("*.json"), key=lambda p: p.stat().st_mtime):
+        try:
+            found.append(workspace / json.loads(path.read_text(encoding="utf-8"))["folder"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
 def _is_of(state: dict[str, Any] | None, launched: dict[str, Any]) -> bool:
     """Was run.json written by the process that was started last?"""
     return state is not None and state.get("pid") == launched["pid"]
@@ -146,7 +158,8 @@ def _launched(folder: Path, workspace: Path) -> dict[str, Any] | None:
     try:
         path = _incoming(folder, workspace).with_suffix(".json")
         launched = json.loads(path.read_text(encoding="utf-8"))
-        return {"pid": int(launched["pid"]), **launched}
+        int(launched["pid"]), launched["pid_started"]
+        return dict(launched)
     except (OSError, ValueError, KeyError, TypeError, GifError):
         return None
 

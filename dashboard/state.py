@@ -22,6 +22,7 @@ from gifcore.record import Listed, Record
 
 PARAMS = ("study", "selector", "ratio", "query", "methods", "k")
 RATIOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+FAMILY_DIGITS = 12
 DEFAULT_SELECTOR, DEFAULT_RATIO, DEFAULT_K = "highest-k-gradients", 0.05, 50
 
 Combination = tuple[str, float]  # selector, ratio
@@ -31,7 +32,7 @@ Combination = tuple[str, float]  # selector, ratio
 class Family:
     """Records that differ only in selector and ratio."""
 
-    key: str  # the first 12 digits of the family hash, as the address names it
+    key: str  # the first digits of the family hash, as the address names it
     title: str
     demo: bool
     paths: dict[Combination, Path] = field(default_factory=dict)
@@ -130,7 +131,7 @@ def families() -> list[Family]:
     for entry, demo in _listed():
         if entry.status != "finished" or "family" not in entry.info:
             continue
-        key = entry.info["family"][:12]
+        key = entry.info["family"][:FAMILY_DIGITS]
         family = found.setdefault(key, Family(key, entry.title, demo))
         selection = entry.info["selection"]
         family.paths.setdefault((selection["selector"], selection["ratio"]), entry.path)
@@ -153,6 +154,16 @@ def picked() -> dict[str, Any]:
 def show(**picks: Any) -> None:
     """Show something else from the next run on: `show(study=…, selector=…, ratio=0.05)`."""
     st.session_state["pending"] = st.session_state.get("pending", {}) | picks
+
+
+def picks_of(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the picks that show a record, for `show` and `link`."""
+    selection = info["selection"]
+    return {
+        "study": info["family"][:FAMILY_DIGITS],
+        "selector": selection["selector"],
+        "ratio": selection["ratio"],
+    }
 
 
 def begin_run() -> None:

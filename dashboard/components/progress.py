@@ -98,6 +98,13 @@ def _ended(folder: Path) -> None:
     draw(f"**{words}.** {messages.plain(run['message'])}", icon=messages.STATUS_ICONS[run["status"]])
 
 
+def result_link(folder: Path) -> None:
+    """Draw the link that opens the result pages on the record of a folder."""
+    record = cache.open_record(folder)
+    label, icon = "**See the result**", ":material/arrow_forward:"
+    state.link("samples", label, icon=icon, **state.picks_of(record.info))
+
+
 # --- a combination of selector and ratio without a record ---------------------------------------
 
 

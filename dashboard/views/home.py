@@ -16,10 +16,10 @@ from dashboard.texts import text
 from gifcore.record import SEARCHED
 from gifcore.study import METHOD_LABELS
 
-SHOWN = 5  # thumbnails each side
+SHOWN = 4  # thumbnails each side
 
 NEXT = (
-    ("samples", "Samples", "photo_library", "which training images helped or harmed a prediction"),
+    ("samples", "Samples", "photo_library", "what helped or harmed a prediction"),
     ("parameters", "Parameters", "grid_on", "which weights were moved, and how far"),
     ("before_after", "Before / after", "compare", "what the moved model still knows"),
     ("compare", "Compare", "scatter_plot", "where IF and GIF agree, and at what cost"),
@@ -56,7 +56,8 @@ def _finding(context: Context) -> None:
         st.caption(
             f"{info['data']['name']}, {info['model']['name']} with {info['selection']['p']:,} "
             f"parameters; selector {state.selector_label(context.selector).lower()}. Accuracies on "
-            f"the test split; the step length was chosen on the validation split."
+            f"the test split; the step length was chosen on the validation split. Lower is better on {messages.plain(name)}, "
+            "higher on the others."
         )
         for column, method in zip(st.columns(len(edited), gap="large"), edited, strict=True):
             with column:
@@ -70,10 +71,9 @@ def headline(info: dict[str, Any], method: str) -> str:
     share = info["methods"][method]["k"] / info["selection"]["p"]
     name = messages.plain(info["change"]["class_name"])
     return (
-        f"Forgetting “{name}”: {METHOD_LABELS[method]} moved {percent(share)} of the parameters; "
-        f"accuracy on {name} fell from {percent(before['self'])} to {percent(after['self'])}, "
-        f"on everything else it went from {percent(before['retain'])} to "
-        f"{percent(after['retain'])}"
+        f"{METHOD_LABELS[method]} made the model forget “{name}” by moving {percent(share)} of its "
+        f"parameters: accuracy there {percent(before['self'])} → {percent(after['self'])}, on the "
+        f"other classes {percent(before['retain'])} → {percent(after['retain'])}"
     )
 
 
@@ -84,20 +84,20 @@ def _method(info: dict[str, Any], method: str, name: str) -> None:
     st.markdown(f"**{METHOD_LABELS[method]}** · moves {k:,} of {p:,} parameters")
     own, rest, score = st.columns(3)
     own.metric(
-        f"{name}: lower is better",
+        f"Accuracy on {name}",
         percent(after["self"]),
         _points(after["self"] - before["self"]),
         delta_color="inverse",
         help=f"Accuracy on the {after['self_n']:,} test images of the class to forget.",
     )
     rest.metric(
-        "Other classes: higher is better",
+        "On the others",
         percent(after["retain"]),
         _points(after["retain"] - before["retain"]),
         help=f"Accuracy on the {after['retain_n']:,} test images of all other classes.",
     )
     score.metric(
-        "F1 of both",
+        "F1",
         percent(after["score"]),
         help="Harmonic mean of (1 - accuracy on the class to forget) and the accuracy on the "
         "others: 100 % is a class forgotten with nothing else lost.",
@@ -105,7 +105,7 @@ def _method(info: dict[str, Any], method: str, name: str) -> None:
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points"
+    return f"{100 * difference:+.1f} points vs before"
 
 
 # --- one prediction -----------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def _side(slot: Any, title: str, source: Pictures, rows: Any, exp: int) -> None:
     tiles = [
         Tile(
             source.png("train", int(row.train_index), 84),
-            f"{signed(row.influence, exp)} {source.label('train', int(row.train_index))}",
+            f"{signed(row.influence, exp)} · {source.label('train', int(row.train_index))}",
             f"Training image {row.train_index}, score {row.influence:.3g} nats",
         )
         for row in rows.itertuples()

@@ -40,8 +40,15 @@ def layers() -> list[dict[str, Any]]:
         size = math.prod(shape)
         module, _, kind = name.partition(".")
         rows.append(
-            {"name": name, "module": name, "kind": kind, "shape": list(shape), "offset": offset,
-             "size": size, "selectable": True}
+            {
+                "name": name,
+                "module": name,
+                "kind": kind,
+                "shape": list(shape),
+                "offset": offset,
+                "size": size,
+                "selectable": True,
+            }
             | {"module": module}
         )
         offset += size
@@ -67,17 +74,28 @@ def selection(ratio: float, rng: np.random.Generator) -> tuple[np.ndarray, list[
 
 def certificate(system: str, method: str, *, good: bool) -> dict[str, Any]:
     return {
-        "system": system, "solver": "lsmr" if method == "gif" else "minres",
+        "system": system,
+        "solver": "lsmr" if method == "gif" else "minres",
         "status": "converged" if good else "iteration limit",
         "advice": "" if good else "stopped at the iteration limit: raise iterations or damping",
-        "iterations": 20, "hvps": 41, "check_hvps": 2, "residual": 0.61,
-        "normal_residual": 3e-7 if good else 0.042, "judged_by": "normal_residual",
-        "damping": 0.0, "ridge": 0.0,
+        "iterations": 20,
+        "hvps": 41,
+        "check_hvps": 2,
+        "residual": 0.61,
+        "normal_residual": 3e-7 if good else 0.042,
+        "judged_by": "normal_residual",
+        "damping": 0.0,
+        "ridge": 0.0,
         "preconditioner": {"kind": "jacobi", "probes": 5, "products": 5, "status": "ok"}
-        if method == "gif" else None,
-        "lambda_max": 41.3, "negative_curvature": method == "if", "rayleigh": -0.02,
-        "curvature_of": "retained" if system == "update" else "full", "samples": 512,
-        "seconds": 2.4, "drift": False,
+        if method == "gif"
+        else None,
+        "lambda_max": 41.3,
+        "negative_curvature": method == "if",
+        "rayleigh": -0.02,
+        "curvature_of": "retained" if system == "update" else "full",
+        "samples": 512,
+        "seconds": 2.4,
+        "drift": False,
     }
 
 
@@ -87,7 +105,9 @@ def metrics(accuracy: float, own: float, retain: float, label: int) -> dict[str,
     score = 2 * (1 - own) * retain / max((1 - own) + retain, 1e-9)
     values = (accuracy, own, retain, score, 0.2 + 3 * (1 - own), 1.2 - retain)
     return dict(zip(METRIC_NAMES, values, strict=True)) | {
-        "self_n": 18, "retain_n": 162, "per_class": per_class,
+        "self_n": 18,
+        "retain_n": 162,
+        "per_class": per_class,
     }
 
 
@@ -106,11 +126,15 @@ def scores_table(method: str, query: int, n: int, rng: np.random.Generator) -> p
     common = np.random.default_rng(query).standard_t(3, n)  # methods agree in part
     own = np.sort(3e-6 * (common + 0.6 * rng.standard_t(3, n)))[::-1]
     order = np.argsort(-(common + 0.6 * rng.standard_normal(n)), kind="stable")
-    return pa.table({
-        "query": pa.array([query] * n, pa.int32()), "method": [method] * n,
-        "train_index": pa.array(order, pa.int32()), "influence": pa.array(own, pa.float32()),
-        "rank": pa.array(np.arange(n), pa.int32()),
-    })
+    return pa.table(
+        {
+            "query": pa.array([query] * n, pa.int32()),
+            "method": [method] * n,
+            "train_index": pa.array(order, pa.int32()),
+            "influence": pa.array(own, pa.float32()),
+            "rank": pa.array(np.arange(n), pa.int32()),
+        }
+    )
 
 
 def samples_tables(
@@ -127,12 +151,20 @@ def samples_tables(
             right = rng.random(len(y)) < np.where(y == label, own, retain)
             predicted = np.where(right, y, (y + rng.integers(1, 10, len(y))) % 10)
             p = np.where(right, rng.uniform(0.5, 1, len(y)), rng.uniform(0.01, 0.45, len(y)))
-            tables.append(pa.table({
-                "split": [split] * len(y), "index": pa.array(np.arange(len(y)), pa.int32()),
-                "label": pa.array(y, pa.int16()), "method": [method] * len(y),
-                "step": [step] * len(y), "predicted": pa.array(predicted, pa.int16()),
-                "p_label": pa.array(p, pa.float32()), "loss": pa.array(-np.log(p), pa.float32()),
-            }))
+            tables.append(
+                pa.table(
+                    {
+                        "split": [split] * len(y),
+                        "index": pa.array(np.arange(len(y)), pa.int32()),
+                        "label": pa.array(y, pa.int16()),
+                        "method": [method] * len(y),
+                        "step": [step] * len(y),
+                        "predicted": pa.array(predicted, pa.int16()),
+                        "p_label": pa.array(p, pa.float32()),
+                        "loss": pa.array(-np.log(p), pa.float32()),
+                    }
+                )
+            )
     return tables
 
 
@@ -140,19 +172,27 @@ def curves_table(methods: list[str], queries: list[int]) -> pa.Table:
     rows: list[tuple[str, str, int, float, float]] = []
     for number, method in enumerate(methods):
         for query in (-1, *queries):
-            rows += [(method, "residual", query, float(i), 0.4 + 0.6 * 0.8**i + 0.05 * number)
-                     for i in range(21)]
+            rows += [
+                (method, "residual", query, float(i), 0.4 + 0.6 * 0.8**i + 0.05 * number)
+                for i in range(21)
+            ]
         for x in np.geomspace(0.1, 1000, 13):
             own, retain = 1 / (1 + (x / 3) ** 2), 1 / (1 + (x / 300) ** 2)
             score = 2 * (1 - own) * retain / ((1 - own) + retain)
-            rows += [(method, name, -1, float(x), float(value))
-                     for name, value in (("self", own), ("retain", retain), ("score", score))]
+            rows += [
+                (method, name, -1, float(x), float(value))
+                for name, value in (("self", own), ("retain", retain), ("score", score))
+            ]
     columns = list(zip(*rows, strict=True))
-    return pa.table({
-        "method": list(columns[0]), "curve": list(columns[1]),
-        "query": pa.array(columns[2], pa.int32()),
-        "x": pa.array(columns[3], pa.float32()), "value": pa.array(columns[4], pa.float32()),
-    })
+    return pa.table(
+        {
+            "method": list(columns[0]),
+            "curve": list(columns[1]),
+            "query": pa.array(columns[2], pa.int32()),
+            "x": pa.array(columns[3], pa.float32()),
+            "value": pa.array(columns[4], pa.float32()),
+        }
+    )
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
@@ -162,12 +202,17 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def make_study(selector: str, ratio: float, methods: tuple[str, ...] = ("if", "gif")) -> Study:
-    return parse({
-        "title": "Forget class 8 (digits)", "methods": methods,
-        "data": {"source": "digits"}, "model": {"name": "lenet", "weight_decay": 0.0},
-        "change": {"label": 8}, "selection": {"selector": selector, "ratio": ratio},
-        "ranking": {"queries": QUERIES},
-    })
+    return parse(
+        {
+            "title": "Forget class 8 (digits)",
+            "methods": methods,
+            "data": {"source": "digits"},
+            "model": {"name": "lenet", "weight_decay": 0.0},
+            "change": {"label": 8},
+            "selection": {"selector": selector, "ratio": ratio},
+            "ranking": {"queries": QUERIES},
+        }
+    )
 
 
 def make_record(
@@ -204,17 +249,22 @@ def make_record(
             updates[f"{method}.indices"] = indices
     files[records.UPDATES] = save(updates)
     shown = np.unique(np.concatenate([np.arange(60), rng.integers(0, len(data.train), 60)]))
-    files[records.THUMBNAILS] = _npz({
-        "train.index": shown, "train.images": data.images("train", shown),
-        "test.index": np.array(queries, int), "test.images": data.images("test", queries),
-    })
+    files[records.THUMBNAILS] = _npz(
+        {
+            "train.index": shown,
+            "train.images": data.images("train", shown),
+            "test.index": np.array(queries, int),
+            "test.images": data.images("test", queries),
+        }
+    )
     entries = {}
     for method in study.methods:
         size = p if method == "if" else len(indices)
         entries[method] = {
             "key": method_hash(study, method, data.hash, WEIGHTS_HASH),
             "folder": f"../{share.name}" if share and method == "if" else ".",
-            "k": size, "norm": 0.031 if method == "if" else 0.21,
+            "k": size,
+            "norm": 0.031 if method == "if" else 0.21,
             "certificate": certificate("update", method, good=method == "gif"),
             "query_certificates": {
                 str(q): certificate("query", method, good=False) for q in queries
@@ -226,26 +276,61 @@ def make_record(
             entries[method]["steps"] = steps(method, ratio, label)
     before = metrics(0.971, 0.96, 0.972, label)
     info = {
-        "status": "finished", "hash": study_hash(study, data.hash, WEIGHTS_HASH),
-        "family": family_hash(study, data.hash, WEIGHTS_HASH), "title": study.title,
-        "created": "2026-01-02T03:04:05Z", "engine": "test",
-        "versions": {"python": "3.11", "torch": "2.10"}, "commit": None, "threads": 2, "seed": 0,
-        "data": {"source": "digits", "name": "Digits", "hash": data.hash,
-                 "classes": list(data.classes), "shape": list(data.shape),
-                 "sizes": {s: len(data.split(s)) for s in ("train", "validation", "test")},
-                 "note": data.note},
-        "model": {"name": "lenet", "weights": None, "hash": WEIGHTS_HASH, "parameters": p,
-                  "weight_decay": 0.0, "layers": rows},
-        "change": {"kind": "remove-class", "label": label, "class_name": data.classes[label],
-                   "removed": int((data.train.y == label).sum())},
-        "selection": {"selector": selector, "ratio": ratio, "k": len(indices), "p": p,
-                      "layers": selected},
-        "queries": [_query(data, q) for q in queries], "methods": entries,
+        "status": "finished",
+        "hash": study_hash(study, data.hash, WEIGHTS_HASH),
+        "family": family_hash(study, data.hash, WEIGHTS_HASH),
+        "title": study.title,
+        "created": "2026-01-02T03:04:05Z",
+        "engine": "test",
+        "versions": {"python": "3.11", "torch": "2.10"},
+        "commit": None,
+        "threads": 2,
+        "seed": 0,
+        "data": {
+            "source": "digits",
+            "name": "Digits",
+            "hash": data.hash,
+            "classes": list(data.classes),
+            "shape": list(data.shape),
+            "sizes": {s: len(data.split(s)) for s in ("train", "validation", "test")},
+            "note": data.note,
+        },
+        "model": {
+            "name": "lenet",
+            "weights": None,
+            "hash": WEIGHTS_HASH,
+            "parameters": p,
+            "weight_decay": 0.0,
+            "layers": rows,
+        },
+        "change": {
+            "kind": "remove-class",
+            "label": label,
+            "class_name": data.classes[label],
+            "removed": int((data.train.y == label).sum()),
+        },
+        "selection": {
+            "selector": selector,
+            "ratio": ratio,
+            "k": len(indices),
+            "p": p,
+            "layers": selected,
+        },
+        "queries": [_query(data, q) for q in queries],
+        "methods": entries,
         "before": {"validation": before, "test": before},
-        "timings": {"load": 0.4, "select": 0.2, "solve": 6.2, "rank": 2.4, "edit": 1.6,
-                    "evaluate": 0.6},
-        "costs": {"hvp": 0.03, "jvp_per_sample": 2e-5, "forward_per_sample": 6e-6},
-        "seconds": 11.4, "peak_memory_mb": 612.0,
+        "timings": {
+            "load": 0.4,
+            "select": 0.2,
+            "solve": 6.2,
+            "rank": 2.4,
+            "edit": 1.6,
+            "evaluate": 0.6,
+        },
+        "costs": {"hvp_per_sample": 6e-5, "jvp_per_sample": 2e-5,
+                  "forward_per_sample": 6e-6},
+        "seconds": 11.4,
+        "peak_memory_mb": 612.0,
     }
     records.write_record(path, info, files)
     return path
@@ -254,8 +339,13 @@ def make_record(
 def _query(data: datasets.Data, index: int) -> dict[str, Any]:
     label = int(data.test.y[index])
     wrong = index % 2
-    return {"index": index, "label": label, "predicted": (label + wrong) % 10,
-            "p_label": 0.31 if wrong else 0.98, "loss": 1.171 if wrong else 0.0202}
+    return {
+        "index": index,
+        "label": label,
+        "predicted": (label + wrong) % 10,
+        "p_label": 0.31 if wrong else 0.98,
+        "loss": 1.171 if wrong else 0.0202,
+    }
 
 
 def make_workspace(folder: Path) -> Path:

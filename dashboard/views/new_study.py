@@ -1,0 +1,179 @@
+"""New study: describe it, have it checked and estimated, run it, watch it, see its result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from dashboard import cache, jobs, settings, state
+from dashboard.components import messages, progress, study_form
+from dashboard.components.measures import percent
+from gifcore import record as records
+from gifcore.errors import GifError
+from gifcore.record import Listed
+from gifcore.study import Study, dumps, study_hash
+
+RUN = "run"  # the query parameter that names the run being watched, so that a refresh keeps it
+
+
+def page() -> None:
+    """Draw the page: runs on their way first, then the form, the check, and Run."""
+    st.title("New study")
+    if settings.demo_only():
+        st.info(
+            "This server only shows the demo: new studies and uploads are switched off. "
+            "Selector and ratio can still be changed on the result pages.",
+            icon=":material/lock:",
+        )
+        state.link("samples", "See the demo", icon=":material/photo_library:")
+        return
+    st.write(
+        "Remove a class from what a model was trained on: which parameters have to move, how far, "
+        "and what does the model still know afterwards? Every setting below has a usable default."
+    )
+    _watched()
+    try:
+        study = study_form.draw()
+    except GifError as problem:
+        messages.error(problem)
+        return
+    if study is None:
+        st.info("Choose the files above; then the study can be checked.", icon=":material/upload:")
+        return
+    _check_and_run(study)
+
+
+# --- the run that was started here --------------------------------------------------------------
+
+
+def _watched() -> None:
+    name = st.query_params.get(RUN, "")
+    folder = settings.workspace() / name
+    if not name or folder.parent != settings.workspace() or name.startswith("."):
+        return
+    run = jobs.status(folder, settings.workspace())
+    if run["status"] == "none":
+        return
+    st.subheader(messages.plain(_title(folder, run)))
+    if progress.job_panel(folder):
+        st.caption(
+            "You can leave this page or close the browser: the run goes on and is listed under "
+            "Studies. A second study waits until this one is done."
+        )
+    elif run["status"] == "finished":
+        with st.container(border=True):
+            st.markdown(f"{messages.STATUS_ICONS['finished']} **Finished.**")
+            progress.result_link(folder)
+    st.divider()
+
+
+def _title(folder: Path, run: dict[str, Any]) -> str:
+    if run["status"] == "finished":
+        return cache.open_record(folder).title
+    return run["title"]
+
+
+# --- check, then run ----------------------------------------------------------------------------
+
+
+def _check_and_run(study: Study) -> None:
+    asked = dumps(study.model_copy(update={"title": ""}))
+    left, right = st.columns([1, 4], vertical_alignment="center")
+    if left.button("Check", key="check", icon=":material/fact_check:", width="stretch"):
+        st.session_state["new_checked"] = asked
+    if st.session_state.get("new_checked") != asked:
+        right.caption(
+            "Loads the model and the data once, without computing anything: shapes, classes, "
+            "accuracy, and how long the study will take. About ten seconds."
+        )
+        return
+    right.caption(study_form.said(study))
+    try:
+        with st.spinner("Checking the model and the data …"):
+            answer = cache.doctor(study)
+    except GifError as problem:
+        st.session_state.pop("new_checked", None)
+        messages.error(problem)
+        return
+    if not answer.get("ok"):
+        st.error(messages.plain(str(answer.get("error"))), icon=":material/error:")
+        return
+    if _new_names(study, answer):
+        st.rerun()
+    _facts(answer)
+    _run(study, answer)
+
+
+def _new_names(study: Study, answer: dict[str, Any]) -> bool:
+    """Remember the class names of a data set of one's own, for the picker of the class."""
+    known = st.session_state.setdefault("new_classes", {})
+    names = [str(name) for name in answer["data"]["classes"]]
+    if cache.class_names(study.data.source) or known.get(study.data.source) == names:
+        return False
+    known[study.data.source] = names
+    st.session_state["new_label"] = min(study.change.label, len(names) - 1)
+    return True
+
+
+def _facts(answer: dict[str, Any]) -> None:
+    data, model, estimate = answer["data"], answer["model"], answer["estimate"]
+    with st.container(border=True):
+        cells = st.columns(5)
+        cells[0].metric("Accuracy on test", percent(answer["accuracy"]["test"]))
+        cells[1].metric("Parameters", f"{model['parameters']:,}")
+        cells[2].metric("Training images", f"{data['sizes']['train']:,}")
+        cells[3].metric("Time, about", messages.duration(estimate["seconds"]))
+        cells[4].metric("Memory, about", f"{estimate['memory_mb']:,.0f} MB")
+        shape = " x ".join(str(side) for side in data["shape"])
+        st.caption(
+            messages.plain(
+                f"{data['name']}: images {shape} (channels x height x width), "
+                f"{data['sizes']['validation']:,} validation and {data['sizes']['test']:,} test "
+                f"images, {len(data['classes'])} classes ({_listed(data['classes'])}). "
+                f"Accuracy on validation {percent(answer['accuracy']['validation'])}. "
+                f"Weight decay {model['weight_decay']:g}. {data.get('note') or ''}"
+            )
+        )
+
+
+def _listed(classes: list[str]) -> str:
+    shown = ", ".join(str(name) for name in classes[:12])
+    return shown + (" …" if len(classes) > 12 else "")
+
+
+def _run(study: Study, answer: dict[str, Any]) -> None:
+    hashes = answer["data"]["hash"], answer["model"]["hash"]
+    done = computed(study_hash(study, *hashes))
+    if done is not None:
+        st.success(
+            f"Already computed, as “{messages.plain(done.title)}”.", icon=":material/check_circle:"
+        )
+        progress.result_link(done.path)
+        return
+    folder = jobs.folder_for(study, *hashes, settings.workspace())
+    if jobs.status(folder, settings.workspace())["status"] in jobs.LIVE:
+        st.info("This very study is running already.", icon=":material/progress_activity:")
+        _watch_button(folder)
+        return
+    if st.button("Run", key="run", type="primary", icon=":material/play_arrow:"):
+        try:
+            jobs.start(study, folder, workspace=settings.workspace())
+        except GifError as problem:
+            messages.error(problem)
+            return
+        st.query_params[RUN] = folder.name
+        st.rerun()
+
+
+def _watch_button(folder: Path) -> None:
+    if st.query_params.get(RUN) != folder.name and st.button("Show its progress", key="watch"):
+        st.query_params[RUN] = folder.name
+        st.rerun()
+
+
+def computed(study_hash_: str) -> Listed | None:
+    """Return the finished record of a study, of the workspace or the demo, None if there is none."""
+    listed = [*records.list_workspace(settings.workspace()), *cache.bundled()]
+    return next((e for e in listed if e.status == "finished" and e.hash == study_hash_), None)

@@ -1,0 +1,164 @@
+"""Studies: what is running, what stopped, and every record of the workspace and the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import cache, jobs, settings, state
+from dashboard.components import messages, progress
+from gifcore import record as records
+from gifcore.errors import GifError
+from gifcore.record import SEARCHED, Listed
+from gifcore.study import METHOD_LABELS
+
+STOPPED = ("cancelled", "failed", "interrupted")
+SHOWN = 20  # stopped studies
+
+
+def page() -> None:
+    """Draw the page; a click on Open leads to Samples with that record."""
+    if st.session_state.pop("open_samples", False):
+        st.switch_page(st.session_state["pages"]["samples"])
+    st.title("Studies")
+    listed = records.list_workspace(settings.workspace())
+    running = _running()
+    if running:
+        st.subheader("On their way")
+        for folder in running:
+            _running_one(folder)
+    _stopped([e for e in listed if e.path not in running] + _never_began(listed, running))
+    finished = [(e, False) for e in listed if e.status == "finished"]
+    _finished(finished + [(e, True) for e in cache.bundled() if e.status == "finished"])
+
+
+# --- on their way -------------------------------------------------------------------------------
+
+
+def _running() -> list[Path]:
+    """The folders of all runs on their way, also of those started from the command line."""
+    workspace = settings.workspace()
+    listed = [e.path for e in records.list_workspace(workspace)]
+    folders = dict.fromkeys([*jobs.started(workspace), *listed])
+    return [f for f in folders if jobs.status(f, workspace)["status"] in jobs.LIVE]
+
+
+def _running_one(folder: Path) -> None:
+    run = jobs.status(folder, settings.workspace())
+    st.markdown(f"**{messages.plain(run['title'])}** · {messages.plain(folder.name)}")
+    progress.job_panel(folder)
+
+
+# --- stopped and damaged ------------------------------------------------------------------------
+
+
+def _never_began(listed: list[Listed], running: list[Path]) -> list[Listed]:
+    """Runs whose process ended before it wrote anything into its folder."""
+    known = {entry.path for entry in listed} | set(running)
+    found = []
+    for folder in jobs.started(settings.workspace()):
+        run = jobs.status(folder, settings.workspace())
+        if folder not in known and run["status"] in STOPPED:
+            found.append(Listed(folder, run["status"], run["title"], "", run["message"], {}))
+    return found
+
+
+def _stopped(entries: list[Listed]) -> None:
+    stopped = [entry for entry in entries if entry.status in (*STOPPED, "damaged")]
+    if not stopped:
+        return
+    st.subheader("Stopped or damaged")
+    for entry in stopped[:SHOWN]:
+        with st.container(border=True):
+            left, right = st.columns([5, 1], vertical_alignment="center")
+            words = f"{messages.STATUS_ICONS[entry.status]} {messages.STATUS_WORDS[entry.status]}"
+            left.markdown(f"**{messages.plain(entry.title)}** · {words}")
+            left.caption(messages.plain(entry.message))
+            if entry.status in STOPPED and not settings.demo_only():
+                _resume_button(right, entry.path)
+    if len(stopped) > SHOWN:
+        st.caption(f"… and {len(stopped) - SHOWN} more in {messages.plain(str(settings.workspace()))}")
+
+
+def _resume_button(slot: Any, folder: Path) -> None:
+    key = f"resume-{folder.parent.name}-{folder.name}"
+    if slot.button("Run again", key=key, icon=":material/replay:", width="stretch"):
+        try:
+            jobs.resume(folder, workspace=settings.workspace())
+        except GifError as problem:
+            messages.error(problem)
+        else:
+            st.rerun()
+
+
+# --- finished -----------------------------------------------------------------------------------
+
+
+def _finished(entries: list[tuple[Listed, bool]]) -> None:
+    st.subheader("Finished")
+    if not entries:
+        messages.nothing_yet()
+        return
+    table = pd.DataFrame([row(entry, demo=demo) for entry, demo in entries])
+    st.session_state["studies_shown"] = [entry.info for entry, _ in entries]
+    st.dataframe(
+        table,
+        hide_index=True,
+        key="finished",
+        height="auto" if len(table) < 15 else 560,
+        column_config=_columns(list(table.columns)),
+        alt="Finished studies with their accuracies before and after.",
+    )
+    st.caption(
+        "Accuracies on the test split with the searched step. *Forgotten* is the class that was "
+        "removed (lower is better), *others* all other classes (higher is better)."
+    )
+
+
+def row(entry: Listed, *, demo: bool) -> dict[str, Any]:
+    """Return one row of the table of finished studies; percentages as numbers."""
+    info = entry.info
+    before = info["before"]["test"]
+    values: dict[str, Any] = {
+        "Open": "Open",
+        "Study": entry.title,
+        "From": "demo" if demo else "workspace",
+        "Selector": state.selector_label(info["selection"]["selector"]),
+        "Ratio": 100 * info["selection"]["ratio"],
+        "When": pd.Timestamp(info["created"]),
+        "Forgotten before": 100 * before["self"],
+        "Others before": 100 * before["retain"],
+    }
+    for method in ("gif", "if", "gradient"):
+        steps = info["methods"].get(method, {}).get("steps")
+        if steps:
+            after, name = steps[SEARCHED]["test"], METHOD_LABELS[method]
+            values |= {f"Forgotten {name}": 100 * after["self"]}
+            values |= {f"Others {name}": 100 * after["retain"]}
+    return values | {"Took": info["seconds"]}
+
+
+def _columns(names: list[str]) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "Open": st.column_config.ButtonColumn(
+            "", width=60, pinned=True, type="tertiary", key="open_study", on_click=_open
+        ),
+        "Study": st.column_config.TextColumn(width=190),
+        "Ratio": st.column_config.NumberColumn(format="%g %%"),
+        "Took": st.column_config.NumberColumn(format="%.0f s"),
+        "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD"),
+    }
+    for name in names:
+        if name.startswith(("Forgotten", "Others")):
+            config[name] = st.column_config.NumberColumn(format="%.1f %%", width=115)
+    return config
+
+
+def _open() -> None:
+    """Show the record of the clicked row; the page then leads to Samples."""
+    shown = st.session_state["studies_shown"]
+    state.show(**state.picks_of(shown[st.session_state["open_study"]["row"]]))
+    st.session_state["open_samples"] = True
