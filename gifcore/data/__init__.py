@@ -1,5 +1,6 @@
 """Data sets by name or by path; one row of DATASETS an entry, no torch on import."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,8 @@ def fingerprint(source: str) -> str:
 
 
 def _npz_path(source: str) -> Path:
-    path = Path(source)
-    if path.is_file():
+    path = Path(source).expanduser()
+    if os.path.isfile(path):
         return path
     if source.endswith(".npz"):
         raise GifError(f"There is no file {source}.")

@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,7 +144,7 @@ def _read_idx(path: Path) -> np.ndarray:
         if zero != 0 or kind != 8:
             raise ValueError("not an IDX file of bytes")
         return values.reshape(sizes).copy()
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
         raise GifError(
             f"{path} is damaged ({error}); delete it and get Fashion-MNIST again."
         ) from error

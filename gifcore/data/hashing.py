@@ -2,9 +2,12 @@
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+
+from gifcore.errors import GifError
 
 _BLOCK = 1 << 20
 
@@ -15,15 +18,20 @@ def sha256_of(paths: Iterable[Path]) -> str:
     So the same data have the same hash however they were packed.
 
     Raises:
-        OSError: if a file cannot be read.
+        GifError: if a file cannot be read.
     """
-    digests = []
-    for path in paths:
-        status = path.stat()
-        digests.append(_one(str(path.resolve()), status.st_mtime_ns, status.st_size))
+    digests = [_hash_now(path) for path in paths]
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     )
+
+
+def _hash_now(path: Path) -> str:
+    try:
+        status = path.stat()
+        return _one(str(path.resolve()), status.st_mtime_ns, status.st_size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise GifError(f"{path} cannot be read ({error}); check or replace the file.") from error
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,8 @@ Keys: x_train, y_train, x_test, y_test; optional x_validation, y_validation, cla
 Images may be (n, H, W), (n, H, W, C) with 1 or 3 channels, (n, C, H, W) or (n, features).
 """
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -23,7 +25,18 @@ MAX_BYTES = 2 * 10**9  # unpacked
 MAX_CLASSES = 10_000
 HALF_SEED = 0
 
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    RuntimeError,  # an encrypted or oddly compressed archive
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,  # a damaged array header
+)
 
 
 def read_npz(path: str | Path) -> Data:

@@ -16,8 +16,6 @@ from gifcore.errors import GifError
 SUFFIXES = (".safetensors", ".pt", ".pth")
 MAX_BYTES = 4 * 10**9
 
-_UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError)
-
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Put the weights of a file into the model, if every key and shape fits and no value is NaN.
@@ -51,7 +49,7 @@ def _check_file(path: Path) -> None:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, *_UNREADABLE) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise GifError(
             f"{path.name} is not a safetensors file that can be read; save it again with"
             " safetensors.torch.save_file."
@@ -69,7 +67,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             " which are never loaded because they can run code); save model.state_dict() or a"
             " .safetensors file."
         ) from error
-    except _UNREADABLE as error:
+    except Exception as error:  # damaged files raise nearly anything inside torch
         raise GifError(
             f"{path.name} is not a PyTorch checkpoint that can be read; save it again with"
             " torch.save(model.state_dict(), path)."
@@ -106,9 +104,9 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: s
                 f"{where}: '{key}' has shape {tuple(found[key].shape)}, expected"
                 f" {tuple(tensor.shape)} for this model and data."
             )
-        if not found[key].is_floating_point():
+        if found[key].layout != torch.strided or not found[key].is_floating_point():
             raise GifError(
-                f"{where}: '{key}' is {_dtype(found[key])}, expected floating-point numbers."
+                f"{where}: '{key}' is {_kind(found[key])}, expected floating-point numbers."
             )
         if not torch.isfinite(found[key]).all():
             raise GifError(f"{where}: '{key}' has values that are NaN or infinite; train it again.")
@@ -120,5 +118,6 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: s
         )
 
 
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _kind(tensor: Tensor) -> str:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return dtype if tensor.layout == torch.strided else f"sparse {dtype}"

@@ -24,6 +24,8 @@ def test_names_are_unique_keys_with_a_line_for_people() -> None:
 def test_unknown_name_lists_the_known(call: type) -> None:
     with pytest.raises(GifError, match="no data set 'mnist': expected fashion-mnist-mini, fash"):
         call("mnist")
+    with pytest.raises(GifError, match="no data set 'aaaa"):
+        call("a" * 5000)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +143,18 @@ def test_damaged_idx_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     write_idx(tmp_path / "data", packed=False)
     monkeypatch.setenv("GIF_DATA", str(tmp_path / "data"))
     file = tmp_path / "data" / "t10k-images-idx3-ubyte"
-    file.write_bytes(file.read_bytes()[:-5])
+    good = file.read_bytes()
+    file.write_bytes(good[:-5])
     with pytest.raises(GifError, match="t10k-images-idx3-ubyte is damaged"):
         load("fashion-mnist")
+    file.unlink()
+    packed = gzip.compress(good)
+    broken = packed[:100] + bytes(40) + packed[140:]
+    file.with_name(file.name + ".gz").write_bytes(broken)
+    with pytest.raises(GifError, match=r"t10k-images-idx3-ubyte\.gz is damaged"):
+        load("fashion-mnist")
+    with pytest.raises(GifError, match=r"t10k-images-idx3-ubyte\.gz cannot be read"):
+        fingerprint("fashion-mnist")
 
 
 def data_of(x: np.ndarray) -> Data:

@@ -145,6 +145,10 @@ def test_a_pickle_is_never_run(tmp_path: Path, save: Callable[[object, Path], ob
     [
         ([torch.zeros(2)], "holds no weights: expected a state dict, found list"),
         ({}, "holds no weights: expected a state dict, found dict"),
+        (
+            {"linear.weight": torch.zeros(3, 64).to_sparse(), "linear.bias": torch.zeros(3)},
+            "'linear.weight' is sparse float32, expected floating-point numbers",
+        ),
         ({"epoch": 3}, "entry 'epoch' is a int, not a tensor"),
     ],
 )
