@@ -20,7 +20,7 @@ def stratified(
     order of those fractions anywhere leaves each class within one sample of its share.
 
     >>> [part.tolist() for part in stratified(np.array([0, 1, 0, 1]), [2, 2], seed=0)]
-    [[0, 3], [1, 2]]
+    [[2, 3], [0, 1]]
     """
     keys = np.random.Generator(np.random.PCG64(seed)).random(len(labels))
     place = np.empty(len(labels))

@@ -1,7 +1,9 @@
 """The NPZ reader: what it accepts, and the one sentence for everything it refuses."""
 
 import io
+import random
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +199,22 @@ def test_no_file() -> None:
         load("nowhere.npz")
     with pytest.raises(GifError, match=r"There is no file nowhere\.npz\."):
         read_npz("nowhere.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_any_damage_is_refused_or_harmless(tmp_path: Path, save: Callable[..., None]) -> None:
+    path, choice = tmp_path / "mine.npz", random.Random(0)
+    save(path, **arrays())
+    good = path.read_bytes()
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(good)
+        for _ in range(choice.choice([1, 2, 5])):
+            damaged[choice.randrange(len(damaged))] = choice.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_npz(path)
+        except GifError as error:
+            refused += 1
+            assert_one_sentence(str(error))
+    assert refused > 100
