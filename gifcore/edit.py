@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from gifcore.errors import GifError
-from gifcore.influence import Influence, embedded
+from gifcore.influence import Update, embedded
 from gifcore.problem import Problem
 
 
-def edited_parameters(problem: Problem, result: Influence, scale: float = 1.0) -> Tensor:
+def edited_parameters(problem: Problem, result: Update, scale: float = 1.0) -> Tensor:
     """Return theta + scale * E delta, (p,)."""
     theta = problem.theta + scale * embedded(result, problem.space.size)
     if not bool(torch.isfinite(theta).all()):
@@ -21,7 +21,7 @@ def edited_parameters(problem: Problem, result: Influence, scale: float = 1.0) -
     return theta
 
 
-def edit(problem: Problem, result: Influence, scale: float = 1.0) -> dict[str, Tensor]:
+def edit(problem: Problem, result: Update, scale: float = 1.0) -> dict[str, Tensor]:
     """Return a new state dict with theta + scale * E delta; 1 is the natural step."""
     state = {key: value.detach().clone() for key, value in problem.model.state_dict().items()}
     named = problem.space.unflatten(edited_parameters(problem, result, scale))

@@ -158,19 +158,24 @@ def _parameters_of(H: LinearOperator) -> Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Influence:
-    """An update: theta + E delta is the edited model at scale 1.
+class Update:
+    """A move of parameters: theta + E delta is the edited model at scale 1.
 
     Args:
         delta: (k,) in the order of the selection's indices, (p,) for `if`.
         indices: (k,) flat indices, None for all parameters.
-        gradient: g, (p,), the gradient change that was solved for.
     """
 
     delta: Tensor
     indices: Tensor | None
-    solution: Solution
     method: str
+
+
+@dataclass(frozen=True, eq=False)
+class Influence(Update):
+    """An update with its certificate and the gradient change g, (p,), it was solved for."""
+
+    solution: Solution
     gradient: Tensor
 
 
@@ -214,7 +219,7 @@ def influence(
     curved = _curved(curvature, objective, samples, damping, curvature_of, seed)
     solution = _solve(update, method, curved, selected, gradient, problem, solver, seed, progress)
     indices = selected.indices if uses_selection and selected is not None else None
-    return Influence(solution.value, indices, solution, method, gradient)
+    return Influence(solution.value, indices, method, solution, gradient)
 
 
 def adjoint(
@@ -283,7 +288,7 @@ def _solve(
     )
 
 
-def embedded(update: Influence, size: int) -> Tensor:
+def embedded(update: Update, size: int) -> Tensor:
     """Return E delta, (p,)."""
     if update.indices is None:
         return update.delta

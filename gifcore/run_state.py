@@ -1,16 +1,24 @@
-"""run.json: what a running study tells the outside, and which process it is.
+"""run.json: what a running study tells the outside, which process it is, and whose turn it is.
 
 The process id is kept with the process's start time, so that a reused id is never signalled.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from gifcore.errors import Cancelled, GifError
 
 RUN = "run.json"
 LIVE = ("waiting", "running")
@@ -33,7 +41,8 @@ def process_started(pid: int) -> str | None:
 
 def is_alive(state: dict[str, Any]) -> bool:
     """Is the very process that wrote this state still there?"""
-    return state["pid_started"] is not None and process_started(state["pid"]) == state["pid_started"]
+    started = state["pid_started"]
+    return started is not None and process_started(state["pid"]) == started
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
@@ -75,3 +84,164 @@ def cancel(folder: Path) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+# --- the writing side: the process that runs the study -------------------------------------------
+
+WRITE_EVERY = 0.3  # seconds between two writes of run.json
+Listener = Callable[[dict[str, Any]], None]
+
+
+class RunState:
+    """The state of this process's run: written to run.json, checked for a cancel at every tick."""
+
+    def __init__(
+        self, folder: Path, title: str, study_hash: str, stages: list[str], listen: Listener | None
+    ) -> None:
+        self.folder, self.listen = folder, listen
+        self.cancelled = threading.Event()
+        self._written = 0.0
+        self._started: dict[str, float] = {}
+        self.values: dict[str, Any] = {
+            "status": "waiting",
+            "title": title,
+            "hash": study_hash,
+            "message": "",
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "pid": os.getpid(),
+            "pid_started": process_started(os.getpid()),
+            "eta_seconds": None,
+            "stages": [
+                {"name": name, "done": 0, "total": 0, "note": "", "seconds": 0.0, "state": "todo",
+                 "expected": 0.0}
+                for name in stages
+            ],
+        }
+
+    def stage(self, name: str) -> dict[str, Any]:
+        return next(stage for stage in self.values["stages"] if stage["name"] == name)
+
+    def expect(self, seconds: dict[str, float]) -> None:
+        """Say how long each stage is thought to take; the time left is made from it."""
+        for stage in self.values["stages"]:
+            stage["expected"] = seconds.get(stage["name"], 0.0)
+
+    def tick(self, name: str, done: float, total: float, note: str) -> None:
+        """Report one stage's progress.
+
+        Raises:
+            Cancelled: the run was asked to stop.
+        """
+        stage, now = self.stage(name), time.monotonic()
+        if stage["state"] != "running":
+            self._started[name] = now - stage["seconds"]
+        stage |= {
+            "done": round(done, 3),
+            "total": round(total, 3),
+            "note": note,
+            "state": "running",
+            "seconds": round(now - self._started[name], 2),
+        }
+        self.values["eta_seconds"] = self._time_left()
+        self.check()
+        if now - self._written > WRITE_EVERY:
+            self.write()
+
+    def finish(self, name: str, state: str = "done") -> None:
+        stage = self.stage(name)
+        stage |= {"state": state, "done": stage["total"], "note": ""}
+        self.write()
+
+    def check(self) -> None:
+        """Raise Cancelled if the run was asked to stop."""
+        if self.cancelled.is_set():
+            raise Cancelled("The study was cancelled; its finished stages are kept.")
+
+    def end(self, status: str, message: str = "") -> None:
+        self.values |= {"status": status, "message": message, "eta_seconds": None}
+        self.write()
+
+    def write(self) -> None:
+        self._written = time.monotonic()
+        content = json.dumps(self.values).encode()
+        temporary = self.folder / f".{RUN}.tmp"
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(self.folder / RUN)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise GifError(f"Cannot write {RUN} to {self.folder}: {error.strerror}.") from None
+        if self.listen:
+            self.listen(self.values)
+
+    def _time_left(self) -> float:
+        left = 0.0
+        for stage in self.values["stages"]:
+            if stage["state"] == "todo":
+                left += stage["expected"]
+            elif stage["state"] == "running" and stage["total"]:
+                share = stage["done"] / stage["total"]
+                measured = stage["seconds"] * (1 - share) / share if share > 0.1 else None
+                expected = stage["expected"] * (1 - share)
+                left += expected if measured is None else measured
+        return round(left, 1)
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file for as long as the block runs; it is freed when the process dies.
+
+    Raises:
+        GifError: with the sentence `busy`, if another process holds it.
+    """
+    with _opened(path) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise GifError(busy) from None
+        yield
+
+
+@contextmanager
+def turn(workspace: Path, state: RunState) -> Iterator[None]:
+    """Wait until no other study of the workspace runs; first come, first served."""
+    with _opened(workspace / ".queue.lock") as handle:
+        while not _first(workspace, state) or not _try(handle):
+            state.values["message"] = "Waiting for the study before it."
+            state.write()
+            state.check()
+            time.sleep(WRITE_EVERY)
+        state.values["message"] = ""
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    except OSError as error:
+        raise GifError(f"Cannot write to {path.parent}: {error.strerror}.") from None
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _first(workspace: Path, state: RunState) -> bool:
+    """Is no other live, waiting study of the workspace older than this one?"""
+    mine = (state.values["created"], state.values["pid"])
+    folders = [*workspace.glob("*/"), *workspace.glob(".additions/*/*/")]
+    others = [read_state(folder) for folder in folders if folder != state.folder]
+    return not any(
+        other["status"] == "waiting" and (other["created"], other["pid"]) < mine
+        for other in others
+        if other is not None
+    )

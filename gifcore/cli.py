@@ -1,0 +1,236 @@
+"""The command line: train, run, list, show, doctor. Torch is imported only where it computes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gifcore.errors import Cancelled, GifError
+
+# Idle OpenMP threads sleep instead of spinning: two processes on one machine do not starve each
+# other. Read by torch when it is imported, so it is set here, before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="GIF Studio: influence, edits, records."
+)
+WORKSPACE = Path("runs")
+Workspace = Annotated[Path, typer.Option(help="Folder of all studies.")]
+err = Console(stderr=True)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Turn an expected error into one sentence and an exit code: 1, or 130 for a cancel."""
+    try:
+        yield
+    except Cancelled as error:
+        err.print(f"[yellow]{error}[/yellow]", highlight=False)
+        raise typer.Exit(130) from None
+    except GifError as error:
+        err.print(f"[red]Error:[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="A study in TOML.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the record.")] = None,
+    workspace: Workspace = WORKSPACE,
+    reuse: Annotated[
+        Path | None, typer.Option(help="A record whose equal methods are taken, not computed.")
+    ] = None,
+) -> None:
+    """Run a study and write its record. The same study again returns at once."""
+    from gifcore import runner
+    from gifcore import study as studies
+
+    with _sentences():
+        prepared = runner.prepare(studies.read(study))
+        folder = out or runner.default_folder(prepared, workspace)
+        known = runner.finished(folder, prepared, workspace)
+        if known is not None:
+            where = "" if known.path == folder else f" (linked from {known.path})"
+            print(f"Already computed: {folder}{where}, finished {known.info['created']}.")
+            return
+        with _bars() as listen:
+            record = runner.run(prepared, folder, workspace=workspace, reuse=reuse, listen=listen)
+        _show(record)
+        print(f"Record: {folder}")
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    """Draw the stages of run.json as progress bars."""
+    columns = (
+        TextColumn("{task.description:<9}"), BarColumn(24), TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err, transient=not err.is_terminal) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def listen(state: dict[str, Any]) -> None:
+            left = state["eta_seconds"]
+            for stage in state["stages"]:
+                if stage["state"] == "todo":
+                    continue
+                if stage["name"] not in tasks:
+                    tasks[stage["name"]] = progress.add_task(stage["name"], note="", total=1)
+                note = stage["note"]
+                if stage["state"] == "running" and left is not None:
+                    note += f" · about {left:.0f} s left in all"
+                share = stage["done"] / stage["total"] if stage["total"] else 1.0
+                progress.update(tasks[stage["name"]], completed=share, note=note)
+            if state["status"] == "waiting" and "wait" not in tasks and state["message"]:
+                tasks["wait"] = progress.add_task("waiting", note=state["message"], total=None)
+            if state["status"] == "running" and "wait" in tasks:
+                progress.remove_task(tasks.pop("wait"))
+
+        yield listen
+
+
+@app.command("list")
+def list_studies(workspace: Workspace = WORKSPACE) -> None:
+    """List the studies of a workspace."""
+    from gifcore.record import list_workspace
+
+    table = Table("folder", "status", "title", "selector", "ratio", "note")
+    for entry in list_workspace(workspace):
+        chosen = entry.info.get("selection", {})
+        ratio = f"{chosen['ratio']:.0%}" if "ratio" in chosen else ""
+        table.add_row(
+            entry.path.name, entry.status, entry.title, chosen.get("selector", ""), ratio,
+            entry.message,
+        )
+    if table.row_count:
+        Console().print(table)
+    else:
+        print(f"No study in {workspace} yet; `python -m gifcore run STUDY.toml` makes one.")
+
+
+@app.command()
+def show(folder: Annotated[Path, typer.Argument(help="Folder of a record.")]) -> None:
+    """Show a record: accuracy before and after, and the certificate of every update."""
+    from gifcore.record import Record
+
+    with _sentences():
+        _show(Record.open(folder))
+
+
+def _show(record: Any) -> None:
+    info = record.info
+    console = Console()
+    chosen, change = info["selection"], info["change"]
+    console.print(
+        f"{info['title']}: {info['model']['name']} on {info['data']['name']}, remove class "
+        f"{change['class_name']} ({change['removed']} samples), {chosen['selector']} "
+        f"{chosen['ratio']:.0%} = {chosen['k']:,} of {chosen['p']:,} parameters, "
+        f"seed {info['seed']}, {info['seconds']:.0f} s, {info['peak_memory_mb']:.0f} MB",
+        highlight=False, soft_wrap=True,
+    )
+    table = Table("method", "step", "scale", "self %", "retain %", "F1", "certificate")
+    before = info["before"]["test"]
+    table.add_row("before", "", "", *_accuracies(before), "")
+    for method in info["methods"].values():
+        certificate = method.get("certificate")
+        words = _words(certificate) if certificate else ""
+        for step, entry in method.get("steps", {}).items():
+            table.add_row(
+                method["label"], step, f"{entry['scale']:.3g}", *_accuracies(entry["test"]), words
+            )
+            words = ""
+    console.print(table)
+    console.print(
+        f"Test split: self = accuracy on {before['self_n']} images of the removed class (want 0), "
+        f"retain = on {before['retain_n']} others. {len(info['queries'])} test images ranked.",
+        highlight=False, soft_wrap=True,
+    )
+
+
+def _accuracies(entry: dict[str, Any]) -> tuple[str, str, str]:
+    return f"{entry['self']:.1%}", f"{entry['retain']:.1%}", f"{entry['score']:.4f}"
+
+
+def _words(certificate: dict[str, Any]) -> str:
+    judged = certificate["judged_by"]
+    spent = certificate["hvps"] + certificate["check_hvps"]
+    sign = ", negative curvature" if certificate["negative_curvature"] else ""
+    return (
+        f"{certificate['status']}, {certificate['iterations']} it, {spent} products, "
+        f"{judged.replace('_', ' ')} {certificate[judged]:.2g}{sign}"
+    )
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Option(help="Data set name, or path of an .npz file.")],
+    model: Annotated[str, typer.Option(help="Architecture, a name of the model registry.")],
+    out: Annotated[Path | None, typer.Option(help="The .safetensors file to write.")] = None,
+    seed: int = 0,
+    epochs: int = 30,
+    batch_size: int = 128,
+    lr: float = 0.05,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    patience: int = 8,
+) -> None:
+    """Train a model of the registry: deterministic for a seed, stopped early on validation."""
+    with _sentences():
+        from gifcore import data as datasets
+        from gifcore import training
+
+        loaded = datasets.load(data)
+        path = out or WORKSPACE / "models" / f"{model}-{loaded.name}.safetensors"
+        columns = (BarColumn(30), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
+                   TextColumn("{task.description}"))
+        with Progress(*columns, console=err) as progress:
+            task = progress.add_task("starting", total=1)
+
+            def report(done: int, total: int, note: str) -> None:
+                progress.update(task, completed=done, total=total, description=note)
+
+            result = training.train(
+                loaded, model, seed=seed, epochs=epochs, batch_size=batch_size, lr=lr,
+                momentum=momentum, weight_decay=weight_decay, patience=patience, out=path,
+                progress=report,
+            )
+        accuracy = ", ".join(f"{split} {value:.2%}" for split, value in result.accuracy.items())
+        print(f"{result.checkpoint}: accuracy {accuracy}; {result.seconds:.0f} s.")
+
+
+@app.command()
+def doctor(
+    study: Annotated[Path | None, typer.Argument(help="A study in TOML; none: this machine.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say whether a study can run: shapes, classes, this model's accuracy, time and memory."""
+    from gifcore import checkup
+
+    try:
+        answer = checkup.machine() if study is None else checkup.of_file(study)
+    except GifError as error:
+        answer = {"ok": False, "error": str(error)}
+    if as_json:
+        print(json.dumps(answer))
+    elif not answer["ok"]:
+        err.print(f"[red]Error:[/red] {answer['error']}", highlight=False, soft_wrap=True)
+    else:
+        for key, value in answer.items():
+            if key != "ok":
+                print(f"{key}: {value}")
+    sys.exit(0 if answer["ok"] else 1)
+
+
+def main() -> None:
+    """The entry point of `gif` and `python -m gifcore`."""
+    app(prog_name="gif")

@@ -1,0 +1,62 @@
+"""How long a study will take, from unit costs measured on this or a like machine; no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gifcore.study import Study
+
+CHECK_PRODUCTS = 3  # spent on the final residuals of every solve
+EVALUATIONS = 19  # of the validation split in a full step search
+FIXED_SECONDS = 6.0  # start of the process and import of torch
+
+
+def products(method: str, study: Study) -> int:
+    """Return the Hessian products of one solve at its iteration limit, certificate included."""
+    iterations = study.solver.iterations
+    if method == "gradient":
+        return 0
+    if method == "if":
+        return iterations + CHECK_PRODUCTS
+    return 2 * iterations + 1 + CHECK_PRODUCTS
+
+
+def probes(study: Study) -> int:
+    """Return the products spent on a Jacobi preconditioner, shared by all solves of one matrix."""
+    if "gif" not in study.methods or study.solver.preconditioner == "none":
+        return 0
+    if study.solver.probes is not None:
+        return study.solver.probes
+    default = min(8, 2 * study.solver.iterations // 8)
+    return default if default >= 4 else 0
+
+
+def query_count(study: Study) -> int:
+    return len(study.ranking.queries) or study.ranking.count
+
+
+def estimate(
+    study: Study,
+    sizes: dict[str, int],  # samples by split: train, validation, test
+    costs: dict[str, float],  # seconds: hvp_per_sample, jvp_per_sample, forward_per_sample, …
+) -> dict[str, Any]:
+    """Return {"seconds", "stages": {stage: seconds}}: iteration limits reached, nothing reused."""
+    wanted = study.curvature.samples
+    samples = sizes["train"] if wanted == "all" else min(int(wanted), sizes["train"])
+    hvp = samples * costs["hvp_per_sample"]
+    m, updates = query_count(study), int(study.edit.enabled)
+    solves = sum(products(method, study) for method in study.methods) * (m + updates)
+    solves += probes(study) * (updates + (1 if m else 0))
+    forward = costs["forward_per_sample"]
+    gradient = 3 * forward
+    both = sizes["validation"] + sizes["test"]
+    searched = sizes["validation"] * EVALUATIONS * forward * len(study.methods)
+    stages = {
+        "load": FIXED_SECONDS + both * forward,
+        "select": gradient * sizes["train"] / 10,
+        "solve": solves * hvp + updates * gradient * sizes["train"],
+        "rank": m * len(study.methods) * sizes["train"] * costs["jvp_per_sample"],
+        "edit": updates * searched,
+        "evaluate": updates * 2 * both * forward * len(study.methods),
+    }
+    return {"seconds": sum(stages.values()), "stages": stages}

@@ -1,0 +1,440 @@
+"""The stages of a study, in order: load, select, solve, rank, edit, evaluate.
+
+Each finished part is kept in the study's folder, so that a run that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import TensorDataset
+
+from gifcore.change import Change, RemoveClass
+from gifcore.curvature import check_deterministic
+from gifcore.data.dataset import Data
+from gifcore.edit import StepSearch, edited_parameters, search_step
+from gifcore.errors import GifError
+from gifcore.estimate import estimate, products
+from gifcore.evaluate import Predictions, metrics, predict
+from gifcore.influence import (
+    METHODS,
+    Curved,
+    Update,
+    adjoint,
+    curvature,
+    influence,
+    preconditioned,
+)
+from gifcore.models import build, load_weights
+from gifcore.parameters import ParameterSpace
+from gifcore.problem import Problem, Progress
+from gifcore.record import NATURAL, SEARCHED, write_atomically
+from gifcore.run_state import RunState
+from gifcore.scoring import influence_scores
+from gifcore.selection import Selection, select
+from gifcore.selection.scores import layers
+from gifcore.solvers import LSMR, Solution
+from gifcore.study import METHOD_LABELS, Study
+from gifcore.tables import MethodResult, curve_frame, sample_frame
+
+STAGES = ["load", "select", "solve", "rank", "edit", "evaluate"]
+SPLITS = ("validation", "test")
+
+
+# --- finished parts, kept for a resumed run ------------------------------------------------------
+
+
+@dataclass
+class Kept:
+    """Finished parts of a run by key; a part is computed once and read back afterwards."""
+
+    folder: Path
+    from_disk: set[str] = field(default_factory=set)
+
+    def part(
+        self, key: str, compute: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return (info, arrays) of a part, from the disk if it was finished before."""
+        path = self.folder / f"{key}.npz"
+        if path.exists():
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = dict(stored)
+            self.from_disk.add(key)
+            return json.loads(str(arrays.pop("info"))), arrays
+        info, arrays = compute()
+        buffer = io.BytesIO()
+        np.savez(buffer, info=np.array(json.dumps(info)), **arrays)
+        write_atomically(path, buffer.getvalue())
+        return info, arrays
+
+
+# --- load ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """The study's problem, splits and unedited predictions."""
+
+    problem: Problem
+    change: Change
+    data: Data
+    splits: dict[str, TensorDataset]
+    before: dict[str, Predictions]
+    sizes: dict[str, int]
+    costs: dict[str, float]
+
+
+def tensors(data: Data, split: str) -> TensorDataset:
+    chosen = data.split(split)
+    return TensorDataset(torch.from_numpy(chosen.inputs()), torch.from_numpy(chosen.y))
+
+
+def load_problem(study: Study, data: Data, weights: Path, weight_decay: float) -> Problem:
+    """Return the study's problem: the architecture with these weights on the training split."""
+    with torch.random.fork_rng(devices=[]):
+        model = build(study.model.name, data.shape, data.n_classes)
+    load_weights(model, weights)
+    return Problem(model, tensors(data, "train"), weight_decay=weight_decay)
+
+
+def load(study: Study, data: Data, weights: Path, weight_decay: float, state: RunState) -> Loaded:
+    """Load everything, measure the unedited model and what a product costs here."""
+    state.tick("load", 0, 3, "model and data")
+    problem = load_problem(study, data, weights, weight_decay)
+    change = RemoveClass(study.change.label)
+    change.samples(problem)  # refuses a class that is not there
+    splits = {name: tensors(data, name) for name in SPLITS}
+    state.tick("load", 1, 3, "accuracy before")
+    started = time.perf_counter()
+    before = {name: predict(problem, split) for name, split in splits.items()}
+    sizes = {"train": problem.n} | {name: len(split) for name, split in splits.items()}
+    forward = (time.perf_counter() - started) / sum(len(split) for split in splits.values())
+    state.tick("load", 2, 3, "cost of a Hessian product")
+    hvp = _cost_of_product(problem, study, state)
+    costs = {
+        "forward_per_sample": forward,
+        "jvp_per_sample": 3 * forward,
+        "hvp_per_sample": hvp,
+    }
+    state.expect(estimate(study, sizes, costs)["stages"])
+    state.finish("load")
+    return Loaded(problem, change, data, splits, before, sizes, costs)
+
+
+def _cost_of_product(problem: Problem, study: Study, state: RunState) -> float:
+    """Return the seconds a product takes for one curvature sample; refuses randomness."""
+    few = min(study.curvature.batch_size, problem.n)
+    curved = curvature(problem, samples=few, seed=study.seed, batch_size=few,
+                       memory_mb=study.curvature.memory_mb, stop=state.check)
+    vector = problem.theta / problem.theta.norm().clamp_min(1e-12)
+    check_deterministic(curved.H, vector)
+    started = time.perf_counter()
+    curved.H @ vector
+    return (time.perf_counter() - started) / few
+
+
+def choose_queries(study: Study, loaded: Loaded) -> list[int]:
+    """Return the test images to rank: the study's own, or half wrong and half right, spread."""
+    size = loaded.sizes["test"]
+    if study.ranking.queries:
+        bad = [q for q in study.ranking.queries if q >= size]
+        if bad:
+            raise GifError(f"ranking.queries: there is no test image {bad[0]}; 0 … {size - 1} exist.")
+        return list(study.ranking.queries)
+    predictions = loaded.before["test"]
+    wrong = predictions.predicted != predictions.labels
+    generator = np.random.default_rng(study.seed)
+    count = min(study.ranking.count, size)
+    missed = _spread(np.flatnonzero(wrong), predictions.labels, count // 2, generator)
+    right = _spread(np.flatnonzero(~wrong), predictions.labels, count - len(missed), generator)
+    rest = [] if len(missed) + len(right) >= count else sorted(set(range(size)) - {*missed, *right})
+    return sorted([*missed, *right, *rest[: count - len(missed) - len(right)]])
+
+
+def _spread(
+    pool: np.ndarray, labels: np.ndarray, count: int, generator: np.random.Generator
+) -> list[int]:
+    """Return up to `count` positions, one class after the other."""
+    pool = generator.permutation(pool)
+    turn = np.empty(len(pool), dtype=np.int64)
+    for label in np.unique(labels[pool]):
+        of_class = labels[pool] == label
+        turn[of_class] = np.arange(of_class.sum())
+    return [int(i) for i in pool[np.argsort(turn, kind="stable")][:count]]
+
+
+# --- select --------------------------------------------------------------------------------------
+
+
+def selection(study: Study, loaded: Loaded, kept: Kept, state: RunState) -> Selection:
+    """Return J, as the study's selector and ratio give it."""
+    state.tick("select", 0, 1, study.selection.selector)
+    chosen = study.selection
+
+    def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        found = select(loaded.problem, loaded.change, selector=chosen.selector,
+                       ratio=chosen.ratio, seed=study.seed)
+        return {}, {"indices": found.indices.cpu().numpy()}
+
+    indices = torch.from_numpy(kept.part("select", compute)[1]["indices"])
+    state.finish("select")
+    return Selection(indices, loaded.problem.space, chosen.selector, chosen.ratio, study.seed)
+
+
+# --- solve and rank ------------------------------------------------------------------------------
+
+
+@dataclass
+class _Meter:
+    """Turns the progress of many solves into one stage's progress."""
+
+    state: RunState
+    stage: str
+    total: float
+    done: float = 0.0
+
+    def part(self, weight: float, note: str) -> Progress:
+        def report(done: int, total: int, _note: str) -> None:
+            self.state.tick(self.stage, self.done + weight * done / max(total, 1), self.total, note)
+
+        return report
+
+    def add(self, weight: float) -> None:
+        self.done += weight
+        self.state.tick(self.stage, self.done, self.total, "")
+
+
+class Solving:
+    """All solves of a study: curvatures and preconditioners are made once and shared."""
+
+    def __init__(
+        self, study: Study, loaded: Loaded, selected: Selection, kept: Kept, state: RunState,
+        queries: list[int], methods: list[str],
+    ) -> None:
+        self.study, self.loaded, self.selected, self.kept = study, loaded, selected, kept
+        self.state, self.queries, self.methods = state, queries, methods
+        s = study.solver
+        self.solver = LSMR(s.iterations, s.tolerance, s.ridge, s.preconditioner, s.probes)
+        updates = int(study.edit.enabled)
+        solves = sum(products(m, study) or 1 for m in methods) * (len(queries) + updates)
+        self.solve_meter = _Meter(state, "solve", max(solves, 1))
+        self.rank_meter = _Meter(state, "rank", max(len(methods) * len(queries), 1))
+        self._curved: Curved | None = None
+
+    def updates(self, results: dict[str, MethodResult]) -> dict[str, Update]:
+        """Solve every method's update with the curvature of the changed objective."""
+        found: dict[str, Update] = {}
+        for method in self.methods:
+            label = METHOD_LABELS[method]
+            weight = products(method, self.study) or 1
+            info, arrays = self.kept.part(
+                f"update-{method}",
+                lambda m=method, w=weight, n=label: self._update(m, self.solve_meter.part(w, f"{n} update")),
+            )
+            self.solve_meter.add(weight)
+            result = results[method]
+            result.info |= info
+            result.delta, result.indices = arrays["delta"], arrays.get("indices")
+            result.curves.append(curve_frame("residual", range(len(arrays["history"])), arrays["history"]))
+            indices = None if result.indices is None else torch.from_numpy(result.indices)
+            found[method] = Update(torch.from_numpy(result.delta), indices, method)
+        self._curved = None
+        return found
+
+    def _update(self, method: str, progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        problem, seed = self.loaded.problem, self.study.seed
+        gradient = self.kept.part("gradient", self._gradient)[1]["g"]
+        result = influence(
+            problem, self.loaded.change, method=method, selected=self.selected,
+            curvature=self._curvature("retained", method), solver=self.solver, seed=seed,
+            gradient=torch.from_numpy(gradient), progress=progress,
+        )
+        if not bool(torch.isfinite(result.delta).all()):
+            raise GifError(f"The {METHOD_LABELS[method]} update is not finite; raise damping.")
+        arrays = {"delta": result.delta.numpy(), "history": np.array(result.solution.residual_history)}
+        if result.indices is not None:
+            arrays["indices"] = result.indices.numpy()
+        info = {
+            "certificate": certificate(result.solution, "update"),
+            "k": len(result.delta),
+            "norm": float(result.delta.norm()),
+            "products": result.solution.hvps + result.solution.check_hvps,
+            "seconds": {"solve": result.solution.seconds},
+        }
+        return info, arrays
+
+    def _gradient(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        report = self.solve_meter.part(0.0, "gradient change")
+        g = self.loaded.change.gradient(self.loaded.problem, progress=report)
+        return {}, {"g": g.numpy()}
+
+    def _curvature(self, of: str, method: str) -> Curved:
+        """Return the one curvature of this objective, with R as soon as a method asks for it."""
+        c, problem = self.study.curvature, self.loaded.problem
+        if self._curved is None or self._curved.of != of:
+            objective = self.loaded.change.apply(problem) if of == "retained" else problem
+            samples = None if c.samples == "all" else c.samples
+            self._curved = curvature(
+                objective, samples=samples, damping=c.damping, of=of, seed=self.study.seed,
+                batch_size=c.batch_size, memory_mb=c.memory_mb, stop=self.state.check,
+            )
+        if METHODS[method][3] and self._curved.preconditioner is None:
+            self._curved = preconditioned(self._curved, self.selected, self.solver, seed=self.study.seed)
+        return self._curved
+
+    def rank(self, results: dict[str, MethodResult]) -> None:
+        """Solve and rank every query by every method, one after the other: memory flat in both."""
+        for query in self.queries:
+            for method in self.methods:
+                weight = products(method, self.study) or 1
+                info, arrays = self.kept.part(
+                    f"rank-{method}-{query}", lambda m=method, q=query, w=weight: self._rank(m, q, w)
+                )
+                self.solve_meter.add(weight)
+                self.rank_meter.add(1)
+                result = results[method]
+                result.scores[query] = arrays["scores"]
+                result.info.setdefault("query_certificates", {})[str(query)] = info["certificate"]
+                seconds = result.info.setdefault("seconds", {})
+                seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"]
+                seconds["solve"] = seconds.get("solve", 0.0) + info["certificate"]["seconds"]
+                spent = info["certificate"]["hvps"] + info["certificate"]["check_hvps"]
+                result.info["products"] = result.info.get("products", 0) + spent
+                history = arrays["history"]
+                result.curves.append(curve_frame("residual", range(len(history)), history, query))
+        self._curved = None
+
+    def _rank(self, method: str, query: int, weight: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        problem, label = self.loaded.problem, METHOD_LABELS[method]
+        g_q = problem.data_gradient(torch.tensor([query]), data=self.loaded.splits["test"])
+        solution = adjoint(
+            problem, g_q, method=method, selected=self.selected,
+            curved=self._curvature("full", method), solver=self.solver, seed=self.study.seed,
+            progress=self.solve_meter.part(weight, f"{label} for test image {query}"),
+        )
+        started = time.perf_counter()
+        scores = influence_scores(
+            problem, solution.value, batch_size=self.study.ranking.batch_size,
+            progress=self.rank_meter.part(1, f"{label} for test image {query}"),
+        )
+        seconds = time.perf_counter() - started
+        info = {"certificate": certificate(solution, "query"), "seconds": seconds}
+        return info, {"scores": scores.numpy(), "history": np.array(solution.residual_history)}
+
+
+def certificate(solution: Solution, system: str) -> dict[str, Any]:
+    """Return a solve's certificate as plain values."""
+    return {
+        "system": system,
+        "solver": solution.solver,
+        "status": solution.status.value,
+        "trusted": solution.trusted,
+        "advice": solution.status.advice,
+        "iterations": solution.iterations,
+        "hvps": solution.hvps,
+        "check_hvps": solution.check_hvps,
+        "residual": solution.residual,
+        "normal_residual": solution.normal_residual,
+        "judged_by": solution.judged_by,
+        "drift": solution.drift,
+        "damping": solution.damping,
+        "ridge": solution.ridge,
+        "preconditioner": solution.preconditioner,
+        "lambda_max": solution.lambda_max,
+        "rayleigh": solution.lambda_min,
+        "negative_curvature": solution.negative_curvature,
+        "curvature_of": solution.curvature_of,
+        "samples": solution.samples,
+        "seconds": round(solution.seconds, 3),
+    }
+
+
+# --- edit and evaluate ---------------------------------------------------------------------------
+
+
+def measured(predictions: Predictions, study: Study, data: Data) -> dict[str, Any]:
+    return metrics(predictions, study.change.label, data.n_classes)
+
+
+def search(study: Study, loaded: Loaded, update: Update, kept: Kept, progress: Progress) -> StepSearch:
+    """Return the step search of one method on the validation split."""
+    tried = 0
+
+    def measure(scale: float) -> dict[str, float]:
+        nonlocal tried
+        tried += 1
+        progress(min(tried, 18), 19, f"step x {scale:g}")
+        try:
+            theta = edited_parameters(loaded.problem, update, scale)
+        except GifError:
+            return {"self": 1.0, "retain": 0.0, "score": 0.0}
+        found = measured(predict(loaded.problem, loaded.splits["validation"], theta=theta), study, loaded.data)
+        return {name: found[name] for name in ("self", "retain", "score")}
+
+    def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        done = search_step(measure, max_scale=study.edit.max_scale)
+        return {"scales": done.scales, "values": done.values, "best": done.best}, {}
+
+    info, _ = kept.part(f"edit-{update.method}", compute)
+    return StepSearch(tuple(info["scales"]), tuple(info["values"]), info["best"])
+
+
+def edits(
+    study: Study, loaded: Loaded, updates: dict[str, Update], results: dict[str, MethodResult],
+    kept: Kept, state: RunState,
+) -> None:
+    """Search each method's step on validation, then measure natural and searched step."""
+    meter = _Meter(state, "edit", max(len(updates), 1))
+    chosen: dict[str, StepSearch] = {}
+    for method, update in updates.items():
+        started = time.perf_counter()
+        chosen[method] = search(study, loaded, update, kept, meter.part(1, METHOD_LABELS[method]))
+        meter.add(1)
+        for name in ("self", "retain", "score"):
+            values = [v[name] for v in chosen[method].values]
+            results[method].curves.append(curve_frame(name, chosen[method].scales, values))
+        results[method].info.setdefault("seconds", {})["edit"] = time.perf_counter() - started
+    state.finish("edit")
+    meter = _Meter(state, "evaluate", max(2 * len(updates), 1))
+    for method, update in updates.items():
+        started = time.perf_counter()
+        results[method].info["steps"] = {}
+        for step, scale in ((NATURAL, 1.0), (SEARCHED, chosen[method].scale)):
+            _evaluate(study, loaded, update, step, scale, results[method])
+            meter.add(1)
+        results[method].info["seconds"]["evaluate"] = time.perf_counter() - started
+    state.finish("evaluate")
+
+
+def _evaluate(
+    study: Study, loaded: Loaded, update: Update, step: str, scale: float, result: MethodResult
+) -> None:
+    theta = edited_parameters(loaded.problem, update, scale)
+    entry: dict[str, Any] = {"scale": scale}
+    for name, split in loaded.splits.items():
+        predictions = predict(loaded.problem, split, theta=theta)
+        entry[name] = measured(predictions, study, loaded.data)
+        result.samples.append(sample_frame(predictions, name, update.method, step))
+    result.info["steps"][step] = entry
+
+
+def layer_rows(problem: Problem) -> list[dict[str, Any]]:
+    """Return what a page needs to know of the parameter layout."""
+    space: ParameterSpace = problem.space
+    selectable = set(layers(problem.model))
+    rows = []
+    for block in space.blocks:
+        module, _, kind = block.name.rpartition(".")
+        rows.append(
+            {"name": block.name, "module": module, "kind": kind, "shape": list(block.shape),
+             "offset": block.offset, "size": block.size, "selectable": module in selectable}
+        )
+    return rows

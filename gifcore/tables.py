@@ -1,0 +1,122 @@
+"""From a method's results to the rows of a record, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from safetensors.numpy import save
+
+from gifcore.record import BEFORE, CURVES, SAMPLES, SCORES, UPDATES, Record, parquet_bytes
+
+
+@dataclass
+class MethodResult:
+    """Everything one method leaves in a record."""
+
+    method: str
+    info: dict[str, Any]
+    scores: dict[int, np.ndarray] = field(default_factory=dict)  # query -> (n,) nats
+    indices: np.ndarray | None = None  # (k,) None: all parameters
+    delta: np.ndarray | None = None  # (k,) or (p,)
+    samples: list[pd.DataFrame] = field(default_factory=list)
+    curves: list[pd.DataFrame] = field(default_factory=list)
+
+    @classmethod
+    def taken_from(cls, record: Record, method: str) -> MethodResult:
+        """Return a method's results as another record holds them."""
+        result = cls(method, {k: v for k, v in record.info["methods"][method].items() if k != "folder"})
+        for query in record.queries:
+            frame = record.scores(method, query["index"])
+            scores = np.empty(len(frame), dtype=np.float32)
+            scores[frame["train_index"]] = frame["influence"]
+            result.scores[query["index"]] = scores
+        if "steps" in result.info:
+            result.indices, result.delta = record.update(method)
+            for step in result.info["steps"]:
+                for split in ("validation", "test"):
+                    frame = record.samples(method, step, split)
+                    result.samples.append(frame.assign(split=split, method=method, step=step))
+        result.curves.append(record.curves(method))
+        return result
+
+
+def score_table(method: str, query: int, scores: np.ndarray) -> pa.Table:
+    """Return one row group, most helpful first."""
+    order = np.argsort(-scores, kind="stable").astype(np.int32)
+    n = len(order)
+    return pa.table(
+        {
+            "query": np.full(n, query, np.int32),
+            "method": pa.array([method] * n, pa.string()),
+            "train_index": order,
+            "influence": scores[order].astype(np.float32),
+            "rank": np.arange(n, dtype=np.int32),
+        }
+    )
+
+
+def sample_frame(predictions: Any, split: str, method: str = BEFORE, step: str = "") -> pd.DataFrame:
+    """Return the rows of one split under one method and step."""
+    return pd.DataFrame(
+        {
+            "split": split,
+            "method": method,
+            "step": step,
+            "index": np.arange(len(predictions.labels), dtype=np.int32),
+            "label": predictions.labels.astype(np.int32),
+            "predicted": predictions.predicted.astype(np.int32),
+            "p_label": predictions.p_label.astype(np.float32),
+            "loss": predictions.loss.astype(np.float32),
+        }
+    )
+
+
+_SAMPLE_COLUMNS = ["split", "method", "step", "index", "label", "predicted", "p_label", "loss"]
+_CURVE_COLUMNS = ["method", "curve", "query", "x", "value"]
+
+
+def curve_frame(curve: str, x: Any, value: Any, query: int = -1) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "curve": curve,
+            "query": np.int32(query),
+            "x": np.asarray(x, dtype=np.float64),
+            "value": np.asarray(value, dtype=np.float64),
+        }
+    )
+
+
+def record_files(results: list[MethodResult], before: list[pd.DataFrame]) -> dict[str, bytes]:
+    """Return the files of a record by name; results that live in another folder are not given."""
+    files = {}
+    tables = [
+        score_table(result.method, query, scores)
+        for result in results
+        for query, scores in result.scores.items()
+    ]
+    if tables:
+        files[SCORES] = parquet_bytes(tables)
+    frames = before + [frame for result in results for frame in result.samples]
+    samples = pd.concat(frames, ignore_index=True)[_SAMPLE_COLUMNS]
+    files[SAMPLES] = parquet_bytes([pa.Table.from_pandas(samples, preserve_index=False)])
+    curves = [
+        frame.assign(method=result.method)[_CURVE_COLUMNS]
+        for result in results
+        for frame in result.curves
+    ]
+    if curves:
+        joined = pd.concat(curves, ignore_index=True)
+        files[CURVES] = parquet_bytes([pa.Table.from_pandas(joined, preserve_index=False)])
+    arrays = {}
+    for result in results:
+        if result.delta is not None:
+            arrays[f"{result.method}.delta"] = result.delta.astype(np.float32)
+        if result.indices is not None:
+            arrays[f"{result.method}.indices"] = result.indices.astype(np.int32)
+    if arrays:
+        files[UPDATES] = save(arrays)
+    return files
