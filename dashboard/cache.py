@@ -74,7 +74,10 @@ def additions(record: Record) -> dict[int, Record]:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _additions(
-    workspace: str, path: str, stamps: tuple[Any, ...], _record: Record  # noqa: ARG001
+    workspace: str,
+    path: str,
+    stamps: tuple[Any, ...],
+    _record: Record,  # noqa: ARG001
 ) -> dict[int, Record]:
     return records.additions(Path(workspace), _record)
 

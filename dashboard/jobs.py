@@ -97,7 +97,10 @@ def _launch(folder: Path, workspace: Path, reuse: Path | None) -> None:
             start_new_session=True,
         )
     _children.append(child)
-    launched: dict[str, Any] = {"pid": child.pid, "pid_started": run_state.process_started(child.pid)}
+    launched: dict[str, Any] = {
+        "pid": child.pid,
+        "pid_started": run_state.process_started(child.pid),
+    }
     launched["folder"] = str(folder.relative_to(workspace))
     records.write_json(incoming.with_suffix(".json"), launched)
 

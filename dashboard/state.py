@@ -246,4 +246,3 @@ def selector_label(selector: str) -> str:
     """
     words = selector.replace("-k-", "-k ")
     return words[:1].upper() + words[1:]
-

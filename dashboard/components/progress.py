@@ -49,7 +49,7 @@ def _live_panel(folder: str) -> None:
     run = jobs.status(Path(folder), settings.workspace())
     if run["status"] not in jobs.LIVE:
         st.rerun()
-    with st.container(border=True):
+    with st.container(border=True, gap="xsmall"):
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.markdown(_headline(run))
         right.button(
@@ -57,10 +57,14 @@ def _live_panel(folder: str) -> None:
             key=f"cancel-{Path(folder).name}",
             icon=":material/stop_circle:",
             width="stretch",
-            on_click=jobs.cancel,
-            args=(Path(folder), settings.workspace()),
+            on_click=_cancel,
+            args=(Path(folder),),
         )
         _stages(run)
+
+
+def _cancel(folder: Path) -> None:
+    jobs.cancel(folder, settings.workspace())
 
 
 def _headline(run: dict[str, Any]) -> str:
@@ -95,7 +99,9 @@ def _ended(folder: Path) -> None:
         return
     words = messages.STATUS_WORDS[run["status"]]
     draw = st.warning if run["status"] == "cancelled" else st.error
-    draw(f"**{words}.** {messages.plain(run['message'])}", icon=messages.STATUS_ICONS[run["status"]])
+    draw(
+        f"**{words}.** {messages.plain(run['message'])}", icon=messages.STATUS_ICONS[run["status"]]
+    )
 
 
 def result_link(folder: Path) -> None:
@@ -145,9 +151,7 @@ def _sibling(ctx: Context) -> Record:
 
 def _study(sibling: Record, ctx: Context) -> Study:
     study = read(sibling.path / records.STUDY)
-    selection = study.selection.model_copy(
-        update={"selector": ctx.selector, "ratio": ctx.ratio}
-    )
+    selection = study.selection.model_copy(update={"selector": ctx.selector, "ratio": ctx.ratio})
     return study.model_copy(update={"selection": selection})
 
 

@@ -27,9 +27,7 @@ def draw(families: list[Family]) -> Context:
         methods = _methods(sibling)
         k = _k()
     state.write_address()
-    return replace(
-        state.of(family, (selector, ratio)), query=query, methods=methods, k=k
-    )
+    return replace(state.of(family, (selector, ratio)), query=query, methods=methods, k=k)
 
 
 def _family(families: list[Family]) -> Family:

@@ -208,7 +208,9 @@ def _selection() -> dict[str, Any]:
             help=HELP["methods"],
             persist_state="session",
         )
-        st.caption("; ".join(f"{METHOD_LABELS[m]}: {METHODS[m].partition(': ')[0]}" for m in methods))
+        st.caption(
+            "; ".join(f"{METHOD_LABELS[m]}: {METHODS[m].partition(': ')[0]}" for m in methods)
+        )
     ordered = [name for name in ("if", "gif", "gradient") if name in methods]
     return {"selection": {"selector": selector, "ratio": ratio}, "methods": ordered}
 

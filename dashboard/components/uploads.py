@@ -37,7 +37,10 @@ def _uploaded(kind: str, label: str, extensions: tuple[str, ...]) -> str | None:
     )
     if file is not None:
         try:
-            st.session_state[f"new_{kind}_saved"] = (file.name, str(save(file.name, file.getvalue())))
+            st.session_state[f"new_{kind}_saved"] = (
+                file.name,
+                str(save(file.name, file.getvalue())),
+            )
         except GifError as problem:
             messages.error(problem)
     saved: tuple[str, str] | None = st.session_state.get(f"new_{kind}_saved")

@@ -131,7 +131,9 @@ def _prediction(context: Context) -> None:
         _query_tile(asked, source, query, context)
         _side(helpful, "Most helpful", source, table.head(SHOWN), exp)
         _side(harmful, "Most harmful", source, table.tail(SHOWN).iloc[::-1], exp)
-        state.link("samples", "All training images, any test image", icon=":material/arrow_forward:")
+        state.link(
+            "samples", "All training images, any test image", icon=":material/arrow_forward:"
+        )
 
 
 def _query_tile(slot: Any, source: Pictures, query: dict[str, Any], context: Context) -> None:
@@ -141,7 +143,9 @@ def _query_tile(slot: Any, source: Pictures, query: dict[str, Any], context: Con
 
 
 def _side(slot: Any, title: str, source: Pictures, rows: Any, exp: int) -> None:
-    sign = ":material/add_circle: +" if title == "Most helpful" else ":material/do_not_disturb_on: −"
+    sign = (
+        ":material/add_circle: +" if title == "Most helpful" else ":material/do_not_disturb_on: −"
+    )
     colour = "blue" if title == "Most helpful" else "orange"
     tiles = [
         Tile(

@@ -80,7 +80,9 @@ def _stopped(entries: list[Listed]) -> None:
             if entry.status in STOPPED and not settings.demo_only():
                 _resume_button(right, entry.path)
     if len(stopped) > SHOWN:
-        st.caption(f"… and {len(stopped) - SHOWN} more in {messages.plain(str(settings.workspace()))}")
+        st.caption(
+            f"… and {len(stopped) - SHOWN} more in {messages.plain(str(settings.workspace()))}"
+        )
 
 
 def _resume_button(slot: Any, folder: Path) -> None:
@@ -124,8 +126,7 @@ def row(entry: Listed, *, demo: bool) -> dict[str, Any]:
     before = info["before"]["test"]
     values: dict[str, Any] = {
         "Open": "Open",
-        "Study": entry.title,
-        "From": "demo" if demo else "workspace",
+        "Study": f"{entry.title} (demo)" if demo else entry.title,
         "Selector": state.selector_label(info["selection"]["selector"]),
         "Ratio": 100 * info["selection"]["ratio"],
         "When": pd.Timestamp(info["created"]),
@@ -146,14 +147,14 @@ def _columns(names: list[str]) -> dict[str, Any]:
         "Open": st.column_config.ButtonColumn(
             "", width=60, pinned=True, type="tertiary", key="open_study", on_click=_open
         ),
-        "Study": st.column_config.TextColumn(width=190),
+        "Study": st.column_config.TextColumn(width=200),
         "Ratio": st.column_config.NumberColumn(format="%g %%"),
         "Took": st.column_config.NumberColumn(format="%.0f s"),
         "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD"),
     }
     for name in names:
         if name.startswith(("Forgotten", "Others")):
-            config[name] = st.column_config.NumberColumn(format="%.1f %%", width=115)
+            config[name] = st.column_config.NumberColumn(format="%.1f %%")
     return config
 
 

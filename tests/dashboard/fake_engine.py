@@ -29,11 +29,18 @@ def run(study: Study, out: Path) -> None:
     if os.environ.get("FAKE_DIES"):
         sys.exit("There is no checkpoint for this model.")
     state = {
-        "status": "running", "pid": os.getpid(), "pid_started": process_started(os.getpid()),
-        "title": study.title, "hash": study_hash(study, datasets.fingerprint("digits"), WEIGHTS_HASH),
-        "created": "2026-01-02T03:04:05Z", "message": "", "eta_seconds": 9.0,
-        "stages": [{"name": n, "done": 0, "total": 20, "note": "", "seconds": None,
-                    "state": "todo"} for n in NAMES],
+        "status": "running",
+        "pid": os.getpid(),
+        "pid_started": process_started(os.getpid()),
+        "title": study.title,
+        "hash": study_hash(study, datasets.fingerprint("digits"), WEIGHTS_HASH),
+        "created": "2026-01-02T03:04:05Z",
+        "message": "",
+        "eta_seconds": 9.0,
+        "stages": [
+            {"name": n, "done": 0, "total": 20, "note": "", "seconds": None, "state": "todo"}
+            for n in NAMES
+        ],
     }
 
     def cancelled(_signal: int, _frame: FrameType | None) -> None:
@@ -50,7 +57,7 @@ def run(study: Study, out: Path) -> None:
             write_json(out / RUN, state)
             time.sleep(seconds / len(NAMES) / 4)
         stage |= {"state": "done", "done": 20, "seconds": seconds / len(NAMES)}
-    make_record(out, study=study)
+    make_record(out, study=study, queries=study.ranking.queries or range(study.ranking.count))
     write_json(out / RUN, state | {"status": "finished", "eta_seconds": None})
 
 
@@ -59,16 +66,30 @@ def doctor(study: Study) -> None:
         print(json.dumps({"ok": False, "error": f"There is no data set '{study.data.source}'."}))
         return
     data = datasets.load("digits")
-    print(json.dumps({
-        "ok": True,
-        "data": {"name": "Digits", "classes": list(data.classes), "shape": list(data.shape),
-                 "sizes": {s: len(data.split(s)) for s in ("train", "validation", "test")},
-                 "note": data.note, "hash": data.hash},
-        "model": {"name": study.model.name, "parameters": 1898, "weights": None,
-                  "hash": WEIGHTS_HASH, "weight_decay": 0.0},
-        "accuracy": {"test": 0.971, "validation": 0.974},
-        "estimate": {"seconds": 21.0, "memory_mb": 640.0, "stages": {}},
-    }))
+    print(
+        json.dumps(
+            {
+                "ok": True,
+                "data": {
+                    "name": "Digits",
+                    "classes": list(data.classes),
+                    "shape": list(data.shape),
+                    "sizes": {s: len(data.split(s)) for s in ("train", "validation", "test")},
+                    "note": data.note,
+                    "hash": data.hash,
+                },
+                "model": {
+                    "name": study.model.name,
+                    "parameters": 1898,
+                    "weights": None,
+                    "hash": WEIGHTS_HASH,
+                    "weight_decay": 0.0,
+                },
+                "accuracy": {"test": 0.971, "validation": 0.974},
+                "estimate": {"seconds": 21.0, "memory_mb": 640.0, "stages": {}},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,7 @@ def make_record(
     ratio: float = 0.05,
     study: Study | None = None,
     share: Path | None = None,
+    queries: Iterable[int] | None = None,
 ) -> Path:
     """Write a record; with `share` its `if` rows are those of that sibling record."""
     study = study or make_study(selector, ratio)
@@ -231,7 +233,7 @@ def make_record(
     indices, selected = selection(ratio, rng)
     rows, label = layers(), study.change.label
     p = sum(row["size"] for row in rows)
-    queries = list(study.ranking.queries)
+    queries = list(study.ranking.queries if queries is None else queries)
     own = [m for m in study.methods if not (share and m == "if")]
     files = {records.STUDY: dumps(study).encode()}
     if queries:
@@ -327,8 +329,7 @@ def make_record(
             "edit": 1.6,
             "evaluate": 0.6,
         },
-        "costs": {"hvp_per_sample": 6e-5, "jvp_per_sample": 2e-5,
-                  "forward_per_sample": 6e-6},
+        "costs": {"hvp_per_sample": 6e-5, "jvp_per_sample": 2e-5, "forward_per_sample": 6e-6},
         "seconds": 11.4,
         "peak_memory_mb": 612.0,
     }

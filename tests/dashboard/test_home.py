@@ -1,0 +1,39 @@
+"""Home shows something real at once, computed from the record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dashboard.views import home
+from gifcore.record import Record
+from tests.dashboard.conftest import OpenPage, said
+
+
+def test_the_headline_says_the_numbers_of_the_record(workspace: Path, open_page: OpenPage) -> None:
+    app = open_page()
+    info = Record.open(workspace / "g05").info
+    after = info["methods"]["gif"]["steps"]["searched"]["test"]
+    assert app.subheader[0].value == home.headline(info, "gif")
+    assert f"{100 * after['self']:.1f} %" in app.subheader[0].value
+    assert f"{100 * after['retain']:.1f} %" in app.subheader[0].value
+
+
+def test_both_methods_are_side_by_side(workspace: Path, open_page: OpenPage) -> None:
+    app = open_page()
+    assert [metric.label for metric in app.metric] == 2 * ["Accuracy on 8", "On the others", "F1"]
+
+
+def test_one_prediction_with_its_helpful_and_harmful_images(
+    workspace: Path, open_page: OpenPage
+) -> None:
+    app = open_page()
+    assert "nats" in said(app)
+    assert "Most helpful" in said(app)
+    assert "Most harmful" in said(app)
+    assert len(app.image) == 1 + 2 * home.SHOWN
+
+
+def test_without_a_record_it_says_how_to_begin(empty_workspace: Path, open_page: OpenPage) -> None:
+    app = open_page()
+    assert "New study" in said(app)
+    assert not app.metric

@@ -1,0 +1,81 @@
+"""Studies: every record and run of the workspace in words, with what can be done about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dashboard.views import studies
+from gifcore.record import list_workspace
+from gifcore.run_state import RUN
+from tests.dashboard.conftest import OpenPage, said
+
+
+def write_run(folder: Path, status: str, message: str = "") -> None:
+    folder.mkdir()
+    state = {
+        "status": status,
+        "pid": 1,
+        "pid_started": "never",
+        "title": "A stopped study",
+        "hash": "ff",
+        "created": "2026-01-01T00:00:00Z",
+        "message": message,
+        "stages": [],
+    }
+    (folder / RUN).write_text(json.dumps(state))
+
+
+def test_finished_studies_are_a_table_with_their_numbers(
+    workspace: Path, open_page: OpenPage
+) -> None:
+    table = open_page("studies").dataframe[0].value
+    assert len(table) == 4
+    assert set(table["Ratio"]) == {5.0, 10.0}
+    assert table["Forgotten GIF"].max() < 2
+
+
+def test_a_row_has_the_searched_step_on_test(workspace: Path) -> None:
+    entry = next(e for e in list_workspace(workspace) if e.path.name == "g05")
+    after = entry.info["methods"]["gif"]["steps"]["searched"]["test"]
+    assert studies.row(entry, demo=True)["Others GIF"] == 100 * after["retain"]
+    assert studies.row(entry, demo=True)["Study"].endswith("(demo)")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("cancelled", "Cancelled"), ("failed", "Failed"), ("running", "Interrupted")],
+)
+def test_stopped_studies_say_so_and_can_be_run_again(
+    workspace: Path, open_page: OpenPage, status: str, words: str
+) -> None:
+    write_run(workspace / "stopped", status, "It was like this.")
+    app = open_page("studies")
+    assert words in said(app)
+    assert "It was like this." in said(app)
+    assert app.button(key=f"resume-{workspace.name}-stopped")
+
+
+def test_a_damaged_record_says_what_is_wrong_and_is_not_a_result(
+    workspace: Path, open_page: OpenPage
+) -> None:
+    (workspace / "g10" / "scores.parquet").write_bytes(b"short")
+    app = open_page("studies")
+    assert "Damaged" in said(app)
+    assert "cut short" in said(app)
+    assert len(app.dataframe[0].value) == 3
+
+
+def test_running_again_something_without_a_study_is_one_sentence(
+    workspace: Path, open_page: OpenPage
+) -> None:
+    write_run(workspace / "stopped", "cancelled")
+    app = open_page("studies")
+    app.button(key=f"resume-{workspace.name}-stopped").click().run()
+    assert "Cannot read the study" in app.error[0].value
+
+
+def test_an_empty_workspace_says_how_to_begin(empty_workspace: Path, open_page: OpenPage) -> None:
+    assert "New study" in said(open_page("studies"))
