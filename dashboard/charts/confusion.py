@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,12 @@ def confusion(
     for column, matrix in enumerate(matrices, start=1):
         figure.add_trace(_panel(matrix, classes, palette), row=1, col=column)
     ticks = {"tickvals": list(range(len(classes))), "ticktext": classes, "showgrid": False}
-    figure.update_xaxes(**ticks, tickangle=-60, title="predicted", zeroline=False)
+    figure.update_xaxes(
+        **ticks,
+        tickangle=-60 if max(map(len, classes)) > 2 else 0,
+        title="predicted",
+        zeroline=False,
+    )
     figure.update_yaxes(**ticks, autorange="reversed", zeroline=False)
     figure.update_yaxes(title="true class", col=1)
     if len(classes) > 30:
@@ -53,7 +59,9 @@ def _panel(matrix: Matrix, classes: list[str], palette: Palette) -> go.Heatmap:
     names = np.array(classes, dtype=object)
     custom = np.empty((*matrix.counts.shape, 3), dtype=object)
     custom[..., 0], custom[..., 1] = names[:, None], names[None, :]
-    custom[..., 2] = np.vectorize(_count(matrix.difference), otypes=[object])(matrix.counts)
+    custom[..., 2] = np.vectorize(_count(difference=matrix.difference), otypes=[object])(
+        matrix.counts
+    )
     return go.Heatmap(
         z=percent,
         zmin=-100 if matrix.difference else 0,
@@ -61,7 +69,7 @@ def _panel(matrix: Matrix, classes: list[str], palette: Palette) -> go.Heatmap:
         colorscale=palette.diverging if matrix.difference else palette.sequential,
         showscale=False,
         customdata=custom,
-        text=_texts(percent, matrix.difference) if len(classes) <= READABLE else None,
+        text=_texts(percent, difference=matrix.difference) if len(classes) <= READABLE else None,
         texttemplate="%{text}" if len(classes) <= READABLE else None,
         textfont={"size": 10},
         hoverongaps=False,
@@ -73,11 +81,11 @@ def _panel(matrix: Matrix, classes: list[str], palette: Palette) -> go.Heatmap:
     )
 
 
-def _count(difference: bool):  # noqa: ANN202 - a formatter int -> str
+def _count(*, difference: bool) -> Callable[[int], str]:
     return (lambda n: f"{n:+d} images") if difference else (lambda n: f"{n:d} images")
 
 
-def _texts(percent: np.ndarray, difference: bool) -> np.ndarray:
+def _texts(percent: np.ndarray, *, difference: bool) -> np.ndarray:
     pattern = "{:+.0f}" if difference else "{:.0f}"
     texts = np.full(percent.shape, "", dtype=object)
     shown = ~np.isnan(percent) & (np.abs(percent) >= 0.5)

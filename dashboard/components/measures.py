@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 Side = Literal["helpful", "harmful", "strongest"]
-SIDES: dict[str, str] = {
+SIDES: dict[Side, str] = {
     "helpful": "Most helpful",
     "harmful": "Most harmful",
     "strongest": "Strongest of either sign",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -9,6 +11,7 @@ import streamlit as st
 from dashboard.charts.style import label
 from dashboard.components import gallery, measures
 from dashboard.components import page as frame
+from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.gallery import Pictures
 from dashboard.state import Context
 
@@ -24,17 +27,14 @@ def section(context: Context, scores: dict[str, np.ndarray], source: Pictures, e
     if shown.empty:
         st.info("No training image fits this filter. Take a class or a sign out of it.")
     else:
-        with_images = st.segmented_control(
+        with_images = one_of(
             "Show",
-            ["images", "plain"],
-            default="images",
-            required=True,
-            format_func={
+            {
                 "images": "Page by page, with images",
                 "plain": f"All {len(shown):,} rows, without",
-            }.get,
-            key="ranking-show",
-            persist_state="session",
+            },
+            "images",
+            "ranking-show",
         )
         _paged(shown, by, source, exp) if with_images == "images" else _plain(shown, exp)
     st.caption(
@@ -51,7 +51,7 @@ def build(scores: dict[str, np.ndarray], source: Pictures) -> pd.DataFrame:
     table = pd.DataFrame({"train_index": np.arange(n)})
     labels = source.labels("train")
     if labels is not None:
-        table["label"] = pd.Categorical.from_codes(labels, source.classes)
+        table["label"] = pd.Categorical([source.classes[int(c)] for c in labels], source.classes)
     for method, values in scores.items():
         rank = np.empty(n, dtype=int)
         rank[measures.order(values, "helpful")] = np.arange(n)
@@ -62,13 +62,13 @@ def build(scores: dict[str, np.ndarray], source: Pictures) -> pd.DataFrame:
 
 def _filter(table: pd.DataFrame, methods: list[str], source: Pictures) -> tuple[str, pd.DataFrame]:
     left, middle, right = st.columns([3, 7, 5], vertical_alignment="bottom")
+    forget_if_gone("ranking-by", methods)
     by = left.selectbox(
         "Ranked by", methods, index=len(methods) - 1, format_func=label, key="ranking-by"
     )
     signs = [s for s in SIGNS if s != "split" or len(methods) > 1]
-    sign = middle.segmented_control(
-        "Sign", signs, default="all", required=True, format_func=SIGNS.get, key="ranking-sign"
-    )
+    with middle:
+        sign = one_of("Sign", {s: SIGNS[s] for s in signs}, "all", "ranking-sign")
     classes = []
     if "label" in table:
         classes = right.multiselect(
@@ -109,7 +109,7 @@ def scaled(table: pd.DataFrame, exp: int) -> pd.DataFrame:
     return table.rename(columns={"train_index": "number", "label": "class"} | renamed)
 
 
-def _formats(table: pd.DataFrame) -> dict[str, object]:
+def _formats(table: pd.DataFrame) -> dict[str, Any]:
     return {
         name: st.column_config.NumberColumn(format="%+.3g")
         for name in table.columns

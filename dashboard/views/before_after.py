@@ -16,6 +16,7 @@ from dashboard.charts.step_search import step_search
 from dashboard.charts.style import label
 from dashboard.components import certificate, look, measures
 from dashboard.components import page as frame
+from dashboard.components.controls import one_of
 from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
 from dashboard.state import Context
@@ -169,27 +170,17 @@ def _with_interval(share: float | None, n: int) -> str:
 def _pick(context: Context, methods: list[str]) -> tuple[str, str]:
     st.subheader("One edit in detail")
     with st.container(horizontal=True):
-        method = st.segmented_control(
-            "Method",
-            methods,
-            default=methods[-1],
-            required=True,
-            format_func=label,
-            key="before-after-method",
-            persist_state="session",
+        method = one_of(
+            "Method", {m: label(m) for m in methods}, methods[-1], "before-after-method"
         )
-        method = method if method in methods else methods[-1]
         steps = list(context.info["methods"][method]["steps"])
-        step = st.segmented_control(
+        step = one_of(
             "Step",
-            steps,
-            default=steps[-1],
-            required=True,
-            format_func=lambda s: _step_name(context, method, s),
-            key="before-after-step",
-            persist_state="session",
+            {s: _step_name(context, method, s) for s in steps},
+            steps[-1],
+            "before-after-step",
         )
-    return method, step if step in steps else steps[-1]
+    return method, step
 
 
 def _step_name(context: Context, method: str, step: str) -> str:

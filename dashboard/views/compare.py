@@ -15,6 +15,7 @@ from dashboard.charts.score_scatter import MOST, score_scatter
 from dashboard.charts.style import label
 from dashboard.components import certificate, gallery, look, measures
 from dashboard.components import page as frame
+from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.measures import SIDES, percent, significant
 from dashboard.components.messages import plain
 from dashboard.components.sidebar import query_label
@@ -55,10 +56,12 @@ def _pick(methods: list[str]) -> tuple[str, str]:
     if len(methods) == 2:
         return methods[0], methods[1]
     left, right = st.columns(2)
+    forget_if_gone("compare-first", methods)
     first = left.selectbox(
         "First method", methods, format_func=label, key="compare-first", persist_state="session"
     )
     rest = [m for m in methods if m != first]
+    forget_if_gone("compare-second", rest)
     second = right.selectbox(
         "Second method", rest, format_func=label, key="compare-second", persist_state="session"
     )
@@ -67,15 +70,8 @@ def _pick(methods: list[str]) -> tuple[str, str]:
 
 def _settings(context: Context, n: int) -> tuple[measures.Side, int]:
     left, right = st.columns([1, 1], vertical_alignment="bottom")
-    side = left.segmented_control(
-        "Which end of the ranking",
-        list(SIDES),
-        default="helpful",
-        required=True,
-        format_func=SIDES.get,
-        key="compare-side",
-        persist_state="session",
-    )
+    with left:
+        side = one_of("Which end of the ranking", SIDES, "helpful", "compare-side")
     right.caption(
         "Top k is set in the sidebar. Positive = helpful: removing the training sample is "
         "predicted to raise this image’s loss (nats); negative = harmful."
@@ -171,7 +167,7 @@ def _texts(context: Context, n: int) -> np.ndarray:
 def _overlap(scores: dict[str, np.ndarray], side: measures.Side, k: int) -> None:
     (first, x), (second, y) = scores.items()
     ks = measures.curve_points(len(x))
-    curves = {SIDES[s]: measures.overlap_curve(x, y, ks, s) for s in SIDES}
+    curves = {name: measures.overlap_curve(x, y, ks, end) for end, name in SIDES.items()}
     shared = measures.overlap(x, y, k, side)
     title = (
         f"{label(first)} and {label(second)} share {percent(shared / k, 0)} of their top {k:,} "

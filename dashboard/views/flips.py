@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import cache
 from dashboard.charts.style import label
 from dashboard.components import gallery
+from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.messages import plain
 from dashboard.state import Context
@@ -79,18 +80,11 @@ def summary(found: pd.DataFrame, context: Context, edit: str) -> str:
 def _filter(context: Context, found: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     classes, removed = context.info["data"]["classes"], context.info["change"]["label"]
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    kind = left.segmented_control(
-        "Kind",
-        list(KINDS),
-        default="lost",
-        required=True,
-        format_func=KINDS.get,
-        key="flips-kind",
-        persist_state="session",
-    )
-    of = right.selectbox(
-        "True class", [OTHERS, EVERY, *classes], key="flips-class", persist_state="session"
-    )
+    with left:
+        kind = one_of("Kind", KINDS, "lost", "flips-kind")
+    choices = [OTHERS, EVERY, *classes]
+    forget_if_gone("flips-class", choices)
+    of = right.selectbox("True class", choices, key="flips-class", persist_state="session")
     shown = found[found["kind"] == kind]
     if of == OTHERS:
         shown = shown[shown["label"] != removed]

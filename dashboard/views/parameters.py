@@ -14,6 +14,7 @@ from dashboard.charts.layers import layers as layers_figure
 from dashboard.charts.style import label
 from dashboard.components import certificate, look, measures, weights
 from dashboard.components import page as frame
+from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.measures import percent, significant
 from dashboard.components.messages import plain
 from dashboard.state import Context
@@ -59,14 +60,11 @@ def answer(context: Context, tables: dict[str, pd.DataFrame]) -> str:
 
 def _network(context: Context, tables: dict[str, pd.DataFrame]) -> None:
     st.subheader("The network, layer by layer")
-    measure = st.segmented_control(
+    measure = one_of(
         "Length of the bars",
-        ["norm", "rms"],
-        default="norm",
-        required=True,
-        format_func={"norm": "Movement ‖Δ‖ of the layer", "rms": "Typical move of one number"}.get,
-        key="parameters-measure",
-        persist_state="session",
+        {"norm": "Movement ‖Δ‖ of the layer", "rms": "Typical move of one number"},
+        "norm",
+        "parameters-measure",
     )
     title = layers_title(tables, measure)
     look.chart(layers_figure(tables, measure, title, look.palette()), "layers")
@@ -98,6 +96,7 @@ def _layer(
     names = [layer["name"] for layer in layers]
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     strongest = next(iter(tables.values()))["norm"].to_numpy().argmax()
+    forget_if_gone("parameters-layer", names)
     chosen = left.selectbox(
         "Layer",
         names,

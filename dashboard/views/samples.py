@@ -65,7 +65,7 @@ def answer(context: Context, scores: dict[str, np.ndarray]) -> str:
     """Return what the model says of the image, and whether the methods agree on the reasons."""
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
     name = plain(query_label(query, context.info["data"]["classes"]))
-    said = f"Test image **{name}** (p of its label {query['p_label']:.2f})"
+    said = f"Test image **{name}** (probability of its class {query['p_label']:.2f})"
     if len(scores) < 2:
         (only,) = scores
         others = [m for m in context.shown.methods if m != only]
@@ -94,7 +94,7 @@ def agreement(helpful: int, harmful: int, top: int) -> str:
 
 def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, exp: int) -> None:
     st.subheader(HEADINGS[side])
-    st.markdown(MEANINGS[side])
+    st.markdown(MEANINGS[side] + (" “Both”: all methods name it here." if len(scores) > 1 else ""))
     columns = st.columns(len(scores), gap="medium", border=True)
     tops = {m: measures.order(values, side)[:TOP] for m, values in scores.items()}
     for column, (method, chosen) in zip(columns, tops.items(), strict=True):

@@ -1,0 +1,125 @@
+"""The page Before / after, from the entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dashboard.views import before_after, flips
+from gifcore.record import Record
+from gifcore.study import EditSection
+from tests.dashboard.make_record import make_record, make_study, make_workspace
+from tests.dashboard.opened import charts, open_page, words
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("edits") / "w")
+
+
+def test_the_answer_gives_searched_and_natural_step_of_every_method(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = open_page("before-after", workspace, monkeypatch).markdown[0].value
+    assert "**IF’s searched step (× 12.6)** brings class 8 from 96.0 % to **31.5 %**" in text
+    assert "**GIF’s searched step (× 12.6)** brings class 8 from 96.0 % to **0.9 %**" in text
+    assert text.count("natural step (× 1) leaves them at 90.0 % and 96.5 %") == 2
+
+
+def test_counts_intervals_and_the_validation_split_are_stated(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = open_page("before-after", workspace, monkeypatch)
+    assert "18 images of the removed class" in words(at)
+    assert "95 % Wilson intervals" in words(at)
+    assert "chosen on the validation split" in words(at)
+    table = at.dataframe[0].value
+    assert table["model"].tolist()[0] == "Before"
+    assert len(table) == 5
+    assert charts(at) == 4
+
+
+def test_another_ratio_changes_the_numbers(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_page("before-after", workspace, monkeypatch).markdown[0].value
+    other = open_page("before-after", workspace, monkeypatch, ratio="0.1").markdown[0].value
+    assert first != other
+
+
+@pytest.mark.parametrize("method", ["if", "gif"])
+@pytest.mark.parametrize("step", ["natural", "searched"])
+def test_every_edit_can_be_looked_at(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, method: str, step: str
+) -> None:
+    at = open_page("before-after", workspace, monkeypatch)
+    at.session_state["before-after-method"] = method
+    at.session_state["before-after-step"] = step
+    at.run()
+    assert not at.exception
+    assert f"’s {step} step changes" in words(at)
+
+
+def test_flipped_images_can_be_filtered_down_to_a_message(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = open_page("before-after", workspace, monkeypatch)
+    assert len(at.get("image")) > 0
+    at.session_state["before-after-step"] = "natural"
+    at.session_state["flips-kind"] = "gained"
+    for name in range(10):
+        at.selectbox(key="flips-class").set_value(str(name)).run()
+        assert not at.exception
+        assert bool(at.get("image")) != ("No image fits" in words(at))
+
+
+def test_a_record_without_an_edit_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study("highest-k-gradients", 0.05).model_copy(
+        update={"edit": EditSection(enabled=False)}
+    )
+    make_record(tmp_path / "one", study=study)
+    at = open_page("before-after", tmp_path, monkeypatch)
+    assert "no edit was made" in words(at)
+    assert charts(at) == 0
+
+
+def test_unmeasured_shares_are_left_out_and_not_called_zero(workspace: Path) -> None:
+    info = Record.open(workspace / "g05").info
+    metrics = info["before"]["test"] | {"self": None, "self_n": 0}
+    models = [("Before", "before", "", metrics)]
+    assert before_after.dots(models, "self") == []
+    assert before_after.table(models)["removed (self)"].tolist() == ["n/a"]
+
+
+def test_flips_are_sorted_into_lost_gained_and_moved() -> None:
+    before = pd.DataFrame(
+        {
+            "index": [0, 1, 2, 3],
+            "label": [0, 0, 0, 0],
+            "predicted": [0, 1, 1, 0],
+            "p_label": [0.9, 0.2, 0.3, 0.8],
+            "loss": [0.1, 1, 1, 0.2],
+        }
+    )
+    after = before.assign(predicted=[1, 0, 2, 0], p_label=[0.1, 0.6, 0.2, 0.7])
+    found = flips.changed(before, after)
+    assert dict(zip(found["index"], found["kind"], strict=True)) == {
+        0: "lost",
+        1: "gained",
+        2: "moved",
+    }
+    assert found["index"].tolist()[0] == 0  # the largest change first
+
+
+def test_the_search_at_its_end_is_said(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = before_after.cache.curves
+    monkeypatch.setattr(
+        before_after.cache, "curves", lambda p, m: real(p, m).query("curve != 'self' or x < 12")
+    )
+    monkeypatch.setattr(
+        before_after.cache, "curves", lambda p, m: real(p, m).query("x < 12 or query >= 0")
+    )
+    at = open_page("before-after", workspace, monkeypatch)
+    assert any("longest one tried" in warning.value for warning in at.warning)

@@ -1,0 +1,101 @@
+"""The page Compare, from the entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dashboard.components import measures
+from dashboard.views import compare
+from gifcore.record import Record
+from gifcore.study import RankingSection
+from tests.dashboard.make_record import QUERIES, make_record, make_study, make_workspace
+from tests.dashboard.opened import charts, open_page, words
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("compare") / "w")
+
+
+def _scores(record: Record, method: str) -> np.ndarray:
+    frame = record.scores(method, QUERIES[0]).sort_values("train_index")
+    return frame["influence"].to_numpy()
+
+
+def test_the_answer_is_what_the_scores_say(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record.open(workspace / "g05")
+    x, y = (_scores(record, method) for method in ("if", "gif"))
+    text = words(open_page("compare", workspace, monkeypatch))
+    shared = measures.overlap(x, y, 50, "helpful")
+    assert f"share {shared} of their 50 most helpful training images" in text
+    assert f"ρ = **{measures.spearman(x, y):.3f}**" in text
+
+
+@pytest.mark.parametrize("side", list(measures.SIDES))
+def test_every_end_of_the_ranking_can_be_compared(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, side: measures.Side
+) -> None:
+    at = open_page("compare", workspace, monkeypatch, k="10")
+    at.session_state["compare-side"] = side
+    at.run()
+    assert not at.exception
+    assert "of their 10 " in words(at)
+    assert charts(at) == 3
+
+
+def test_another_ratio_changes_the_agreement(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {words(open_page("compare", workspace, monkeypatch, ratio=r)) for r in ("0.05", "0.1")}
+    assert len(texts) == 2
+
+
+def test_one_method_is_not_compared_but_its_cost_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_record(tmp_path / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
+    at = open_page("compare", tmp_path, monkeypatch)
+    assert "holds only GIF: nothing to compare" in words(at)
+    assert at.dataframe[0].value["method"].tolist() == ["GIF"]
+
+
+def test_three_methods_are_compared_in_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("if", "gif", "gradient")
+    make_record(tmp_path / "one", study=make_study("highest-k-gradients", 0.05, methods))
+    at = open_page("compare", tmp_path, monkeypatch)
+    at.selectbox(key="compare-first").set_value("gradient").run()
+    assert not at.exception
+    assert "Gradient and GIF share" in words(at)  # the second choice stays
+    at.selectbox(key="compare-first").set_value("if").run()
+    assert not at.exception
+
+
+def test_without_ranked_images_only_costs_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study("highest-k-gradients", 0.05).model_copy(
+        update={"ranking": RankingSection(queries=(), count=0)}
+    )
+    make_record(tmp_path / "one", study=study)
+    at = open_page("compare", tmp_path, monkeypatch)
+    assert "only the costs can be compared" in words(at)
+    assert len(at.dataframe[0].value) == 2
+
+
+def test_the_score_table_ranks_from_most_helpful() -> None:
+    table = compare.score_table({"gif": np.array([-1.0, 3.0, 2.0])})
+    assert table["gif_rank"].tolist() == [2, 0, 1]
+
+
+def test_the_finding_of_the_scatter_names_the_larger_method() -> None:
+    title = compare.scatter_title(np.array([1.0, -1.0]), np.array([4.0, 4.0]), ("IF", "GIF"))
+    assert (
+        title == "Signs agree for 50 % of the training images; GIF’s scores are 4.00 times larger"
+    )
