@@ -16,7 +16,9 @@ import streamlit as st
 from PIL import Image
 
 from dashboard import jobs, settings
+from gifcore import data as datasets
 from gifcore import record as records
+from gifcore.data import Data
 from gifcore.errors import GifError
 from gifcore.record import Listed, Record, RecordError
 from gifcore.study import Study, dumps
@@ -75,16 +77,18 @@ def additions(record: Record) -> dict[int, Record]:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _additions(
     workspace: str,
-    path: str,
-    stamps: tuple[Any, ...],
-    _record: Record,  # noqa: ARG001
+    path: str,  # noqa: ARG001 - part of the key
+    stamps: tuple[Any, ...],  # noqa: ARG001
+    _record: Record,
 ) -> dict[int, Record]:
     return records.additions(Path(workspace), _record)
 
 
 def queries(record: Record) -> list[dict[str, Any]]:
-    """Return every ranked test image: index, label, predicted, p_label, loss; also `added`
-    (ranked later) and `certificates`, {method: how far its ranking can be trusted}."""
+    """Return every ranked test image: index, label, predicted, p_label, loss.
+
+    Also `added` (ranked later) and `certificates`, {method: how far its ranking can be trusted}.
+    """
     own = [_with_certificates(query, record, added=False) for query in record.queries]
     known = {query["index"] for query in own}
     later = [
@@ -109,8 +113,9 @@ def _with_certificates(query: dict[str, Any], record: Record, *, added: bool) ->
 
 
 def scores(record_path: str | Path, method: str, query: int) -> pd.DataFrame:
-    """Return train_index, influence [nats], rank (0 = most helpful), in order of rank, of a test
-    image ranked with the record or later.
+    """Return train_index, influence [nats], rank (0 = most helpful), in order of rank.
+
+    The test image may have been ranked with the record or later.
 
     Raises:
         RecordError: it is not ranked by this method.
@@ -211,7 +216,7 @@ def class_names(source: str) -> list[str] | None:
     return list(_data(source, "").classes)
 
 
-def data(source: str, expected_hash: str) -> Any | None:
+def data(source: str, expected_hash: str) -> Data | None:
     """Return the data set a record was made from, or None if it is gone or another one now.
 
     The page then says so and draws the thumbnails kept in the record.
@@ -224,15 +229,15 @@ def data(source: str, expected_hash: str) -> Any | None:
 
 
 @st.cache_resource(max_entries=3, show_spinner=False)
-def _data(source: str, expected_hash: str) -> Any:  # noqa: ARG001 - part of the key
-    from gifcore.data import load
-
-    return load(source)
+def _data(source: str, expected_hash: str) -> Data:  # noqa: ARG001 - part of the key
+    return datasets.load(source)
 
 
 def png(image: np.ndarray, side: int = 112) -> bytes:
-    """Return a uint8 image, (H, W), (C, H, W) or (H, W, C), as PNG enlarged by the largest whole
-    factor that keeps it within `side` pixels, nearest neighbour."""
+    """Return a uint8 image, (H, W), (C, H, W) or (H, W, C), as PNG.
+
+    It is enlarged, nearest neighbour, by the largest whole factor that fits into `side` pixels.
+    """
     array = np.ascontiguousarray(image)
     return _png(array.tobytes(), array.shape, str(array.dtype), side)
 

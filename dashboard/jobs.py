@@ -193,7 +193,7 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     said = [line.strip() for line in lines if line.strip(" \t─│╭╮╰╯")]
-    return said[-1] if said else ""
+    return said[-1].removeprefix("Error: ") if said else ""
 
 
 def reap() -> None:

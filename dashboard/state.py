@@ -8,7 +8,7 @@ widgets are not bound to the address by Streamlit itself: that would put their t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ FAMILY_DIGITS = 12
 DEFAULT_SELECTOR, DEFAULT_RATIO, DEFAULT_K = "highest-k-gradients", 0.05, 50
 
 Combination = tuple[str, float]  # selector, ratio
+Pick = str | float | list[str] | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def register(pages: dict[str, Any]) -> None:
     st.session_state["pages"] = pages
 
 
-def link(name: str, label: str, *, icon: str | None = None, **picks: Any) -> None:
+def link(name: str, label: str, *, icon: str | None = None, **picks: Pick) -> None:
     """Draw a link to a page ("samples") that opens the present view, with some picks changed."""
     page = st.session_state["pages"][name]
     st.page_link(page, label=label, icon=icon, query_params=address(**picks))
@@ -151,7 +152,7 @@ def picked() -> dict[str, Any]:
     return st.session_state.setdefault("picked", {})
 
 
-def show(**picks: Any) -> None:
+def show(**picks: Pick) -> None:
     """Show something else from the next run on: `show(study=…, selector=…, ratio=0.05)`."""
     st.session_state["pending"] = st.session_state.get("pending", {}) | picks
 
@@ -205,13 +206,13 @@ _PARSERS: dict[str, Any] = {
 }
 
 
-def address(**picks: Any) -> dict[str, str]:
+def address(**picks: Pick) -> dict[str, str]:
     """Return the query parameters of the present view with some picks changed, for a link."""
     values = picked() | picks
     return {key: _text(values[key]) for key in PARAMS if values.get(key) is not None}
 
 
-def _text(value: Any) -> str:
+def _text(value: Pick) -> str:
     if isinstance(value, list):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -226,13 +227,13 @@ def write_address() -> None:
             st.query_params[key] = text
 
 
-def seed(key: str, options: list[Any], default: Any) -> None:
+def seed(key: str, options: Sequence[Pick], default: Pick) -> None:
     """Give a sidebar widget its value before it is drawn: the pick if possible, else `default`."""
     value = st.session_state.get(key, picked().get(key))
     st.session_state[key] = value if value in options else default
 
 
-def keep(key: str) -> Any:
+def keep(key: str) -> Any:  # noqa: ANN401 - whatever the widget holds
     """Remember and return a sidebar widget's value after it was drawn."""
     picked()[key] = st.session_state[key]
     return picked()[key]

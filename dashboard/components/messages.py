@@ -36,10 +36,10 @@ def error(problem: Exception) -> None:
 
 
 def plain(text: str) -> str:
-    """Return text that Markdown shows as it is, e.g. a file name with underscores.
+    r"""Return text that Markdown shows as it is, e.g. a file name with underscores.
 
-    >>> plain("a_b [c]")
-    'a\\\\_b \\\\[c\\\\]'
+    >>> print(plain("a_b [c]"))
+    a\_b \[c\]
     """
     return "".join(f"\\{c}" if c in "\\`*_[]<>#$~|:" else c for c in text)
 
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
     """Return a time as people say it.
 
     >>> duration(4.2), duration(75), duration(4000)
-    ('4 s', '1 min 15 s', '1 h 7 min')
+    ('4 s', '1 min 15 s', '1 h 6 min')
     """
     whole = max(1, round(seconds))
     if whole < 60:

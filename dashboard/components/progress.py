@@ -118,8 +118,8 @@ def missing_combination(ctx: Context) -> None:
     """Say that the picked combination is not computed, and offer to compute it in place."""
     st.subheader("Not computed yet")
     st.write(
-        f"**{messages.plain(ctx.title)}** has no record for **{state.selector_label(ctx.selector)}**"
-        f" at **{100 * ctx.ratio:g} %** of the parameters."
+        f"**{messages.plain(ctx.title)}** has no record for "
+        f"**{state.selector_label(ctx.selector)}** at **{100 * ctx.ratio:g} %** of the parameters."
     )
     _computed(ctx)
     if settings.demo_only():

@@ -218,7 +218,7 @@ def _selection() -> dict[str, Any]:
 # --- advanced -----------------------------------------------------------------------------------
 
 
-def _number(name: str, label: str, value: float, low: float, high: float) -> Any:
+def _number(name: str, label: str, value: float, low: float, high: float) -> Any:  # noqa: ANN401
     """A number field of the group Advanced; whole numbers stay whole."""
     whole = isinstance(value, int)
     return st.number_input(

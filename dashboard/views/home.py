@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, state
 from dashboard.components import gallery, messages
@@ -17,6 +19,8 @@ from gifcore.record import SEARCHED
 from gifcore.study import METHOD_LABELS
 
 SHOWN = 4  # thumbnails each side
+HELPFUL = ":blue[:material/add_circle: + Most helpful]"
+HARMFUL = ":orange[:material/do_not_disturb_on: − Most harmful]"
 
 NEXT = (
     ("samples", "Samples", "photo_library", "what helped or harmed a prediction"),
@@ -56,8 +60,8 @@ def _finding(context: Context) -> None:
         st.caption(
             f"{info['data']['name']}, {info['model']['name']} with {info['selection']['p']:,} "
             f"parameters; selector {state.selector_label(context.selector).lower()}. Accuracies on "
-            f"the test split; the step length was chosen on the validation split. Lower is better on {messages.plain(name)}, "
-            "higher on the others."
+            "the test split; the step length was chosen on the validation split. Lower is better "
+            f"on {messages.plain(name)}, higher on the others."
         )
         for column, method in zip(st.columns(len(edited), gap="large"), edited, strict=True):
             with column:
@@ -128,35 +132,32 @@ def _prediction(context: Context) -> None:
             "**+** helpful (removing it raises the loss), **−** harmful (removing it lowers it)."
         )
         asked, helpful, harmful = st.columns([1.2, 4, 4], gap="medium")
-        _query_tile(asked, source, query, context)
-        _side(helpful, "Most helpful", source, table.head(SHOWN), exp)
-        _side(harmful, "Most harmful", source, table.tail(SHOWN).iloc[::-1], exp)
+        _query_tile(asked, source, context.query, label)
+        _side(helpful, HELPFUL, source, table.head(SHOWN), exp)
+        _side(harmful, HARMFUL, source, table.tail(SHOWN).iloc[::-1], exp)
         state.link(
             "samples", "All training images, any test image", icon=":material/arrow_forward:"
         )
 
 
-def _query_tile(slot: Any, source: Pictures, query: dict[str, Any], context: Context) -> None:
+def _query_tile(slot: DeltaGenerator, source: Pictures, index: int, label: str) -> None:
     slot.markdown("**Test image**")
-    label = query_label(query, context.info["data"]["classes"])
-    slot.image(source.png("test", query["index"]), caption=messages.plain(label), width=112)
+    slot.image(source.png("test", index), caption=label, width=112)
 
 
-def _side(slot: Any, title: str, source: Pictures, rows: Any, exp: int) -> None:
-    sign = (
-        ":material/add_circle: +" if title == "Most helpful" else ":material/do_not_disturb_on: −"
-    )
-    colour = "blue" if title == "Most helpful" else "orange"
+def _side(
+    slot: DeltaGenerator, heading: str, source: Pictures, rows: pd.DataFrame, exp: int
+) -> None:
     tiles = [
         Tile(
-            source.png("train", int(row.train_index), 84),
-            f"{signed(row.influence, exp)} · {source.label('train', int(row.train_index))}",
-            f"Training image {row.train_index}, score {row.influence:.3g} nats",
+            source.png("train", index, 84),
+            f"{signed(score, exp)} · {source.label('train', index)}",
+            f"Training image {index}, score {score:.3g} nats",
         )
-        for row in rows.itertuples()
+        for index, score in zip(rows["train_index"], rows["influence"], strict=True)
     ]
     with slot:
-        st.markdown(f"**:{colour}[{sign} {title}]**")
+        st.markdown(f"**{heading}**")
         gallery.rows(tiles, width=84)
 
 

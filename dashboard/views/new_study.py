@@ -174,6 +174,6 @@ def _watch_button(folder: Path) -> None:
 
 
 def computed(study_hash_: str) -> Listed | None:
-    """Return the finished record of a study, of the workspace or the demo, None if there is none."""
+    """Return the finished record of a study, of workspace or demo, None if there is none."""
     listed = [*records.list_workspace(settings.workspace()), *cache.bundled()]
     return next((e for e in listed if e.status == "finished" and e.hash == study_hash_), None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, jobs, settings, state
 from dashboard.components import messages, progress
@@ -85,7 +86,7 @@ def _stopped(entries: list[Listed]) -> None:
         )
 
 
-def _resume_button(slot: Any, folder: Path) -> None:
+def _resume_button(slot: DeltaGenerator, folder: Path) -> None:
     key = f"resume-{folder.parent.name}-{folder.name}"
     if slot.button("Run again", key=key, icon=":material/replay:", width="stretch"):
         try:

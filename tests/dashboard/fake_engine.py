@@ -62,7 +62,7 @@ def run(study: Study, out: Path) -> None:
 
 
 def doctor(study: Study) -> None:
-    if not study.data.source == "digits":
+    if study.data.source != "digits":
         print(json.dumps({"ok": False, "error": f"There is no data set '{study.data.source}'."}))
         return
     data = datasets.load("digits")

@@ -18,20 +18,21 @@ OTHER_PAGES = ("", "new-study", "studies")
 
 
 @pytest.mark.parametrize("page", RECORD_PAGES + OTHER_PAGES)
-def test_every_page_draws_with_records(workspace: Path, open_page: OpenPage, page: str) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_every_page_draws_with_records(open_page: OpenPage, page: str) -> None:
     app = open_page(page)
     assert not app.error
     assert app.title
 
 
 @pytest.mark.parametrize("page", RECORD_PAGES)
-def test_record_pages_without_a_record_say_what_to_do(
-    empty_workspace: Path, open_page: OpenPage, page: str
-) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_record_pages_without_a_record_say_what_to_do(open_page: OpenPage, page: str) -> None:
     assert "New study" in said(open_page(page))
 
 
-def test_an_address_opens_the_same_view(workspace: Path, open_page: OpenPage) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_an_address_opens_the_same_view(open_page: OpenPage) -> None:
     asked = {"selector": "highest-k-outputs", "ratio": "0.1", "query": "17", "methods": "gif"}
     app = open_page("samples", **asked, k="100")
     assert app.selectbox(key="selector").value == "highest-k-outputs"
@@ -42,15 +43,15 @@ def test_an_address_opens_the_same_view(workspace: Path, open_page: OpenPage) ->
     assert app.query_params["k"] == "100"
 
 
-def test_an_impossible_address_falls_back_to_the_default_view(
-    workspace: Path, open_page: OpenPage
-) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_an_impossible_address_falls_back_to_the_default_view(open_page: OpenPage) -> None:
     app = open_page("samples", study="nothing", selector="worst", ratio="a lot", query="-3", k="x")
     assert app.session_state["context"].record_path.name == "g05"
     assert app.query_params["ratio"] == "0.05"
 
 
-def test_picks_survive_pages_without_the_sidebar(workspace: Path, open_page: OpenPage) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_picks_survive_pages_without_the_sidebar(open_page: OpenPage) -> None:
     app = open_page("samples")
     app.select_slider(key="ratio").set_value(0.1).run()
     assert app.query_params["ratio"] == "0.1"
@@ -61,9 +62,8 @@ def test_picks_survive_pages_without_the_sidebar(workspace: Path, open_page: Ope
     assert app.query_params["ratio"] == "0.1"
 
 
-def test_changing_only_the_selector_changes_the_record(
-    workspace: Path, open_page: OpenPage
-) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_changing_only_the_selector_changes_the_record(open_page: OpenPage) -> None:
     app = open_page("parameters")
     before = app.session_state["context"].record.hash
     app.selectbox(key="selector").set_value("highest-k-outputs").run()
@@ -72,16 +72,16 @@ def test_changing_only_the_selector_changes_the_record(
 
 
 @pytest.mark.parametrize("page", RECORD_PAGES)
-def test_a_missing_combination_offers_to_compute_it(
-    workspace: Path, open_page: OpenPage, page: str
-) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_a_missing_combination_offers_to_compute_it(open_page: OpenPage, page: str) -> None:
     app = open_page(page, ratio="0.25")
     assert "Not computed yet" in said(app)
     assert app.button(key="compute").label.startswith("Compute (about ")
 
 
+@pytest.mark.usefixtures("workspace")
 def test_the_demo_server_computes_nothing(
-    workspace: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIF_STUDIO_DEMO", "1")
     app = open_page("samples", ratio="0.25")
@@ -106,9 +106,11 @@ def test_a_record_changed_at_equal_size_is_one_sentence(
     assert "damaged" in app.error[0].value
 
 
-def test_the_dashboard_does_not_import_torch(workspace: Path) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_the_dashboard_does_not_import_torch() -> None:
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; from streamlit.util import calc_hash;"
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        "from streamlit.util import calc_hash\n"
         "app = AppTest.from_file('dashboard/app.py', default_timeout=60)\n"
         f"for page in {RECORD_PAGES + OTHER_PAGES!r}:\n"
         "    app._page_hash = calc_hash(page); app.run(); assert not app.exception, page\n"
@@ -138,7 +140,8 @@ def test_a_workspace_that_cannot_be_is_one_sentence(
     assert "Cannot use the workspace" in capsys.readouterr().err
 
 
-def test_address_texts_are_short_and_parsed_back(workspace: Path, open_page: OpenPage) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_address_texts_are_short_and_parsed_back(open_page: OpenPage) -> None:
     app = open_page("samples", ratio="0.1", methods="gif,if")
     texts = {key: app.query_params[key] for key in state.PARAMS}
     assert texts["methods"] == "if,gif"  # in the order of the record

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from dashboard.views import home
 from gifcore.record import Record
 from tests.dashboard.conftest import OpenPage, said
@@ -18,14 +20,14 @@ def test_the_headline_says_the_numbers_of_the_record(workspace: Path, open_page:
     assert f"{100 * after['retain']:.1f} %" in app.subheader[0].value
 
 
-def test_both_methods_are_side_by_side(workspace: Path, open_page: OpenPage) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_both_methods_are_side_by_side(open_page: OpenPage) -> None:
     app = open_page()
     assert [metric.label for metric in app.metric] == 2 * ["Accuracy on 8", "On the others", "F1"]
 
 
-def test_one_prediction_with_its_helpful_and_harmful_images(
-    workspace: Path, open_page: OpenPage
-) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_one_prediction_with_its_helpful_and_harmful_images(open_page: OpenPage) -> None:
     app = open_page()
     assert "nats" in said(app)
     assert "Most helpful" in said(app)
@@ -33,7 +35,8 @@ def test_one_prediction_with_its_helpful_and_harmful_images(
     assert len(app.image) == 1 + 2 * home.SHOWN
 
 
-def test_without_a_record_it_says_how_to_begin(empty_workspace: Path, open_page: OpenPage) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_without_a_record_it_says_how_to_begin(open_page: OpenPage) -> None:
     app = open_page()
     assert "New study" in said(app)
     assert not app.metric

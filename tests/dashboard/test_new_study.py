@@ -24,9 +24,8 @@ def filled(open_page: OpenPage) -> AppTest:
 
 
 @pytest.mark.usefixtures("fake_engine")
-def test_check_shows_the_facts_and_then_offers_run(
-    empty_workspace: Path, open_page: OpenPage
-) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_check_shows_the_facts_and_then_offers_run(open_page: OpenPage) -> None:
     app = filled(open_page)
     assert not [button for button in app.button if button.key == "run"]
     app.button(key="check").click().run()
@@ -73,15 +72,15 @@ def test_a_finished_run_leads_to_its_record_and_is_not_offered_again(
 
 
 @pytest.mark.usefixtures("fake_engine")
-def test_what_the_engine_refuses_is_one_sentence(
-    empty_workspace: Path, open_page: OpenPage
-) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_what_the_engine_refuses_is_one_sentence(open_page: OpenPage) -> None:
     app = open_page("new-study")
     app.button(key="check").click().run()
     assert "There is no data set" in app.error[0].value.replace("\\", "")
 
 
-def test_impossible_values_are_one_sentence(empty_workspace: Path, open_page: OpenPage) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_impossible_values_are_one_sentence(open_page: OpenPage) -> None:
     app = filled(open_page)
     app.text_input(key="new_queries").set_value("3, three").run()
     assert "'three' is not a position" in app.error[0].value
@@ -92,8 +91,9 @@ def test_impossible_values_are_one_sentence(empty_workspace: Path, open_page: Op
     assert "name one or more methods" in app.error[0].value
 
 
+@pytest.mark.usefixtures("empty_workspace")
 def test_the_demo_server_offers_no_new_study(
-    empty_workspace: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIF_STUDIO_DEMO", "1")
     app = open_page("new-study")
@@ -102,17 +102,15 @@ def test_the_demo_server_offers_no_new_study(
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", ".incoming", "/etc", "nothing", ""])
-def test_an_address_cannot_name_a_folder_elsewhere(
-    empty_workspace: Path, open_page: OpenPage, name: str
-) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_an_address_cannot_name_a_folder_elsewhere(open_page: OpenPage, name: str) -> None:
     app = open_page("new-study", run=name)
     assert not app.error
     assert not app.warning
 
 
-def test_own_data_and_weights_by_path(
-    empty_workspace: Path, open_page: OpenPage, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_own_data_and_weights_by_path(open_page: OpenPage, tmp_path: Path) -> None:
     app = open_page("new-study")
     app.selectbox(key="new_data").set_value(study_form.OWN).run()
     assert "Choose the files above" in said(app)
@@ -128,9 +126,8 @@ def test_an_upload_is_kept_once_under_its_hash(empty_workspace: Path) -> None:
     assert first.read_bytes() == b"content"
 
 
-def test_too_large_an_upload_is_refused(
-    empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_too_large_an_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "MAX_MB", 0.000001)
     with pytest.raises(GifError, match="at most"):
         uploads.save("mine.npz", b"content")

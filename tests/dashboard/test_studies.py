@@ -28,9 +28,8 @@ def write_run(folder: Path, status: str, message: str = "") -> None:
     (folder / RUN).write_text(json.dumps(state))
 
 
-def test_finished_studies_are_a_table_with_their_numbers(
-    workspace: Path, open_page: OpenPage
-) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_finished_studies_are_a_table_with_their_numbers(open_page: OpenPage) -> None:
     table = open_page("studies").dataframe[0].value
     assert len(table) == 4
     assert set(table["Ratio"]) == {5.0, 10.0}
@@ -77,5 +76,6 @@ def test_running_again_something_without_a_study_is_one_sentence(
     assert "Cannot read the study" in app.error[0].value
 
 
-def test_an_empty_workspace_says_how_to_begin(empty_workspace: Path, open_page: OpenPage) -> None:
+@pytest.mark.usefixtures("empty_workspace")
+def test_an_empty_workspace_says_how_to_begin(open_page: OpenPage) -> None:
     assert "New study" in said(open_page("studies"))
