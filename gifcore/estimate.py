@@ -6,7 +6,7 @@ from typing import Any
 
 from gifcore.study import Study
 
-CHECK_PRODUCTS = 3  # spent on the final residuals of every solve
+CHECK_PRODUCTS = 2  # spent on the final residuals of every solve
 EVALUATIONS = 19  # of the validation split in a full step search
 FIXED_SECONDS = 6.0  # start of the process and import of torch
 

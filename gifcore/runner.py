@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import platform
@@ -105,7 +106,9 @@ def prepare(study: Study) -> Prepared:
     decay = study.model.weight_decay
     if decay is None:
         decay = float((checkpoint_card(weights) or {}).get("weight_decay", 0.0))
-    return Prepared(study, data_hash, weights, sha256_of([weights]), decay)
+    # the decay the card states decides the objective: it belongs to the identity of the weights
+    identity = hashlib.sha256(f"{sha256_of([weights])} {decay!r}".encode()).hexdigest()
+    return Prepared(study, data_hash, weights, identity, decay)
 
 
 def finished(out: Path, prepared: Prepared, workspace: Path) -> Record | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from gifcore.solvers.solution import Solution, Status, drifted, relative
 class LSMR:
     """Settings of LSMR; `least_squares` and `minimum_norm` solve with them.
 
-    Cost: two products an iteration, one at the start, two to certify.
+    Cost: two products an iteration, one at the start, two to certify; a ridge costs nothing.
     """
 
     iterations: int = 50
@@ -52,9 +52,14 @@ class LSMR:
             A = _Augmented(A, math.sqrt(self.ridge))
             b = torch.cat([b, b.new_zeros(A.shape[1])])
         B = A if right is None else A @ right
-        solution = self._bidiagonalise(B, b, progress)
-        x = solution.value if right is None else right @ solution.value
-        return _certified(solution, A, x, b, rows, "normal_residual", None)
+        run = self._bidiagonalise(B, b, progress)
+        x = run.solution.value if right is None else right @ run.solution.value
+        if run.solution.status is not Status.ZERO_RHS:
+            r = b - A @ x
+            weights = 1.0 if right is None else right.diagonal
+            scale = float((run.first / weights).norm())  # ||A^T b||
+            run = _certified(run, r[:rows], b[:rows], r, b, A.T @ r, scale)
+        return replace(run.solution, value=x, judged_by="normal_residual")
 
     def minimum_norm(
         self,
@@ -64,16 +69,23 @@ class LSMR:
         left: Diagonal | None = None,  # R (k, k): R A s = R b
         progress: Progress = silent,
     ) -> Solution:
-        """Return the s of least norm with A s = b (with a ridge: A A^T + ridge I for A A^T)."""
+        """Return the s of least norm with A s = b, judged by the residual of that system.
+
+        With a ridge A A^T + ridge I stands for A A^T. The normal residual is that of R A s = R b.
+        """
         columns = A.shape[1]
         if self.ridge > 0:
             A = _Augmented(A.T, math.sqrt(self.ridge)).T
-        B = A if left is None else left @ A
-        solution = self._bidiagonalise(B, b if left is None else left @ b, progress)
-        certified = _certified(solution, A, solution.value, b, len(b), "residual", left)
-        return _cut(certified, columns)
+        B, c = (A, b) if left is None else (left @ A, left @ b)
+        run = self._bidiagonalise(B, c, progress)
+        x = run.solution.value
+        if run.solution.status is not Status.ZERO_RHS:
+            r = b - A @ x
+            weighted = r if left is None else left @ r
+            run = _certified(run, r, b, weighted, c, B.T @ weighted, float(run.first.norm()))
+        return replace(run.solution, value=x[:columns], judged_by="residual")
 
-    def _bidiagonalise(self, B: LinearOperator, b: Tensor, progress: Progress) -> Solution:
+    def _bidiagonalise(self, B: LinearOperator, b: Tensor, progress: Progress) -> _Run:
         started = time.perf_counter()
         state = _Lsmr(B, b, self.reorthogonalise)
         status = state.start()
@@ -83,7 +95,7 @@ class LSMR:
             if status is None and state.iteration >= self.iterations:
                 status = Status.ITERATION_LIMIT
         progress(self.iterations, self.iterations, "LSMR")
-        return Solution(
+        solution = Solution(
             value=state.x,
             status=status,
             solver="LSMR",
@@ -93,6 +105,15 @@ class LSMR:
             ridge=self.ridge,
             seconds=time.perf_counter() - started,
         )
+        return _Run(solution, state.first)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A solution without its certificate, and B^T b, which came with the first product."""
+
+    solution: Solution
+    first: Tensor
 
 
 class _Lsmr:
@@ -103,7 +124,7 @@ class _Lsmr:
         self.window = reorthogonalise
         self.us: list[Tensor] = []
         self.vs: list[Tensor] = []
-        self.x = b.new_zeros(B.shape[1])
+        self.x = self.first = b.new_zeros(B.shape[1])
         self.products = self.iteration = 0
         self.history: list[float] = []
         self.eps = torch.finfo(b.dtype).eps
@@ -116,6 +137,7 @@ class _Lsmr:
             return Status.ZERO_RHS
         self.u = self.b / self.beta1
         self.v = self.B.T @ self.u
+        self.first = self.v * self.beta
         self.products += 1
         self.alpha = float(self.v.norm())
         if not math.isfinite(self.alpha):
@@ -230,35 +252,19 @@ class _Augmented(LinearOperator):
 
 
 def _certified(
-    solution: Solution,
-    A: LinearOperator,
-    x: Tensor,
-    b: Tensor,
-    rows: int,
-    judged_by: str,
-    left: Diagonal | None,
-) -> Solution:
-    """Return the solution with its residuals recomputed: three products (A x, A^T r, A^T b)."""
-    from dataclasses import replace
+    run: _Run, r: Tensor, b: Tensor, run_r: Tensor, run_b: Tensor, normal: Tensor, scale: float
+) -> _Run:
+    """Return the run with its residuals recomputed from the value: two products.
 
-    if solution.status is Status.ZERO_RHS:
-        return replace(solution, value=x, judged_by=judged_by)
-    r = b - A @ x
-    normal = relative(float((A.T @ r).norm()), float((A.T @ b).norm()))
-    weighted, scale = (r, b) if left is None else (left @ r, left @ b)
-    true = relative(float(weighted.norm()), float(scale.norm()))
-    return replace(
-        solution,
-        value=x,
-        check_hvps=3,
-        residual=relative(float(r[:rows].norm()), float(b[:rows].norm())),
-        normal_residual=normal,
-        judged_by=judged_by,
-        drift=drifted(solution.residual_history[-1], true, b.dtype),
+    r and b are those of the user's system, run_r and run_b of the system that was iterated on.
+    """
+    true = relative(float(run_r.norm()), float(run_b.norm()))
+    history = run.solution.residual_history
+    certified = replace(
+        run.solution,
+        check_hvps=2,
+        residual=relative(float(r.norm()), float(b.norm())),
+        normal_residual=relative(float(normal.norm()), scale),
+        drift=bool(history) and drifted(history[-1], true, b.dtype),
     )
-
-
-def _cut(solution: Solution, columns: int) -> Solution:
-    from dataclasses import replace
-
-    return replace(solution, value=solution.value[:columns])
+    return replace(run, solution=certified)

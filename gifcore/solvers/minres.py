@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +41,8 @@ class MINRES:
         x, history, products = torch.zeros_like(b), [1.0], 0
         status = _bad_rhs(scale)
         if status is None:
-            for x, residual, status in _iterate(A, b, scale, self.tolerance):  # noqa: B007
+            product = A @ b
+            for x, residual, status in _iterate(A, b, product, self.tolerance):  # noqa: B007
                 products += 1
                 if status is not Status.NOT_FINITE:
                     history.append(residual)
@@ -50,18 +52,18 @@ class MINRES:
                 if status is not None:
                     break
         assert status is not None  # the loop ends only with one
-        r = b - A @ x if products else b - x
-        normal = (
-            relative(float((A @ r).norm()), float((A @ b).norm())) if products else 0.0
-        )
-        residual = relative(float(r.norm()), scale) if math.isfinite(scale) else math.inf
+        residual = normal = 0.0 if status is Status.ZERO_RHS else math.inf
+        if products:
+            r = b - A @ x
+            residual = relative(float(r.norm()), scale)
+            normal = relative(float((A @ r).norm()), float(product.norm()))
         return Solution(
             value=x,
             status=status,
             solver="MINRES",
             iterations=len(history) - 1,
             hvps=products,
-            check_hvps=3 if products else 0,
+            check_hvps=2 if products else 0,
             residual=residual,
             normal_residual=normal,
             judged_by="residual",
@@ -77,16 +79,18 @@ def _bad_rhs(norm: float) -> Status | None:
     return Status.ZERO_RHS if norm == 0 else None
 
 
-def _iterate(A: LinearOperator, b: Tensor, gamma: float, tolerance: float):  # noqa: ANN202
-    """Yield (x, relative residual, status or None) after every product."""
+def _iterate(
+    A: LinearOperator, b: Tensor, first: Tensor, tolerance: float
+) -> Iterator[tuple[Tensor, float, Status | None]]:
+    """Yield (x, relative residual, status or None) after every product; `first` is A b."""
+    gamma = float(b.norm())
     eps = torch.finfo(b.dtype).eps
     beta1, eta, size = gamma, gamma, 0.0
     v_old, v = torch.zeros_like(b), b / gamma
     w_old, w, x = torch.zeros_like(b), torch.zeros_like(b), torch.zeros_like(b)
     c_old, c, s_old, s = 1.0, 1.0, 0.0, 0.0
-    gamma = 0.0
+    product, gamma = first / gamma, 0.0
     while True:
-        product = A @ v
         delta = float(v @ product)
         if not math.isfinite(delta):
             yield x, math.inf, Status.NOT_FINITE
@@ -111,3 +115,4 @@ def _iterate(A: LinearOperator, b: Tensor, gamma: float, tolerance: float):  # n
             return
         yield x, residual, Status.CONVERGED if residual <= tolerance else None
         v_old, v, gamma = v, new / gamma_new, gamma_new
+        product = A @ v

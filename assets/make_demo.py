@@ -1,0 +1,51 @@
+"""Make the demo: one record for each selector and ratio, the rows of `if` shared by all.
+
+Run from the top of a checkout: `make demo`. Combinations that are there already are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from gifcore import runner, study  # noqa: E402
+from gifcore.run_state import RUN  # noqa: E402
+
+RATIOS = (0.05, 0.01, 0.10, 0.25)
+DEMO = HERE / "demo"
+
+
+def folder(selector: str, ratio: float) -> Path:
+    return DEMO / f"{selector}-{ratio * 100:02.0f}"
+
+
+def main() -> None:
+    base = study.read(HERE / "studies" / "demo.toml")
+    first = folder("highest-k-gradients", RATIOS[0])
+    with tempfile.TemporaryDirectory() as workspace:
+        for ratio in RATIOS:
+            for selector in study.SELECTORS:
+                wanted = study.parse(
+                    base.model_dump() | {"selection": {"selector": selector, "ratio": ratio}}
+                )
+                out, prepared = folder(selector, ratio), runner.prepare(wanted)
+                if runner.finished(out, prepared, DEMO) is None:
+                    reuse = first if first != out else None
+                    runner.run(prepared, out, workspace=Path(workspace), reuse=reuse, link=True)
+                    _tidy(out)
+                print(out.name, flush=True)
+
+
+def _tidy(out: Path) -> None:
+    (out / RUN).unlink(missing_ok=True)
+    (out / ".lock").unlink(missing_ok=True)
+    shutil.rmtree(out / ".stages", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
