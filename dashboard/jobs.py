@@ -30,6 +30,7 @@ from gifcore.study import Study, dumps, for_query, read, study_hash
 
 INCOMING = ".incoming"
 LIVE = ("starting", *run_state.LIVE)
+STOPPED = ("cancelled", "failed", "interrupted")
 DOCTOR_SECONDS = 180
 
 _lock = threading.Lock()  # two sessions that ask at once start one process
@@ -64,7 +65,7 @@ def start(study: Study, folder: Path, *, workspace: Path, reuse: Path | None = N
             return folder
         incoming = _incoming(folder, workspace)
         records.write_atomically(incoming.with_suffix(".toml"), dumps(study).encode())
-        _launch(folder, workspace, reuse)
+        _launch(study.title, folder, workspace, reuse)
     return folder
 
 
@@ -82,7 +83,7 @@ def resume(folder: Path, *, workspace: Path) -> Path:
     return start(read(source), folder, workspace=workspace)
 
 
-def _launch(folder: Path, workspace: Path, reuse: Path | None) -> None:
+def _launch(title: str, folder: Path, workspace: Path, reuse: Path | None) -> None:
     incoming = _incoming(folder, workspace)
     arguments = ["run", str(incoming.with_suffix(".toml")), "--out", str(folder)]
     arguments += ["--workspace", str(workspace)]
@@ -101,7 +102,7 @@ def _launch(folder: Path, workspace: Path, reuse: Path | None) -> None:
         "pid": child.pid,
         "pid_started": run_state.process_started(child.pid),
     }
-    launched["folder"] = str(folder.relative_to(workspace))
+    launched |= {"folder": str(folder.relative_to(workspace)), "title": title}
     records.write_json(incoming.with_suffix(".json"), launched)
 
 
@@ -133,12 +134,12 @@ def status(folder: Path, workspace: Path) -> dict[str, Any]:
     if state is not None and state["status"] in run_state.LIVE:
         return state
     if launched and run_state.is_alive(launched) and not _is_of(state, launched):
-        return _plain(folder, "starting", "Starting: the engine is loading.")
+        return _plain(launched["title"], "starting", "The engine is loading.")
     if (folder / records.RECORD).is_file():
-        return _plain(folder, "finished", "Finished.")
+        return _plain(folder.name, "finished", "Finished.")
     if launched and not _is_of(state, launched):
         return _died(folder, workspace, launched)
-    return state or _plain(folder, "none", "")
+    return state or _plain(folder.name, "none", "")
 
 
 def started(workspace: Path) -> list[Path]:
@@ -161,7 +162,7 @@ def _launched(folder: Path, workspace: Path) -> dict[str, Any] | None:
     try:
         path = _incoming(folder, workspace).with_suffix(".json")
         launched = json.loads(path.read_text(encoding="utf-8"))
-        int(launched["pid"]), launched["pid_started"]
+        int(launched["pid"]), launched["pid_started"], launched["title"]
         return dict(launched)
     except (OSError, ValueError, KeyError, TypeError, GifError):
         return None
@@ -169,16 +170,16 @@ def _launched(folder: Path, workspace: Path) -> dict[str, Any] | None:
 
 def _died(folder: Path, workspace: Path, launched: dict[str, Any]) -> dict[str, Any]:
     if launched.get("cancelled"):
-        return _plain(folder, "cancelled", "Cancelled before it began.")
+        return _plain(launched["title"], "cancelled", "Cancelled before it began.")
     line = last_line(_incoming(folder, workspace).with_suffix(".log"))
     message = line or "Its process ended at once and printed nothing."
-    return _plain(folder, "failed", message)
+    return _plain(launched["title"], "failed", message)
 
 
-def _plain(folder: Path, name: str, message: str) -> dict[str, Any]:
+def _plain(title: str, name: str, message: str) -> dict[str, Any]:
     return {
         "status": name,
-        "title": folder.name,
+        "title": title,
         "hash": "",
         "message": message,
         "stages": [],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, jobs, settings, state
 from dashboard.components import messages
@@ -102,6 +103,18 @@ def _ended(folder: Path) -> None:
     draw(
         f"**{words}.** {messages.plain(run['message'])}", icon=messages.STATUS_ICONS[run["status"]]
     )
+
+
+def resume_button(slot: DeltaGenerator, folder: Path) -> None:
+    """Draw the button that goes on with a stopped study; finished stages are kept."""
+    key = f"resume-{folder.parent.name}-{folder.name}"
+    if slot.button("Run again", key=key, icon=":material/replay:"):
+        try:
+            jobs.resume(folder, workspace=settings.workspace())
+        except GifError as problem:
+            messages.error(problem)
+        else:
+            st.rerun()
 
 
 def result_link(folder: Path) -> None:

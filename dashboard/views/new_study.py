@@ -33,7 +33,11 @@ def page() -> None:
         "Remove a class from what a model was trained on: which parameters have to move, how far, "
         "and what does the model still know afterwards? Every setting below has a usable default."
     )
-    _watched()
+    if _watched():
+        if st.button("Set up another study", key="another", icon=":material/add_circle:"):
+            del st.query_params[RUN]
+            st.rerun()
+        return
     try:
         study = study_form.draw()
     except GifError as problem:
@@ -48,14 +52,15 @@ def page() -> None:
 # --- the run that was started here --------------------------------------------------------------
 
 
-def _watched() -> None:
+def _watched() -> bool:
+    """Draw the run that the address names, if any; the form waits until it is put aside."""
     name = st.query_params.get(RUN, "")
     folder = settings.workspace() / name
     if not name or folder.parent != settings.workspace() or name.startswith("."):
-        return
+        return False
     run = jobs.status(folder, settings.workspace())
     if run["status"] == "none":
-        return
+        return False
     st.subheader(messages.plain(_title(folder, run)))
     if progress.job_panel(folder):
         st.caption(
@@ -66,7 +71,9 @@ def _watched() -> None:
         with st.container(border=True):
             st.markdown(f"{messages.STATUS_ICONS['finished']} **Finished.**")
             progress.result_link(folder)
-    st.divider()
+    else:
+        progress.resume_button(st.container(), folder)
+    return True
 
 
 def _title(folder: Path, run: dict[str, Any]) -> str:
@@ -153,22 +160,14 @@ def _run(study: Study, answer: dict[str, Any]) -> None:
         progress.result_link(done.path)
         return
     folder = jobs.folder_for(study, *hashes, settings.workspace())
-    if jobs.status(folder, settings.workspace())["status"] in jobs.LIVE:
-        st.info("This very study is running already.", icon=":material/progress_activity:")
-        _watch_button(folder)
-        return
-    if st.button("Run", key="run", type="primary", icon=":material/play_arrow:"):
+    live = jobs.status(folder, settings.workspace())["status"] in jobs.LIVE
+    label = "Running already: show its progress" if live else "Run"
+    if st.button(label, key="run", type="primary", icon=":material/play_arrow:"):
         try:
             jobs.start(study, folder, workspace=settings.workspace())
         except GifError as problem:
             messages.error(problem)
             return
-        st.query_params[RUN] = folder.name
-        st.rerun()
-
-
-def _watch_button(folder: Path) -> None:
-    if st.query_params.get(RUN) != folder.name and st.button("Show its progress", key="watch"):
         st.query_params[RUN] = folder.name
         st.rerun()
 

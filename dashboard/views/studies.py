@@ -7,16 +7,13 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, jobs, settings, state
 from dashboard.components import messages, progress
 from gifcore import record as records
-from gifcore.errors import GifError
 from gifcore.record import SEARCHED, Listed
 from gifcore.study import METHOD_LABELS
 
-STOPPED = ("cancelled", "failed", "interrupted")
 SHOWN = 20  # stopped studies
 
 
@@ -62,13 +59,13 @@ def _never_began(listed: list[Listed], running: list[Path]) -> list[Listed]:
     found = []
     for folder in jobs.started(settings.workspace()):
         run = jobs.status(folder, settings.workspace())
-        if folder not in known and run["status"] in STOPPED:
+        if folder not in known and run["status"] in jobs.STOPPED:
             found.append(Listed(folder, run["status"], run["title"], "", run["message"], {}))
     return found
 
 
 def _stopped(entries: list[Listed]) -> None:
-    stopped = [entry for entry in entries if entry.status in (*STOPPED, "damaged")]
+    stopped = [entry for entry in entries if entry.status in (*jobs.STOPPED, "damaged")]
     if not stopped:
         return
     st.subheader("Stopped or damaged")
@@ -78,23 +75,12 @@ def _stopped(entries: list[Listed]) -> None:
             words = f"{messages.STATUS_ICONS[entry.status]} {messages.STATUS_WORDS[entry.status]}"
             left.markdown(f"**{messages.plain(entry.title)}** · {words}")
             left.caption(messages.plain(entry.message))
-            if entry.status in STOPPED and not settings.demo_only():
-                _resume_button(right, entry.path)
+            if entry.status in jobs.STOPPED and not settings.demo_only():
+                progress.resume_button(right, entry.path)
     if len(stopped) > SHOWN:
         st.caption(
             f"… and {len(stopped) - SHOWN} more in {messages.plain(str(settings.workspace()))}"
         )
-
-
-def _resume_button(slot: DeltaGenerator, folder: Path) -> None:
-    key = f"resume-{folder.parent.name}-{folder.name}"
-    if slot.button("Run again", key=key, icon=":material/replay:", width="stretch"):
-        try:
-            jobs.resume(folder, workspace=settings.workspace())
-        except GifError as problem:
-            messages.error(problem)
-        else:
-            st.rerun()
 
 
 # --- finished -----------------------------------------------------------------------------------

@@ -66,6 +66,8 @@ def test_a_finished_run_leads_to_its_record_and_is_not_offered_again(
     until(empty_workspace / app.query_params["run"], empty_workspace, "finished")
     app.run()
     assert "Finished" in said(app)
+    assert not [button for button in app.button if button.key == "check"]
+    app.button(key="another").click().run()
     assert "Already computed" in said(app)
     assert not [button for button in app.button if button.key == "run"]
     assert "See the result" in str([link.proto.label for link in app.get("page_link")])
