@@ -135,10 +135,10 @@ def status(folder: Path, workspace: Path) -> dict[str, Any]:
         return state
     if launched and run_state.is_alive(launched) and not _is_of(state, launched):
         return _plain(launched["title"], "starting", "The engine is loading.")
-    if (folder / records.RECORD).is_file():
-        return _plain(folder.name, "finished", "Finished.")
-    if launched and not _is_of(state, launched):
+    if launched and not _is_of(state, launched) and not _has_result(folder):
         return _died(folder, workspace, launched)
+    if _has_result(folder):
+        return _plain(folder.name, "finished", "Finished.")
     return state or _plain(folder.name, "none", "")
 
 
@@ -151,6 +151,15 @@ def started(workspace: Path) -> list[Path]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found
+
+
+def _has_result(folder: Path) -> bool:
+    """Is there a finished record? One of a cancelled run says that it is none."""
+    try:
+        text = (folder / records.RECORD).read_text(encoding="utf-8")
+        return bool(json.loads(text)["status"] == "finished")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _is_of(state: dict[str, Any] | None, launched: dict[str, Any]) -> bool:

@@ -71,9 +71,14 @@ def _cancel(folder: Path) -> None:
 def _headline(run: dict[str, Any]) -> str:
     words = messages.STATUS_WORDS[run["status"]]
     eta = run.get("eta_seconds")
-    left = f", about {messages.duration(eta)} left" if eta is not None else ""
+    known = eta is not None and not _loading(run)  # costs are measured while loading
+    left = f", about {messages.duration(eta)} left" if known else ""
     said = "" if run["status"] == "running" else f" {messages.plain(run['message'])}"
     return f"**{words}{left}.**{said}"
+
+
+def _loading(run: dict[str, Any]) -> bool:
+    return any(s["name"] == "load" and s["state"] in ("todo", "running") for s in run["stages"])
 
 
 def _stages(run: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from gifcore import data as datasets
-from gifcore.record import write_json
+from gifcore.record import RECORD, write_json
 from gifcore.run_state import RUN, process_started
 from gifcore.study import Study, read, study_hash
 from tests.dashboard.make_record import WEIGHTS_HASH, make_record
@@ -45,6 +45,7 @@ def run(study: Study, out: Path) -> None:
 
     def cancelled(_signal: int, _frame: FrameType | None) -> None:
         write_json(out / RUN, state | {"status": "cancelled", "eta_seconds": None})
+        write_json(out / RECORD, {"schema": 1, "status": "cancelled"})  # as the engine does
         sys.exit(130)
 
     signal.signal(signal.SIGTERM, cancelled)
