@@ -1,6 +1,7 @@
 """Changes of the training set: each turns a problem into another and has a gradient change g.
 
-    g = grad L(theta) - grad L'(theta);  removing r of n:  g = r/(n-r) (mean_U grad l - mean_all grad l)
+g = grad L(theta) - grad L'(theta)
+removing U, r of n:  g = r/(n-r) (mean_U grad l - mean_all grad l)
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ class RemoveSamples(Change):
         chosen = torch.as_tensor(list(self.indices), dtype=torch.long)
         if len(chosen) == 0 or len(chosen.unique()) != len(chosen):
             raise GifError("Name one or more training samples to remove, each once.")
-        known = torch.isin(chosen, problem.samples)  # type: ignore[arg-type]
+        known = torch.isin(chosen, problem.positions)
         if not bool(known.all()):
             bad = int(chosen[~known][0])
-            raise GifError(f"Training sample {bad} is not there; positions are 0 … {problem.n - 1}.")
+            raise GifError(
+                f"Training sample {bad} is not there; positions are 0 … {problem.n - 1}."
+            )
         return chosen
 
     def apply(self, problem: Problem) -> Problem:
@@ -70,7 +73,7 @@ class RemoveClass(Change):
     label: int
 
     def samples(self, problem: Problem) -> Tensor:
-        positions: Tensor = problem.samples  # type: ignore[assignment]
+        positions = problem.positions
         labels = targets(problem.train)[positions]
         chosen = positions[labels == self.label]
         if len(chosen) == 0:
@@ -88,17 +91,17 @@ class RemoveClass(Change):
 
 
 def _without(problem: Problem, removed: Tensor) -> Problem:
-    keep = ~torch.isin(problem.samples, removed)  # type: ignore[arg-type]
+    keep = ~torch.isin(problem.positions, removed)
     if not bool(keep.any()):
         raise GifError("This change removes every training sample; leave at least one.")
-    return problem.narrowed(problem.samples[keep])  # type: ignore[index]
+    return problem.narrowed(problem.positions[keep])
 
 
 def _removal_gradient(
     problem: Problem, removed: Tensor, batch_size: int, progress: Progress
 ) -> Tensor:
     """g = mean_all grad l - mean_rest grad l, from one pass over all samples."""
-    rest = _without(problem, removed).samples
+    rest = _without(problem, removed).positions
     n, r = problem.n, len(removed)
 
     def shifted(done: int, _total: int, note: str) -> None:
@@ -107,5 +110,5 @@ def _removal_gradient(
     of_removed = problem.data_gradient(
         removed, batch_size=batch_size, progress=lambda d, _t, note: progress(d, n, note)
     )
-    of_rest = problem.data_gradient(rest, batch_size=batch_size, progress=shifted)  # type: ignore[arg-type]
+    of_rest = problem.data_gradient(rest, batch_size=batch_size, progress=shifted)
     return (r / n) * (of_removed - of_rest)

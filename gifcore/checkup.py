@@ -9,7 +9,7 @@ from typing import Any
 from gifcore import data as datasets
 from gifcore.errors import GifError
 from gifcore.estimate import estimate
-from gifcore.runner import Prepared, prepare
+from gifcore.runner import STAGES, Prepared, prepare
 from gifcore.study import Study, read
 
 
@@ -34,7 +34,7 @@ def of(study: Study) -> dict[str, Any]:
     prepared = prepare(study)
     data = datasets.load(study.data.source)
     with tempfile.TemporaryDirectory() as folder:
-        state = RunState(Path(folder), study.title, prepared.hash, stages.STAGES, None)
+        state = RunState(Path(folder), study.title, prepared.hash, STAGES, None)
         loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
     stages.choose_queries(study, loaded)
     p = loaded.problem.space.size
@@ -66,13 +66,13 @@ def of(study: Study) -> dict[str, Any]:
 
 
 def _memory_mb(prepared: Prepared, sizes: dict[str, int], p: int, problem: Any) -> float:
-    """Return this process's peak plus what the kept gradient graphs and solver vectors will take."""
+    """Return this process's peak plus the kept gradient graphs and the solver's vectors."""
     from gifcore.curvature import Hessian
-    from gifcore.runner import peak_memory_mb
+    from gifcore.manifest import peak_memory_mb
 
     c = prepared.study.curvature
     samples = sizes["train"] if c.samples == "all" else min(int(c.samples), sizes["train"])
-    few = problem.samples[: min(c.batch_size, samples)]
+    few = problem.positions[: min(c.batch_size, samples)]
     hessian = Hessian(problem, few, c.batch_size, 1e9)
     hessian @ problem.theta
     kept = min(hessian.kept_megabytes * samples / len(few), float(c.memory_mb))

@@ -73,8 +73,11 @@ def run(
 def _bars() -> Iterator[Any]:
     """Draw the stages of run.json as progress bars."""
     columns = (
-        TextColumn("{task.description:<9}"), BarColumn(24), TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description:<9}"),
+        BarColumn(24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=err, transient=not err.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
@@ -109,7 +112,11 @@ def list_studies(workspace: Workspace = WORKSPACE) -> None:
         chosen = entry.info.get("selection", {})
         ratio = f"{chosen['ratio']:.0%}" if "ratio" in chosen else ""
         table.add_row(
-            entry.path.name, entry.status, entry.title, chosen.get("selector", ""), ratio,
+            entry.path.name,
+            entry.status,
+            entry.title,
+            chosen.get("selector", ""),
+            ratio,
             entry.message,
         )
     if table.row_count:
@@ -136,7 +143,8 @@ def _show(record: Any) -> None:
         f"{change['class_name']} ({change['removed']} samples), {chosen['selector']} "
         f"{chosen['ratio']:.0%} = {chosen['k']:,} of {chosen['p']:,} parameters, "
         f"seed {info['seed']}, {info['seconds']:.0f} s, {info['peak_memory_mb']:.0f} MB",
-        highlight=False, soft_wrap=True,
+        highlight=False,
+        soft_wrap=True,
     )
     table = Table("method", "step", "scale", "self %", "retain %", "F1", "certificate")
     before = info["before"]["test"]
@@ -153,7 +161,8 @@ def _show(record: Any) -> None:
     console.print(
         f"Test split: self = accuracy on {before['self_n']} images of the removed class (want 0), "
         f"retain = on {before['retain_n']} others. {len(info['queries'])} test images ranked.",
-        highlight=False, soft_wrap=True,
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -191,8 +200,12 @@ def train(
 
         loaded = datasets.load(data)
         path = out or WORKSPACE / "models" / f"{model}-{loaded.name}.safetensors"
-        columns = (BarColumn(30), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
-                   TextColumn("{task.description}"))
+        columns = (
+            BarColumn(30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
         with Progress(*columns, console=err) as progress:
             task = progress.add_task("starting", total=1)
 
@@ -200,8 +213,16 @@ def train(
                 progress.update(task, completed=done, total=total, description=note)
 
             result = training.train(
-                loaded, model, seed=seed, epochs=epochs, batch_size=batch_size, lr=lr,
-                momentum=momentum, weight_decay=weight_decay, patience=patience, out=path,
+                loaded,
+                model,
+                seed=seed,
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                patience=patience,
+                out=path,
                 progress=report,
             )
         accuracy = ", ".join(f"{split} {value:.2%}" for split, value in result.accuracy.items())
@@ -210,7 +231,9 @@ def train(
 
 @app.command()
 def doctor(
-    study: Annotated[Path | None, typer.Argument(help="A study in TOML; none: this machine.")] = None,
+    study: Annotated[
+        Path | None, typer.Argument(help="A study in TOML; none: this machine.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say whether a study can run: shapes, classes, this model's accuracy, time and memory."""

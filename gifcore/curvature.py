@@ -21,7 +21,7 @@ def draw_samples(problem: Problem, count: int | None, seed: int) -> Tensor:
 
     None, or a count of at least n, means all training samples of the problem's objective.
     """
-    positions: Tensor = problem.samples  # type: ignore[assignment]
+    positions = problem.positions
     if count is None or count >= problem.n:
         return positions
     order = torch.randperm(problem.n, generator=torch.Generator().manual_seed(seed))

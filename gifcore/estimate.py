@@ -32,6 +32,7 @@ def probes(study: Study) -> int:
 
 
 def query_count(study: Study) -> int:
+    """Return how many test images are ranked."""
     return len(study.ranking.queries) or study.ranking.count
 
 

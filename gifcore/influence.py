@@ -51,32 +51,32 @@ class Solve:
 
 
 def gradient_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:  # noqa: ARG001
-    """delta = E^T g"""
+    """delta = E^T g."""
     return Solution(E.T @ g, Status.DIRECT, "none")
 
 
 def gradient_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:  # noqa: ARG001
-    """s = E E^T g_q"""
+    """s = E E^T g_q."""
     return Solution(E @ (E.T @ g_q), Status.DIRECT, "none")
 
 
 def if_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:  # noqa: ARG001
-    """delta = H^-1 g, on all parameters"""
+    """delta = H^-1 g, on all parameters."""
     return solve.symmetric(H, g)
 
 
 def if_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:  # noqa: ARG001
-    """s = H^-1 g_q"""
+    """s = H^-1 g_q."""
     return solve.symmetric(H, g_q)
 
 
 def gif_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:
-    """delta = argmin_x ||H E x - g||_2"""
+    """delta = argmin_x ||H E x - g||_2."""
     return solve.rectangular.least_squares(H @ E, g, right=solve.R, progress=solve.progress)
 
 
 def gif_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:
-    """s = argmin ||s||_2 subject to E^T H s = E^T g_q"""
+    """s = argmin ||s||_2 subject to E^T H s = E^T g_q."""
     return solve.rectangular.minimum_norm(
         (H @ E).T, E.T @ g_q, left=solve.R, progress=solve.progress
     )

@@ -21,7 +21,7 @@ class LinearOperator(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
-        """(m, n)"""
+        """(m, n)."""
 
     @abstractmethod
     def apply(self, vector: Tensor) -> Tensor:  # (n,) -> (m,)

@@ -50,7 +50,7 @@ class ParameterSpace:
 
     @cached_property
     def size(self) -> int:
-        """p"""
+        """The number of parameters, p."""
         return sum(block.size for block in self.blocks)
 
     @cached_property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -70,34 +70,45 @@ class Problem:
     device: str | torch.device = "cpu"
     samples: Tensor | None = None
 
+    space: ParameterSpace = field(init=False)
+    theta: Tensor = field(init=False)  # (p,) the trained parameters
+    buffers: dict[str, Tensor] = field(init=False)
+    positions: Tensor = field(init=False)  # (n,) the samples that count
+
     def __post_init__(self) -> None:
+        """Copy the parameters; refuse what cannot be explained.
+
+        Raises:
+            GifError: NaN in the parameters, a negative weight decay or no training sample.
+        """
         if self.weight_decay < 0:
             raise GifError(f"weight_decay is {self.weight_decay}; it must be 0 or more.")
-        object.__setattr__(self, "space", ParameterSpace.of(self.model))
-        theta = self.space.flatten(dict(self.model.named_parameters())).detach()
+        space = ParameterSpace.of(self.model)
+        theta = space.flatten(dict(self.model.named_parameters())).detach()
         if not bool(torch.isfinite(theta).all()):
             bad = int((~torch.isfinite(theta)).nonzero()[0])
             raise GifError(
-                f"The model's parameter {self.space.locate(bad)[0]} holds NaN or infinity; "
+                f"The model's parameter {space.locate(bad)[0]} holds NaN or infinity; "
                 "give a checkpoint of a training that did not diverge."
             )
-        object.__setattr__(self, "theta", theta.clone().to(self.device))
-        buffers = {k: v.detach().to(self.device) for k, v in self.model.named_buffers()}
-        object.__setattr__(self, "buffers", buffers)
-        if self.samples is None:
-            everything = torch.arange(len(self.train))  # type: ignore[arg-type]
-            object.__setattr__(self, "samples", everything)
-        if len(self.samples) == 0:
+        everything = torch.arange(len(self.train))  # type: ignore[arg-type]
+        positions = everything if self.samples is None else self.samples
+        if len(positions) == 0:
             raise GifError("There is no training sample left; remove fewer.")
-
-    space: ParameterSpace = None  # type: ignore[assignment]
-    theta: Tensor = None  # type: ignore[assignment]  # (p,)
-    buffers: dict[str, Tensor] = None  # type: ignore[assignment]
+        buffers = {k: v.detach().to(self.device) for k, v in self.model.named_buffers()}
+        computed = {
+            "space": space,
+            "theta": theta.clone().to(self.device),
+            "buffers": buffers,
+            "positions": positions,
+        }
+        for name, value in computed.items():
+            object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
 
     @property
     def n(self) -> int:
         """Number of training samples that count."""
-        return len(self.samples)  # type: ignore[arg-type]
+        return len(self.positions)
 
     def narrowed(self, samples: Tensor) -> Problem:
         """Return the same problem on fewer training samples (positions of `train`)."""

@@ -77,7 +77,10 @@ class Record:
             folder = record.folder(method)
             if folder != path:
                 other = cls.open(folder)
-                if other.info["methods"].get(method, {}).get("key") != info["methods"][method]["key"]:
+                if (
+                    other.info["methods"].get(method, {}).get("key")
+                    != info["methods"][method]["key"]
+                ):
                     raise RecordError(
                         f"{path.name}: its {method} results are in {folder.name}, "
                         "which now holds another study."
@@ -115,12 +118,16 @@ class Record:
         try:
             with pq.ParquetFile(path) as file:
                 groups = {
-                    (file.metadata.row_group(g).column(0).statistics.min,
-                     file.metadata.row_group(g).column(1).statistics.min): g
+                    (
+                        file.metadata.row_group(g).column(0).statistics.min,
+                        file.metadata.row_group(g).column(1).statistics.min,
+                    ): g
                     for g in range(file.num_row_groups)
                 }
                 if (query, method) not in groups:
-                    raise RecordError(f"{self.path.name}: test image {query} is not ranked by {method}.")
+                    raise RecordError(
+                        f"{self.path.name}: test image {query} is not ranked by {method}."
+                    )
                 table = file.read_row_group(
                     groups[query, method], columns=["train_index", "influence", "rank"]
                 )
@@ -148,8 +155,11 @@ class Record:
         return table.drop(columns=["split", "method", "step"]).reset_index(drop=True)
 
     def curves(self, method: str) -> pd.DataFrame:
-        """Return curve, query, x, value. Curves: `residual` (x = iteration, query -1 = the
-        update) and, over x = scale on validation, `self`, `retain`, `score`."""
+        """Return curve, query, x, value of all curves.
+
+        `residual`: x = iteration, query -1 = the update; `self`, `retain`, `score`: x = scale, on
+        the validation split.
+        """
         table = _read_parquet(self.folder(method) / CURVES, [("method", "=", method)])
         return table.drop(columns="method").reset_index(drop=True)
 
@@ -195,6 +205,7 @@ def _read_parquet(path: Path, filters: list[tuple[str, str, Any]]) -> pd.DataFra
 
 
 def sha256(path: Path) -> str:
+    """Return the hash of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -225,6 +236,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON atomically; NaN is refused."""
     write_atomically(path, json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
 
 
@@ -236,7 +248,10 @@ def parquet_bytes(tables: list[pa.Table]) -> bytes:
     encoding = {name: "BYTE_STREAM_SPLIT" for name in floats}
     encoding |= {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_integer(f.type)}
     with pq.ParquetWriter(
-        buffer, schema, compression="zstd", compression_level=9,
+        buffer,
+        schema,
+        compression="zstd",
+        compression_level=9,
         use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
         column_encoding=encoding,
     ) as writer:

@@ -112,8 +112,15 @@ class RunState:
             "pid_started": process_started(os.getpid()),
             "eta_seconds": None,
             "stages": [
-                {"name": name, "done": 0, "total": 0, "note": "", "seconds": 0.0, "state": "todo",
-                 "expected": 0.0}
+                {
+                    "name": name,
+                    "done": 0,
+                    "total": 0,
+                    "note": "",
+                    "seconds": 0.0,
+                    "state": "todo",
+                    "expected": 0.0,
+                }
                 for name in stages
             ],
         }

@@ -3,59 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import platform
-import resource
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gifcore import data as datasets
 from gifcore.data.hashing import sha256_of
 from gifcore.errors import Cancelled, GifError
 from gifcore.models import MODELS, bundled, checkpoint_card
 from gifcore.record import (
-    BEFORE,
     RECORD,
     SCHEMA,
     STUDY,
-    THUMBNAILS,
     Record,
     RecordError,
     list_workspace,
     write_atomically,
     write_json,
-    write_record,
 )
 from gifcore.run_state import Listener, RunState, locked, read_state, turn
 from gifcore.study import (
-    METHOD_LABELS,
-    USES_SELECTION,
     Study,
     dumps,
     family_hash,
     method_hash,
     study_hash,
 )
-from gifcore.version import ENGINE_VERSION
 
-if TYPE_CHECKING:
-    from gifcore.selection import Selection
-    from gifcore.stages import Loaded
-    from gifcore.tables import MethodResult
-
-STAGES_FOLDER = ".stages"
-TOP = 24  # images kept a side for every query and method
+STAGES_FOLDER = ".stages"  # finished parts of a run, for resuming it; gone once it is finished
+STAGES = ["load", "select", "solve", "rank", "edit", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -178,9 +160,9 @@ def run(
         workspace.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GifError(f"Cannot make the folder {error.filename}: {error.strerror}.") from None
-    with locked(out / ".lock", f"This study is running already in {out}; wait for it or cancel it."):
-        from gifcore.stages import STAGES
-
+    with locked(
+        out / ".lock", f"This study is running already in {out}; wait for it or cancel it."
+    ):
         state = RunState(out, prepared.study.title, prepared.hash, STAGES, listen)
         with _signals(state):
             return _guarded(prepared, out, workspace, reuse, link, state)
@@ -196,7 +178,9 @@ def _guarded(
         with turn(workspace, state):
             state.values["status"] = "running"
             state.write()
-            _compute(prepared, out, Record.open(reuse) if reuse else None, link, state)
+            from gifcore.pipeline import compute
+
+            compute(prepared, out, Record.open(reuse) if reuse else None, link, state)
         state.end("finished")
         shutil.rmtree(out / STAGES_FOLDER, ignore_errors=True)
         return Record.open(out)
@@ -218,10 +202,8 @@ def _guarded(
 
 
 def _say_failed(state: RunState, message: str) -> None:
-    try:
+    with suppress(GifError):  # the disk is full: the sentence still reaches the terminal
         state.end("failed", message)
-    except GifError:
-        pass  # the disk is full: the sentence still reaches the terminal
 
 
 @contextmanager
@@ -243,208 +225,6 @@ def _signals(state: RunState) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-# --- the stages and the record -------------------------------------------------------------------
-
-
-def _compute(
-    prepared: Prepared, out: Path, reuse: Record | None, link: bool, state: RunState
-) -> None:
-    from gifcore import stages
-    from gifcore.tables import MethodResult
-
-    study, began = prepared.study, time.perf_counter()
-    state.tick("load", 0, 3, "data")
-    data = datasets.load(study.data.source)
-    loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
-    queries = stages.choose_queries(study, loaded)
-    kept = stages.Kept(out / STAGES_FOLDER)
-    selected = stages.selection(study, loaded, kept, state)
-    shared = _reusable(prepared, reuse, queries)
-    results = {
-        m: MethodResult.taken_from(reuse, m) if m in shared and reuse else MethodResult(m, {})
-        for m in study.methods
-    }
-    todo = [m for m in study.methods if m not in shared]
-    solving = stages.Solving(study, loaded, selected, kept, state, queries, todo)
-    updates = solving.updates(results) if study.edit.enabled else {}
-    solving.rank({m: results[m] for m in todo})
-    state.finish("solve")
-    state.finish("rank")
-    if study.edit.enabled:
-        stages.edits(study, loaded, updates, results, kept, state)
-    for stage in ("edit", "evaluate"):
-        if not study.edit.enabled:
-            state.finish(stage, "skipped")
-    info = _info(prepared, loaded, selected, queries, state)
-    info["costs"] |= _measured_costs([results[m] for m in todo], loaded)
-    info |= {"seconds": round(time.perf_counter() - began, 2), "peak_memory_mb": peak_memory_mb()}
-    _write(prepared, out, info, results, shared if link else [], loaded, queries, reuse)
-
-
-def _reusable(prepared: Prepared, reuse: Record | None, queries: list[int]) -> list[str]:
-    if reuse is None or [q["index"] for q in reuse.queries] != queries:
-        return []
-    return [
-        method
-        for method in prepared.study.methods
-        if reuse.info["methods"].get(method, {}).get("key") == prepared.method_key(method)
-    ]
-
-
-def _write(
-    prepared: Prepared, out: Path, info: dict[str, Any], results: dict[str, MethodResult],
-    linked: list[str], loaded: Loaded, queries: list[int], reuse: Record | None,
-) -> None:
-    from gifcore.tables import record_files, sample_frame
-
-    info["methods"] = {}
-    for method, result in results.items():
-        folder = f"../{reuse.folder(method).name}" if method in linked and reuse else "."
-        info["methods"][method] = result.info | {
-            "key": prepared.method_key(method),
-            "folder": folder,
-            "label": METHOD_LABELS[method],
-            "uses_selection": USES_SELECTION[method],
-        }
-    own = [result for method, result in results.items() if method not in linked]
-    before = [sample_frame(p, split, BEFORE) for split, p in loaded.before.items()]
-    files = record_files(own, before)
-    if prepared.study.data.source not in datasets.DATASETS:
-        files[THUMBNAILS] = _thumbnails(loaded, own, queries)
-    files[STUDY] = dumps(prepared.study).encode()
-    write_record(out, info, files)
-
-
-def _thumbnails(loaded: Loaded, results: list[MethodResult], queries: list[int]) -> bytes:
-    """Return the images a page shows first, so that a record speaks when its data is gone."""
-    import numpy as np
-
-    train = {
-        int(i)
-        for result in results
-        for scores in result.scores.values()
-        for i in [*np.argsort(-scores, kind="stable")[:TOP], *np.argsort(scores, kind="stable")[:TOP]]
-    }
-    chosen = {"train": np.array(sorted(train), dtype=np.int64), "test": np.array(queries, np.int64)}
-    buffer = io.BytesIO()
-    arrays = {f"{split}.index": index for split, index in chosen.items()}
-    arrays |= {f"{split}.images": loaded.data.images(split, i) for split, i in chosen.items()}
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _info(
-    prepared: Prepared, loaded: Loaded, selected: Selection, queries: list[int], state: RunState
-) -> dict[str, Any]:
-    """Return record.json without its methods: what was computed, from what, at what cost."""
-    import torch
-
-    from gifcore import stages
-
-    study, data = prepared.study, loaded.data
-    by_layer = selected.by_layer()
-    tested = loaded.before["test"]
-    return {
-        "status": "finished",
-        "hash": prepared.hash,
-        "family": prepared.family,
-        "title": study.title,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "engine": ENGINE_VERSION,
-        "versions": _versions(),
-        "commit": _commit(),
-        "threads": torch.get_num_threads(),
-        "seed": study.seed,
-        "data": {
-            "source": study.data.source,
-            "name": data.name,
-            "hash": data.hash,
-            "classes": list(data.classes),
-            "shape": list(data.shape),
-            "sizes": loaded.sizes,
-            "note": data.note,
-        },
-        "model": {
-            "name": study.model.name,
-            "weights": prepared.weights.name,
-            "hash": prepared.weights_hash,
-            "parameters": loaded.problem.space.size,
-            "weight_decay": prepared.weight_decay,
-            "layers": stages.layer_rows(loaded.problem),
-        },
-        "change": {
-            "kind": study.change.kind,
-            "label": study.change.label,
-            "class_name": data.classes[study.change.label],
-            "removed": len(loaded.change.samples(loaded.problem)),
-        },
-        "selection": {
-            "selector": study.selection.selector,
-            "ratio": study.selection.ratio,
-            "k": selected.k,
-            "p": loaded.problem.space.size,
-            "layers": [
-                {"name": b.name, "k": by_layer[b.name], "size": b.size}
-                for b in loaded.problem.space.blocks
-            ],
-        },
-        "queries": [
-            {
-                "index": q,
-                "label": int(tested.labels[q]),
-                "predicted": int(tested.predicted[q]),
-                "p_label": float(tested.p_label[q]),
-                "loss": float(tested.loss[q]),
-            }
-            for q in queries
-        ],
-        "before": {split: stages.measured(p, study, data) for split, p in loaded.before.items()},
-        "timings": {s["name"]: s["seconds"] for s in state.values["stages"]},
-        "costs": dict(loaded.costs),
-    }
-
-
-def _measured_costs(results: list[MethodResult], loaded: Loaded) -> dict[str, float]:
-    """Return what products and rankings cost in this run, in seconds a sample."""
-    queried = [c for r in results for c in r.info.get("query_certificates", {}).values()]
-    solves = [c for c in queried if c["samples"]]
-    ranked = sum(len(r.scores) for r in results)
-    costs = {}
-    if solves:
-        products = sum((c["hvps"] + c["check_hvps"]) * c["samples"] for c in solves)
-        costs["hvp_per_sample"] = sum(c["seconds"] for c in solves) / products
-    if ranked:
-        seconds = sum(r.info["seconds"]["rank"] for r in results if r.scores)
-        costs["jvp_per_sample"] = seconds / (ranked * loaded.sizes["train"])
-    return costs
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("torch", "numpy", "gif-studio"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _commit() -> str | None:
-    """Return the git commit of a checkout, None for an installed package."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
-        return None
-    answer = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or None
-
-
-def peak_memory_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1)
 
 
 def default_folder(prepared: Prepared, workspace: Path) -> Path:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.data import Dataset
 
 from gifcore.errors import GifError
@@ -107,15 +107,22 @@ def rank(
         positions = torch.as_tensor(list(group), dtype=torch.long)
         g_q = problem.data_gradient(positions, data=queries.data)
         solution = adjoint(
-            problem, g_q, method=method, selected=selected, curved=curved,
-            solver=solver, seed=seed, progress=progress,
+            problem,
+            g_q,
+            method=method,
+            selected=selected,
+            curved=curved,
+            solver=solver,
+            seed=seed,
+            progress=progress,
         )
-        rows.append(influence_scores(problem, solution.value, batch_size=batch_size,
-                                     progress=progress))
+        rows.append(
+            influence_scores(problem, solution.value, batch_size=batch_size, progress=progress)
+        )
         solutions.append(solution)
         progress(number + 1, len(queries.groups), "queries")
     values = torch.stack(rows)
-    return Scores(values, problem.samples, tuple(queries.groups), tuple(solutions), method)  # type: ignore[arg-type]
+    return Scores(values, problem.positions, tuple(queries.groups), tuple(solutions), method)
 
 
 def influence_scores(
@@ -139,7 +146,7 @@ def gradient_products(
     """
     tangents = problem.space.unflatten(s)
     primals = problem.space.unflatten(problem.theta)
-    positions: Tensor = problem.samples  # type: ignore[assignment]
+    positions = problem.positions
     products, done = [], 0
     with engine_mode(problem.model), torch.no_grad(), forward_ad.dual_level():
         duals = {

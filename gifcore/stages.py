@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,30 +22,22 @@ from gifcore.curvature import check_deterministic
 from gifcore.data.dataset import Data
 from gifcore.edit import StepSearch, edited_parameters, search_step
 from gifcore.errors import GifError
-from gifcore.estimate import estimate, products
+from gifcore.estimate import estimate
 from gifcore.evaluate import Predictions, metrics, predict
 from gifcore.influence import (
-    METHODS,
-    Curved,
     Update,
-    adjoint,
     curvature,
-    influence,
-    preconditioned,
 )
 from gifcore.models import build, load_weights
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem, Progress
 from gifcore.record import NATURAL, SEARCHED, write_atomically
 from gifcore.run_state import RunState
-from gifcore.scoring import influence_scores
 from gifcore.selection import Selection, select
 from gifcore.selection.scores import layers
-from gifcore.solvers import LSMR, Solution
 from gifcore.study import METHOD_LABELS, Study
 from gifcore.tables import MethodResult, curve_frame, sample_frame
 
-STAGES = ["load", "select", "solve", "rank", "edit", "evaluate"]
 SPLITS = ("validation", "test")
 
 
@@ -65,15 +57,36 @@ class Kept:
         """Return (info, arrays) of a part, from the disk if it was finished before."""
         path = self.folder / f"{key}.npz"
         if path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = dict(stored)
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
             self.from_disk.add(key)
             return json.loads(str(arrays.pop("info"))), arrays
         info, arrays = compute()
         buffer = io.BytesIO()
-        np.savez(buffer, info=np.array(json.dumps(info)), **arrays)
+        stored: dict[str, Any] = {"info": np.array(json.dumps(info))} | arrays
+        np.savez(buffer, **stored)
         write_atomically(path, buffer.getvalue())
         return info, arrays
+
+
+@dataclass
+class Meter:
+    """Turns the progress of many solves into one stage's progress."""
+
+    state: RunState
+    stage: str
+    total: float
+    done: float = 0.0
+
+    def part(self, weight: float, note: str) -> Progress:
+        def report(done: int, total: int, _note: str) -> None:
+            self.state.tick(self.stage, self.done + weight * done / max(total, 1), self.total, note)
+
+        return report
+
+    def add(self, weight: float) -> None:
+        self.done += weight
+        self.state.tick(self.stage, self.done, self.total, "")
 
 
 # --- load ----------------------------------------------------------------------------------------
@@ -93,6 +106,7 @@ class Loaded:
 
 
 def tensors(data: Data, split: str) -> TensorDataset:
+    """Return one split as (inputs, labels) tensors."""
     chosen = data.split(split)
     return TensorDataset(torch.from_numpy(chosen.inputs()), torch.from_numpy(chosen.y))
 
@@ -132,8 +146,14 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
 def _cost_of_product(problem: Problem, study: Study, state: RunState) -> float:
     """Return the seconds a product takes for one curvature sample; refuses randomness."""
     few = min(study.curvature.batch_size, problem.n)
-    curved = curvature(problem, samples=few, seed=study.seed, batch_size=few,
-                       memory_mb=study.curvature.memory_mb, stop=state.check)
+    curved = curvature(
+        problem,
+        samples=few,
+        seed=study.seed,
+        batch_size=few,
+        memory_mb=study.curvature.memory_mb,
+        stop=state.check,
+    )
     vector = problem.theta / problem.theta.norm().clamp_min(1e-12)
     check_deterministic(curved.H, vector)
     started = time.perf_counter()
@@ -147,7 +167,9 @@ def choose_queries(study: Study, loaded: Loaded) -> list[int]:
     if study.ranking.queries:
         bad = [q for q in study.ranking.queries if q >= size]
         if bad:
-            raise GifError(f"ranking.queries: there is no test image {bad[0]}; 0 … {size - 1} exist.")
+            raise GifError(
+                f"ranking.queries: there is no test image {bad[0]}; 0 … {size - 1} exist."
+            )
         return list(study.ranking.queries)
     predictions = loaded.before["test"]
     wrong = predictions.predicted != predictions.labels
@@ -180,8 +202,13 @@ def selection(study: Study, loaded: Loaded, kept: Kept, state: RunState) -> Sele
     chosen = study.selection
 
     def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        found = select(loaded.problem, loaded.change, selector=chosen.selector,
-                       ratio=chosen.ratio, seed=study.seed)
+        found = select(
+            loaded.problem,
+            loaded.change,
+            selector=chosen.selector,
+            ratio=chosen.ratio,
+            seed=study.seed,
+        )
         return {}, {"indices": found.indices.cpu().numpy()}
 
     indices = torch.from_numpy(kept.part("select", compute)[1]["indices"])
@@ -189,182 +216,17 @@ def selection(study: Study, loaded: Loaded, kept: Kept, state: RunState) -> Sele
     return Selection(indices, loaded.problem.space, chosen.selector, chosen.ratio, study.seed)
 
 
-# --- solve and rank ------------------------------------------------------------------------------
-
-
-@dataclass
-class _Meter:
-    """Turns the progress of many solves into one stage's progress."""
-
-    state: RunState
-    stage: str
-    total: float
-    done: float = 0.0
-
-    def part(self, weight: float, note: str) -> Progress:
-        def report(done: int, total: int, _note: str) -> None:
-            self.state.tick(self.stage, self.done + weight * done / max(total, 1), self.total, note)
-
-        return report
-
-    def add(self, weight: float) -> None:
-        self.done += weight
-        self.state.tick(self.stage, self.done, self.total, "")
-
-
-class Solving:
-    """All solves of a study: curvatures and preconditioners are made once and shared."""
-
-    def __init__(
-        self, study: Study, loaded: Loaded, selected: Selection, kept: Kept, state: RunState,
-        queries: list[int], methods: list[str],
-    ) -> None:
-        self.study, self.loaded, self.selected, self.kept = study, loaded, selected, kept
-        self.state, self.queries, self.methods = state, queries, methods
-        s = study.solver
-        self.solver = LSMR(s.iterations, s.tolerance, s.ridge, s.preconditioner, s.probes)
-        updates = int(study.edit.enabled)
-        solves = sum(products(m, study) or 1 for m in methods) * (len(queries) + updates)
-        self.solve_meter = _Meter(state, "solve", max(solves, 1))
-        self.rank_meter = _Meter(state, "rank", max(len(methods) * len(queries), 1))
-        self._curved: Curved | None = None
-
-    def updates(self, results: dict[str, MethodResult]) -> dict[str, Update]:
-        """Solve every method's update with the curvature of the changed objective."""
-        found: dict[str, Update] = {}
-        for method in self.methods:
-            label = METHOD_LABELS[method]
-            weight = products(method, self.study) or 1
-            info, arrays = self.kept.part(
-                f"update-{method}",
-                lambda m=method, w=weight, n=label: self._update(m, self.solve_meter.part(w, f"{n} update")),
-            )
-            self.solve_meter.add(weight)
-            result = results[method]
-            result.info |= info
-            result.delta, result.indices = arrays["delta"], arrays.get("indices")
-            result.curves.append(curve_frame("residual", range(len(arrays["history"])), arrays["history"]))
-            indices = None if result.indices is None else torch.from_numpy(result.indices)
-            found[method] = Update(torch.from_numpy(result.delta), indices, method)
-        self._curved = None
-        return found
-
-    def _update(self, method: str, progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        problem, seed = self.loaded.problem, self.study.seed
-        gradient = self.kept.part("gradient", self._gradient)[1]["g"]
-        result = influence(
-            problem, self.loaded.change, method=method, selected=self.selected,
-            curvature=self._curvature("retained", method), solver=self.solver, seed=seed,
-            gradient=torch.from_numpy(gradient), progress=progress,
-        )
-        if not bool(torch.isfinite(result.delta).all()):
-            raise GifError(f"The {METHOD_LABELS[method]} update is not finite; raise damping.")
-        arrays = {"delta": result.delta.numpy(), "history": np.array(result.solution.residual_history)}
-        if result.indices is not None:
-            arrays["indices"] = result.indices.numpy()
-        info = {
-            "certificate": certificate(result.solution, "update"),
-            "k": len(result.delta),
-            "norm": float(result.delta.norm()),
-            "products": result.solution.hvps + result.solution.check_hvps,
-            "seconds": {"solve": result.solution.seconds},
-        }
-        return info, arrays
-
-    def _gradient(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        report = self.solve_meter.part(0.0, "gradient change")
-        g = self.loaded.change.gradient(self.loaded.problem, progress=report)
-        return {}, {"g": g.numpy()}
-
-    def _curvature(self, of: str, method: str) -> Curved:
-        """Return the one curvature of this objective, with R as soon as a method asks for it."""
-        c, problem = self.study.curvature, self.loaded.problem
-        if self._curved is None or self._curved.of != of:
-            objective = self.loaded.change.apply(problem) if of == "retained" else problem
-            samples = None if c.samples == "all" else c.samples
-            self._curved = curvature(
-                objective, samples=samples, damping=c.damping, of=of, seed=self.study.seed,
-                batch_size=c.batch_size, memory_mb=c.memory_mb, stop=self.state.check,
-            )
-        if METHODS[method][3] and self._curved.preconditioner is None:
-            self._curved = preconditioned(self._curved, self.selected, self.solver, seed=self.study.seed)
-        return self._curved
-
-    def rank(self, results: dict[str, MethodResult]) -> None:
-        """Solve and rank every query by every method, one after the other: memory flat in both."""
-        for query in self.queries:
-            for method in self.methods:
-                weight = products(method, self.study) or 1
-                info, arrays = self.kept.part(
-                    f"rank-{method}-{query}", lambda m=method, q=query, w=weight: self._rank(m, q, w)
-                )
-                self.solve_meter.add(weight)
-                self.rank_meter.add(1)
-                result = results[method]
-                result.scores[query] = arrays["scores"]
-                result.info.setdefault("query_certificates", {})[str(query)] = info["certificate"]
-                seconds = result.info.setdefault("seconds", {})
-                seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"]
-                seconds["solve"] = seconds.get("solve", 0.0) + info["certificate"]["seconds"]
-                spent = info["certificate"]["hvps"] + info["certificate"]["check_hvps"]
-                result.info["products"] = result.info.get("products", 0) + spent
-                history = arrays["history"]
-                result.curves.append(curve_frame("residual", range(len(history)), history, query))
-        self._curved = None
-
-    def _rank(self, method: str, query: int, weight: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        problem, label = self.loaded.problem, METHOD_LABELS[method]
-        g_q = problem.data_gradient(torch.tensor([query]), data=self.loaded.splits["test"])
-        solution = adjoint(
-            problem, g_q, method=method, selected=self.selected,
-            curved=self._curvature("full", method), solver=self.solver, seed=self.study.seed,
-            progress=self.solve_meter.part(weight, f"{label} for test image {query}"),
-        )
-        started = time.perf_counter()
-        scores = influence_scores(
-            problem, solution.value, batch_size=self.study.ranking.batch_size,
-            progress=self.rank_meter.part(1, f"{label} for test image {query}"),
-        )
-        seconds = time.perf_counter() - started
-        info = {"certificate": certificate(solution, "query"), "seconds": seconds}
-        return info, {"scores": scores.numpy(), "history": np.array(solution.residual_history)}
-
-
-def certificate(solution: Solution, system: str) -> dict[str, Any]:
-    """Return a solve's certificate as plain values."""
-    return {
-        "system": system,
-        "solver": solution.solver,
-        "status": solution.status.value,
-        "trusted": solution.trusted,
-        "advice": solution.status.advice,
-        "iterations": solution.iterations,
-        "hvps": solution.hvps,
-        "check_hvps": solution.check_hvps,
-        "residual": solution.residual,
-        "normal_residual": solution.normal_residual,
-        "judged_by": solution.judged_by,
-        "drift": solution.drift,
-        "damping": solution.damping,
-        "ridge": solution.ridge,
-        "preconditioner": solution.preconditioner,
-        "lambda_max": solution.lambda_max,
-        "rayleigh": solution.lambda_min,
-        "negative_curvature": solution.negative_curvature,
-        "curvature_of": solution.curvature_of,
-        "samples": solution.samples,
-        "seconds": round(solution.seconds, 3),
-    }
-
-
 # --- edit and evaluate ---------------------------------------------------------------------------
 
 
 def measured(predictions: Predictions, study: Study, data: Data) -> dict[str, Any]:
+    """Return the metrics that judge the study's change."""
     return metrics(predictions, study.change.label, data.n_classes)
 
 
-def search(study: Study, loaded: Loaded, update: Update, kept: Kept, progress: Progress) -> StepSearch:
+def search(
+    study: Study, loaded: Loaded, update: Update, kept: Kept, progress: Progress
+) -> StepSearch:
     """Return the step search of one method on the validation split."""
     tried = 0
 
@@ -376,7 +238,9 @@ def search(study: Study, loaded: Loaded, update: Update, kept: Kept, progress: P
             theta = edited_parameters(loaded.problem, update, scale)
         except GifError:
             return {"self": 1.0, "retain": 0.0, "score": 0.0}
-        found = measured(predict(loaded.problem, loaded.splits["validation"], theta=theta), study, loaded.data)
+        found = measured(
+            predict(loaded.problem, loaded.splits["validation"], theta=theta), study, loaded.data
+        )
         return {name: found[name] for name in ("self", "retain", "score")}
 
     def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -388,11 +252,15 @@ def search(study: Study, loaded: Loaded, update: Update, kept: Kept, progress: P
 
 
 def edits(
-    study: Study, loaded: Loaded, updates: dict[str, Update], results: dict[str, MethodResult],
-    kept: Kept, state: RunState,
+    study: Study,
+    loaded: Loaded,
+    updates: dict[str, Update],
+    results: Mapping[str, MethodResult],
+    kept: Kept,
+    state: RunState,
 ) -> None:
     """Search each method's step on validation, then measure natural and searched step."""
-    meter = _Meter(state, "edit", max(len(updates), 1))
+    meter = Meter(state, "edit", max(len(updates), 1))
     chosen: dict[str, StepSearch] = {}
     for method, update in updates.items():
         started = time.perf_counter()
@@ -403,7 +271,7 @@ def edits(
             results[method].curves.append(curve_frame(name, chosen[method].scales, values))
         results[method].info.setdefault("seconds", {})["edit"] = time.perf_counter() - started
     state.finish("edit")
-    meter = _Meter(state, "evaluate", max(2 * len(updates), 1))
+    meter = Meter(state, "evaluate", max(2 * len(updates), 1))
     for method, update in updates.items():
         started = time.perf_counter()
         results[method].info["steps"] = {}
@@ -434,7 +302,14 @@ def layer_rows(problem: Problem) -> list[dict[str, Any]]:
     for block in space.blocks:
         module, _, kind = block.name.rpartition(".")
         rows.append(
-            {"name": block.name, "module": module, "kind": kind, "shape": list(block.shape),
-             "offset": block.offset, "size": block.size, "selectable": module in selectable}
+            {
+                "name": block.name,
+                "module": module,
+                "kind": kind,
+                "shape": list(block.shape),
+                "offset": block.offset,
+                "size": block.size,
+                "selectable": module in selectable,
+            }
         )
     return rows

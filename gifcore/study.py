@@ -46,26 +46,36 @@ class _Section(BaseModel):
 
 
 class DataSection(_Section):
+    """Which data."""
+
     source: str = "fashion-mnist-mini"  # a registry name, or the path of an .npz file
 
 
 class ModelSection(_Section):
+    """Which model, at which weights, trained with which weight decay."""
+
     name: str = "tinynet"  # architecture, a name of the model registry
     weights: str | None = None  # path of a checkpoint; None: the bundled one for this data
     weight_decay: float | None = Field(None, ge=0)  # None: what the checkpoint's card says, else 0
 
 
 class ChangeSection(_Section):
+    """What is done to the training set."""
+
     kind: Literal["remove-class"] = "remove-class"
     label: int = Field(8, ge=0)  # the class to remove
 
 
 class SelectionSection(_Section):
+    """Which parameters may move."""
+
     selector: Selector = "highest-k-gradients"
     ratio: float = Field(0.05, gt=0, le=1)  # share of each layer's parameters
 
 
 class CurvatureSection(_Section):
+    """Which H, on how many samples, in how much memory."""
+
     kind: Literal["hessian"] = "hessian"
     samples: Annotated[int, Field(ge=1)] | Literal["all"] = 512  # of the training split
     damping: float = Field(0.0, ge=0)  # H + damping I
@@ -74,6 +84,8 @@ class CurvatureSection(_Section):
 
 
 class SolverSection(_Section):
+    """How the systems are solved."""
+
     iterations: int = Field(20, ge=1, le=10_000)
     tolerance: float = Field(1e-6, ge=0)  # on the relative (normal) residual
     ridge: float = Field(0.0, ge=0)  # ||A x - b||^2 + ridge ||x||^2, gif only
@@ -82,6 +94,8 @@ class SolverSection(_Section):
 
 
 class RankingSection(_Section):
+    """Which test images the training samples are ranked for."""
+
     queries: tuple[int, ...] = ()  # positions in the test split; empty: `count` are chosen
     count: int = Field(2, ge=0, le=1000)  # half of them wrongly predicted, spread over classes
     batch_size: int = Field(256, ge=1)
@@ -95,6 +109,8 @@ class RankingSection(_Section):
 
 
 class EditSection(_Section):
+    """Whether and how far the model is edited."""
+
     enabled: bool = True  # False: only solve and rank, nothing is edited or evaluated
     max_scale: float = Field(1000.0, gt=1)  # the step search looks between 1/10 and this
 

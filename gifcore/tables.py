@@ -28,7 +28,9 @@ class MethodResult:
     @classmethod
     def taken_from(cls, record: Record, method: str) -> MethodResult:
         """Return a method's results as another record holds them."""
-        result = cls(method, {k: v for k, v in record.info["methods"][method].items() if k != "folder"})
+        result = cls(
+            method, {k: v for k, v in record.info["methods"][method].items() if k != "folder"}
+        )
         for query in record.queries:
             frame = record.scores(method, query["index"])
             scores = np.empty(len(frame), dtype=np.float32)
@@ -59,7 +61,9 @@ def score_table(method: str, query: int, scores: np.ndarray) -> pa.Table:
     )
 
 
-def sample_frame(predictions: Any, split: str, method: str = BEFORE, step: str = "") -> pd.DataFrame:
+def sample_frame(
+    predictions: Any, split: str, method: str = BEFORE, step: str = ""
+) -> pd.DataFrame:
     """Return the rows of one split under one method and step."""
     return pd.DataFrame(
         {
@@ -80,6 +84,7 @@ _CURVE_COLUMNS = ["method", "curve", "query", "x", "value"]
 
 
 def curve_frame(curve: str, x: Any, value: Any, query: int = -1) -> pd.DataFrame:
+    """Return the rows of one curve; query -1 is the update."""
     return pd.DataFrame(
         {
             "curve": curve,

@@ -54,8 +54,7 @@ def predict(
             loss = loss.nan_to_num(nan=float("inf"), posinf=float("inf")).clamp(max=1e4)
             parts.append((labels, log_p.argmax(1), (-loss).exp(), loss))
             progress(int(part[-1]) + 1, len(everything), "evaluate")
-    labels, predicted, p_label, loss = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    return Predictions(labels, predicted, p_label, loss)
+    return Predictions(*(torch.cat(c).cpu().numpy() for c in zip(*parts, strict=True)))
 
 
 def f1(self_accuracy: float, retain: float) -> float:

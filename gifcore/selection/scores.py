@@ -20,7 +20,9 @@ LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return the layers whose parameters can be selected, by name; never normalisation layers."""
-    found = {name: m for name, m in model.named_modules() if isinstance(m, LAYERS)}
+    found: dict[str, nn.Module] = {
+        name: m for name, m in model.named_modules() if isinstance(m, LAYERS)
+    }
     if not found:
         raise GifError("The model has no convolution or linear layer; selectors need one.")
     return found

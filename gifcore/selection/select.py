@@ -47,7 +47,7 @@ class Selection:
 
     @property
     def embedding(self) -> Embedding:
-        """E (p x k)"""
+        """E, (p, k)."""
         return Embedding(self.indices, self.space.size)
 
     def by_layer(self) -> dict[str, int]:
@@ -92,8 +92,13 @@ def select(
             part = rules.random_weights(name, module, problem.space, ratio, generator=generator)
         elif name in by_layer:
             part = rules.ranked_units(
-                name, module, problem.space, by_layer[name], ratio,
-                highest=highest, generator=generator,
+                name,
+                module,
+                problem.space,
+                by_layer[name],
+                ratio,
+                highest=highest,
+                generator=generator,
             )
         else:
             continue  # the loss does not reach this layer

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gifcore.errors import GifError
-from gifcore.operators import Diagonal, Identity, LinearOperator
+from gifcore.operators import Diagonal, LinearOperator
 from gifcore.problem import Progress, silent
 from gifcore.solvers.solution import Solution, Status, drifted, relative
 

@@ -42,16 +42,15 @@ class MINRES:
         status = _bad_rhs(scale)
         if status is None:
             product = A @ b
-            for x, residual, status in _iterate(A, b, product, self.tolerance):  # noqa: B007
+            for x, residual, ended in _iterate(A, b, product, self.tolerance):  # noqa: B007
                 products += 1
+                status = ended
                 if status is not Status.NOT_FINITE:
                     history.append(residual)
                 progress(products, self.iterations, "MINRES")
-                if status is None and products >= self.iterations:
-                    status = Status.ITERATION_LIMIT
-                if status is not None:
+                if status is not None or products >= self.iterations:
                     break
-        assert status is not None  # the loop ends only with one
+        status = status or Status.ITERATION_LIMIT
         residual = normal = 0.0 if status is Status.ZERO_RHS else math.inf
         if products:
             r = b - A @ x

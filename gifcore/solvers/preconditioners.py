@@ -36,7 +36,9 @@ def default_probes(products: int) -> int:
     return probes if probes >= 4 else 0
 
 
-def jacobi(H: LinearOperator, indices: Tensor, probes: int, seed: int, like: Tensor) -> Preconditioner:
+def jacobi(
+    H: LinearOperator, indices: Tensor, probes: int, seed: int, like: Tensor
+) -> Preconditioner:
     """Return R = diag(1 / (q + 0.01 mean q)), scaled to mean 1, on the selected coordinates J.
 
     q_j = sqrt(mean over probes z of (H z)_j^2), z of independent signs on all p: an unbiased

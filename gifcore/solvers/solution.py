@@ -28,9 +28,9 @@ class Status(Enum):
 
 _ADVICE = {
     "converged": "The residual is below the tolerance.",
-    "exact termination": "The Krylov space is exhausted: this is the solution to machine precision.",
+    "exact termination": "The Krylov space is exhausted: this is the solution to rounding.",
     "iteration limit": "Stopped at the iteration limit: raise `iterations` or `damping`.",
-    "zero right-hand side": "There is nothing to solve for: the gradient is zero, so is the answer.",
+    "zero right-hand side": "The gradient is zero, and so is the answer.",
     "not finite": "A product was NaN or infinite; the value is the last finite iterate: "
     "lower the step, raise `damping` or check the model.",
     "no system": "A gradient: no system was solved.",

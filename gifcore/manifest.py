@@ -1,0 +1,156 @@
+"""record.json: what was computed, from what, with what, at what cost."""
+
+from __future__ import annotations
+
+import io
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gifcore import stages
+from gifcore.run_state import RunState
+from gifcore.version import ENGINE_VERSION
+
+if TYPE_CHECKING:
+    from gifcore.runner import Prepared
+    from gifcore.selection import Selection
+    from gifcore.stages import Loaded
+    from gifcore.tables import MethodResult
+
+TOP = 24  # images kept a side for every query and method
+
+
+def thumbnails(loaded: Loaded, results: list[MethodResult], queries: list[int]) -> bytes:
+    """Return the images a page shows first, so that a record speaks when its data is gone."""
+    train = {
+        int(i)
+        for result in results
+        for scores in result.scores.values()
+        for i in [
+            *np.argsort(-scores, kind="stable")[:TOP],
+            *np.argsort(scores, kind="stable")[:TOP],
+        ]
+    }
+    chosen = {"train": np.array(sorted(train), dtype=np.int64), "test": np.array(queries, np.int64)}
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {f"{split}.index": index for split, index in chosen.items()}
+    arrays |= {f"{split}.images": loaded.data.images(split, i) for split, i in chosen.items()}
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def describe(
+    prepared: Prepared, loaded: Loaded, selected: Selection, queries: list[int], state: RunState
+) -> dict[str, Any]:
+    """Return record.json without its methods: what was computed, from what, at what cost."""
+    study, data = prepared.study, loaded.data
+    by_layer = selected.by_layer()
+    tested = loaded.before["test"]
+    return {
+        "status": "finished",
+        "hash": prepared.hash,
+        "family": prepared.family,
+        "title": study.title,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "engine": ENGINE_VERSION,
+        "versions": _versions(),
+        "commit": _commit(),
+        "threads": torch.get_num_threads(),
+        "seed": study.seed,
+        "data": {
+            "source": study.data.source,
+            "name": data.name,
+            "hash": data.hash,
+            "classes": list(data.classes),
+            "shape": list(data.shape),
+            "sizes": loaded.sizes,
+            "note": data.note,
+        },
+        "model": {
+            "name": study.model.name,
+            "weights": prepared.weights.name,
+            "hash": prepared.weights_hash,
+            "parameters": loaded.problem.space.size,
+            "weight_decay": prepared.weight_decay,
+            "layers": stages.layer_rows(loaded.problem),
+        },
+        "change": {
+            "kind": study.change.kind,
+            "label": study.change.label,
+            "class_name": data.classes[study.change.label],
+            "removed": len(loaded.change.samples(loaded.problem)),
+        },
+        "selection": {
+            "selector": study.selection.selector,
+            "ratio": study.selection.ratio,
+            "k": selected.k,
+            "p": loaded.problem.space.size,
+            "layers": [
+                {"name": b.name, "k": by_layer[b.name], "size": b.size}
+                for b in loaded.problem.space.blocks
+            ],
+        },
+        "queries": [
+            {
+                "index": q,
+                "label": int(tested.labels[q]),
+                "predicted": int(tested.predicted[q]),
+                "p_label": float(tested.p_label[q]),
+                "loss": float(tested.loss[q]),
+            }
+            for q in queries
+        ],
+        "before": {split: stages.measured(p, study, data) for split, p in loaded.before.items()},
+        "timings": {s["name"]: s["seconds"] for s in state.values["stages"]},
+        "costs": dict(loaded.costs),
+    }
+
+
+def measured_costs(results: list[MethodResult], loaded: Loaded) -> dict[str, float]:
+    """Return what products and rankings cost in this run, in seconds a sample."""
+    queried = [c for r in results for c in r.info.get("query_certificates", {}).values()]
+    solves = [c for c in queried if c["samples"]]
+    ranked = sum(len(r.scores) for r in results)
+    costs = {}
+    if solves:
+        products = sum((c["hvps"] + c["check_hvps"]) * c["samples"] for c in solves)
+        costs["hvp_per_sample"] = sum(c["seconds"] for c in solves) / products
+    if ranked:
+        seconds = sum(r.info["seconds"]["rank"] for r in results if r.scores)
+        costs["jvp_per_sample"] = seconds / (ranked * loaded.sizes["train"])
+    return costs
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("torch", "numpy", "gif-studio"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """Return the git commit of a checkout, None for an installed package."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    answer = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or None
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory this process has held, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1)

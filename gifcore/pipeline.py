@@ -1,0 +1,92 @@
+"""A study from its stages to its record: what `runner.run` does once it is its turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gifcore import data as datasets
+from gifcore import manifest, stages
+from gifcore.record import BEFORE, STUDY, THUMBNAILS, Record, write_record
+from gifcore.run_state import RunState
+from gifcore.runner import STAGES_FOLDER, Prepared
+from gifcore.solving import Solving
+from gifcore.stages import Loaded
+from gifcore.study import METHOD_LABELS, USES_SELECTION, dumps
+from gifcore.tables import MethodResult, record_files, sample_frame
+
+
+def compute(
+    prepared: Prepared, out: Path, reuse: Record | None, link: bool, state: RunState
+) -> None:
+    """Run every stage and write the record; `runner.run` says what the arguments mean."""
+    study, began = prepared.study, time.perf_counter()
+    state.tick("load", 0, 3, "data")
+    data = datasets.load(study.data.source)
+    loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
+    queries = stages.choose_queries(study, loaded)
+    kept = stages.Kept(out / STAGES_FOLDER)
+    selected = stages.selection(study, loaded, kept, state)
+    shared = _reusable(prepared, reuse, queries)
+    results: dict[str, MethodResult] = {
+        m: MethodResult.taken_from(reuse, m) if m in shared and reuse else MethodResult(m, {})
+        for m in study.methods
+    }
+    todo = [m for m in study.methods if m not in shared]
+    solving = Solving(study, loaded, selected, kept, state, queries, todo)
+    updates = solving.updates(results) if study.edit.enabled else {}
+    solving.rank({m: results[m] for m in todo})
+    state.finish("solve")
+    state.finish("rank")
+    if study.edit.enabled:
+        stages.edits(study, loaded, updates, results, kept, state)
+    for stage in ("edit", "evaluate"):
+        if not study.edit.enabled:
+            state.finish(stage, "skipped")
+    info = manifest.describe(prepared, loaded, selected, queries, state)
+    info["costs"] |= manifest.measured_costs([results[m] for m in todo], loaded)
+    info |= {
+        "seconds": round(time.perf_counter() - began, 2),
+        "peak_memory_mb": manifest.peak_memory_mb(),
+    }
+    _write(prepared, out, info, results, shared if link else [], loaded, queries, reuse)
+
+
+def _reusable(prepared: Prepared, reuse: Record | None, queries: list[int]) -> list[str]:
+    if reuse is None or [q["index"] for q in reuse.queries] != queries:
+        return []
+    return [
+        method
+        for method in prepared.study.methods
+        if reuse.info["methods"].get(method, {}).get("key") == prepared.method_key(method)
+    ]
+
+
+def _write(
+    prepared: Prepared,
+    out: Path,
+    info: dict[str, Any],
+    results: Mapping[str, MethodResult],
+    linked: list[str],
+    loaded: Loaded,
+    queries: list[int],
+    reuse: Record | None,
+) -> None:
+    info["methods"] = {}
+    for method, result in results.items():
+        folder = f"../{reuse.folder(method).name}" if method in linked and reuse else "."
+        info["methods"][method] = result.info | {
+            "key": prepared.method_key(method),
+            "folder": folder,
+            "label": METHOD_LABELS[method],
+            "uses_selection": USES_SELECTION[method],
+        }
+    own = [result for method, result in results.items() if method not in linked]
+    before = [sample_frame(p, split, BEFORE) for split, p in loaded.before.items()]
+    files = record_files(own, before)
+    if prepared.study.data.source not in datasets.DATASETS:
+        files[THUMBNAILS] = manifest.thumbnails(loaded, own, queries)
+    files[STUDY] = dumps(prepared.study).encode()
+    write_record(out, info, files)

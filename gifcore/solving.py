@@ -1,0 +1,213 @@
+"""The stages solve and rank: every system of a study, its curvature and R made once and shared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from gifcore.errors import GifError
+from gifcore.estimate import products
+from gifcore.influence import (
+    METHODS,
+    Curved,
+    Update,
+    adjoint,
+    curvature,
+    influence,
+    preconditioned,
+)
+from gifcore.problem import Progress
+from gifcore.run_state import RunState
+from gifcore.scoring import influence_scores
+from gifcore.selection import Selection
+from gifcore.solvers import LSMR, Solution
+from gifcore.stages import Kept, Loaded, Meter
+from gifcore.study import METHOD_LABELS, Study
+from gifcore.tables import MethodResult, curve_frame
+
+
+class Solving:
+    """All solves of a study: curvatures and preconditioners are made once and shared."""
+
+    def __init__(
+        self,
+        study: Study,
+        loaded: Loaded,
+        selected: Selection,
+        kept: Kept,
+        state: RunState,
+        queries: list[int],
+        methods: Sequence[str],
+    ) -> None:
+        self.study, self.loaded, self.selected, self.kept = study, loaded, selected, kept
+        self.state, self.queries, self.methods = state, queries, methods
+        s = study.solver
+        self.solver = LSMR(s.iterations, s.tolerance, s.ridge, s.preconditioner, s.probes)
+        updates = int(study.edit.enabled)
+        solves = sum(products(m, study) or 1 for m in methods) * (len(queries) + updates)
+        self.solve_meter = Meter(state, "solve", max(solves, 1))
+        self.rank_meter = Meter(state, "rank", max(len(methods) * len(queries), 1))
+        self._curved: Curved | None = None
+
+    def updates(self, results: Mapping[str, MethodResult]) -> dict[str, Update]:
+        """Solve every method's update with the curvature of the changed objective."""
+        found: dict[str, Update] = {}
+        for method in self.methods:
+            label = METHOD_LABELS[method]
+            weight = products(method, self.study) or 1
+            info, arrays = self.kept.part(
+                f"update-{method}",
+                partial(self._update, method, self.solve_meter.part(weight, f"{label} update")),
+            )
+            self.solve_meter.add(weight)
+            result = results[method]
+            result.info |= info
+            result.delta, result.indices = arrays["delta"], arrays.get("indices")
+            result.curves.append(
+                curve_frame("residual", range(len(arrays["history"])), arrays["history"])
+            )
+            indices = None if result.indices is None else torch.from_numpy(result.indices)
+            found[method] = Update(torch.from_numpy(result.delta), indices, method)
+        self._curved = None
+        return found
+
+    def _update(
+        self, method: str, progress: Progress
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        problem, seed = self.loaded.problem, self.study.seed
+        gradient = self.kept.part("gradient", self._gradient)[1]["g"]
+        result = influence(
+            problem,
+            self.loaded.change,
+            method=method,
+            selected=self.selected,
+            curvature=self._curvature("retained", method),
+            solver=self.solver,
+            seed=seed,
+            gradient=torch.from_numpy(gradient),
+            progress=progress,
+        )
+        if not bool(torch.isfinite(result.delta).all()):
+            raise GifError(f"The {METHOD_LABELS[method]} update is not finite; raise damping.")
+        arrays = {
+            "delta": result.delta.numpy(),
+            "history": np.array(result.solution.residual_history),
+        }
+        if result.indices is not None:
+            arrays["indices"] = result.indices.numpy()
+        info = {
+            "certificate": certificate(result.solution, "update"),
+            "k": len(result.delta),
+            "norm": float(result.delta.norm()),
+            "products": result.solution.hvps + result.solution.check_hvps,
+            "seconds": {"solve": result.solution.seconds},
+        }
+        return info, arrays
+
+    def _gradient(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        report = self.solve_meter.part(0.0, "gradient change")
+        g = self.loaded.change.gradient(self.loaded.problem, progress=report)
+        return {}, {"g": g.numpy()}
+
+    def _curvature(self, of: str, method: str) -> Curved:
+        """Return the one curvature of this objective, with R as soon as a method asks for it."""
+        c, problem = self.study.curvature, self.loaded.problem
+        if self._curved is None or self._curved.of != of:
+            objective = self.loaded.change.apply(problem) if of == "retained" else problem
+            samples = None if c.samples == "all" else c.samples
+            self._curved = curvature(
+                objective,
+                samples=samples,
+                damping=c.damping,
+                of=of,
+                seed=self.study.seed,
+                batch_size=c.batch_size,
+                memory_mb=c.memory_mb,
+                stop=self.state.check,
+            )
+        if METHODS[method][3] and self._curved.preconditioner is None:
+            self._curved = preconditioned(
+                self._curved, self.selected, self.solver, seed=self.study.seed
+            )
+        return self._curved
+
+    def rank(self, results: Mapping[str, MethodResult]) -> None:
+        """Solve and rank every query by every method, one after the other: memory flat in both."""
+        for query in self.queries:
+            for method in self.methods:
+                weight = products(method, self.study) or 1
+                info, arrays = self.kept.part(
+                    f"rank-{method}-{query}",
+                    partial(self._rank, method, query, weight),
+                )
+                self.solve_meter.add(weight)
+                self.rank_meter.add(1)
+                result = results[method]
+                result.scores[query] = arrays["scores"]
+                result.info.setdefault("query_certificates", {})[str(query)] = info["certificate"]
+                seconds = result.info.setdefault("seconds", {})
+                seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"]
+                seconds["solve"] = seconds.get("solve", 0.0) + info["certificate"]["seconds"]
+                spent = info["certificate"]["hvps"] + info["certificate"]["check_hvps"]
+                result.info["products"] = result.info.get("products", 0) + spent
+                history = arrays["history"]
+                result.curves.append(curve_frame("residual", range(len(history)), history, query))
+        self._curved = None
+
+    def _rank(
+        self, method: str, query: int, weight: float
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        problem, label = self.loaded.problem, METHOD_LABELS[method]
+        g_q = problem.data_gradient(torch.tensor([query]), data=self.loaded.splits["test"])
+        solution = adjoint(
+            problem,
+            g_q,
+            method=method,
+            selected=self.selected,
+            curved=self._curvature("full", method),
+            solver=self.solver,
+            seed=self.study.seed,
+            progress=self.solve_meter.part(weight, f"{label} for test image {query}"),
+        )
+        started = time.perf_counter()
+        scores = influence_scores(
+            problem,
+            solution.value,
+            batch_size=self.study.ranking.batch_size,
+            progress=self.rank_meter.part(1, f"{label} for test image {query}"),
+        )
+        seconds = time.perf_counter() - started
+        info = {"certificate": certificate(solution, "query"), "seconds": seconds}
+        return info, {"scores": scores.numpy(), "history": np.array(solution.residual_history)}
+
+
+def certificate(solution: Solution, system: str) -> dict[str, Any]:
+    """Return a solve's certificate as plain values."""
+    return {
+        "system": system,
+        "solver": solution.solver,
+        "status": solution.status.value,
+        "trusted": solution.trusted,
+        "advice": solution.status.advice,
+        "iterations": solution.iterations,
+        "hvps": solution.hvps,
+        "check_hvps": solution.check_hvps,
+        "residual": solution.residual,
+        "normal_residual": solution.normal_residual,
+        "judged_by": solution.judged_by,
+        "drift": solution.drift,
+        "damping": solution.damping,
+        "ridge": solution.ridge,
+        "preconditioner": solution.preconditioner,
+        "lambda_max": solution.lambda_max,
+        "rayleigh": solution.lambda_min,
+        "negative_curvature": solution.negative_curvature,
+        "curvature_of": solution.curvature_of,
+        "samples": solution.samples,
+        "seconds": round(solution.seconds, 3),
+    }
