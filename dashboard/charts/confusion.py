@@ -88,6 +88,6 @@ def _count(*, difference: bool) -> Callable[[int], str]:
 def _texts(percent: np.ndarray, *, difference: bool) -> np.ndarray:
     pattern = "{:+.0f}" if difference else "{:.0f}"
     texts = np.full(percent.shape, "", dtype=object)
-    shown = ~np.isnan(percent) & (np.abs(percent) >= 0.5)
+    shown = np.abs(np.nan_to_num(percent)).round() >= 1
     texts[shown] = [pattern.format(value).replace("-", "−") for value in percent[shown]]
     return texts

@@ -22,6 +22,13 @@ class Panel:
     limit: float  # colours end at -limit and +limit
     text: np.ndarray | None = None  # what hovering says of a cell, before its value
     there: np.ndarray | None = None  # False: no parameter in this cell (a gap); None: everywhere
+    step: tuple[int, int] = (1, 1)  # units and inputs a cell spans, so that axes count those
+
+    @property
+    def axes(self) -> dict[str, float]:
+        """Where the cells lie: the first centred on its own span."""
+        rows, columns = self.step
+        return {"y0": (rows - 1) / 2, "dy": rows, "x0": (columns - 1) / 2, "dx": columns}
 
 
 def heatmap(
@@ -63,6 +70,7 @@ def _grey(figure: go.Figure, panel: Panel, palette: Palette, column: int) -> Non
         unselected &= panel.there
     figure.add_heatmap(
         z=np.where(unselected, 1.0, np.nan),
+        **panel.axes,
         colorscale=[(0, palette.unselected), (1, palette.unselected)],
         showscale=False,
         hoverongaps=False,
@@ -78,6 +86,7 @@ def _moves(figure: go.Figure, panel: Panel, palette: Palette, column: int, *, ba
     axis = figure.layout["xaxis" if column == 1 else f"xaxis{column}"]
     figure.add_heatmap(
         z=panel.values,
+        **panel.axes,
         zmin=-panel.limit,
         zmax=panel.limit,
         colorscale=palette.diverging,

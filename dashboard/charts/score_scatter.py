@@ -43,7 +43,7 @@ def score_scatter(
     shown = thin(first, second)
     figure = go.Figure()
     for mask, name, colour, symbol in (
-        (~marked, "other classes", palette.muted, "circle"),
+        (~marked, "others", palette.muted, "circle"),
         (marked, marked_name, palette.ink, "diamond"),
     ):
         rows = shown[mask[shown]]

@@ -13,7 +13,7 @@ Side = Literal["helpful", "harmful", "strongest"]
 SIDES: dict[Side, str] = {
     "helpful": "Most helpful",
     "harmful": "Most harmful",
-    "strongest": "Strongest of either sign",
+    "strongest": "Strongest",
 }
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NORMAL_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution

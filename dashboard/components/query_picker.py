@@ -27,7 +27,7 @@ def draw(context: Context, source: Pictures) -> None:
         key="samples-picker",
         icon=":material/image_search:",
     ):
-        with st.grid("auto", min_column_width=96, gap="xsmall", vertical_alignment="bottom"):
+        with st.grid("auto", min_column_width=84, gap="xsmall", vertical_alignment="bottom"):
             for query in queries:
                 _card(query, context, source)
         others(context, source)
@@ -57,7 +57,7 @@ def _card(query: dict[str, Any], context: Context, source: Pictures) -> None:
 def others(context: Context, source: Pictures) -> None:
     """Offer to rank any other test image; a running ranking shows its progress."""
     size = context.info["data"]["sizes"]["test"]
-    left, middle, right = st.columns([2, 1, 5], vertical_alignment="bottom")
+    left, middle, right = st.columns([3, 1, 5], vertical_alignment="bottom")
     index = left.number_input(
         f"Any other test image (0 to {size - 1:,})",
         min_value=0,

@@ -88,8 +88,8 @@ def answer(context: Context, scores: dict[str, np.ndarray], side: measures.Side,
     shared = measures.overlap(scores[first], scores[second], k, side)
     return (
         f"For test image {plain(_query_name(context))}, **{label(first)} and {label(second)} share "
-        f"{shared} of their {k} {_end(side)} training images** (chance: "
-        f"{significant(k * k / n)}); over all {n:,} their ranks correlate with Spearman’s ρ = "
+        f"{shared} of their {k} {_end(side)} training images** (by chance "
+        f"about {k * k / n:.1f}); over all {n:,} their ranks correlate with Spearman’s ρ = "
         f"**{rho:.3f}** (95 % interval {low:.3f} to {high:.3f})."
     )
 
@@ -127,7 +127,8 @@ def _scatter(context: Context, scores: dict[str, np.ndarray]) -> None:
     look.chart(figure, "score-scatter")
     drawn = f"{MOST:,} of {len(x):,} (the strongest and an even draw of the rest)"
     st.caption(
-        f"One dot per training image, {drawn if len(x) > MOST else f'all {len(x):,}'}. "
+        f"One dot per training image, {drawn if len(x) > MOST else f'all {len(x):,}'}; diamonds "
+        "are of the test image’s class. "
         + (
             "On the dashed line both give the same score."
             if used[0] == used[1]
@@ -144,7 +145,7 @@ def scatter_title(first: np.ndarray, second: np.ndarray, names: tuple[str, str])
     if min(spreads) > 0:
         bigger = int(spreads[1] > spreads[0])
         ratio = max(spreads) / min(spreads)
-        text += f"; {names[bigger]}’s scores are {significant(ratio)} times larger"
+        text += f"; {names[bigger]}’s scores are {significant(ratio)} times as large"
     return text
 
 
@@ -152,7 +153,7 @@ def _marked(context: Context, n: int) -> tuple[np.ndarray, str]:
     source = gallery.pictures(context)
     labels = source.labels("train")
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
-    name = f"same class: {source.classes[query['label']]}"
+    name = source.classes[query["label"]]
     return (np.zeros(n, bool) if labels is None else labels == query["label"]), name
 
 

@@ -77,13 +77,16 @@ def _network(context: Context, tables: dict[str, pd.DataFrame]) -> None:
 
 def layers_title(tables: dict[str, pd.DataFrame], measure: str) -> str:
     """Return the finding: the layer each method moves most."""
-    word = "as a whole" if measure == "norm" else "per number"
-    tops = [
-        f"{label(m)} moves {table['layer'][int(table[measure].to_numpy().argmax())]}"
+    tops = {
+        label(m): table["layer"][int(table[measure].to_numpy().argmax())]
         for m, table in tables.items()
         if table[measure].max() > 0
-    ]
-    return (", ".join(tops) + f" the furthest {word}") if tops else "Nothing moved"
+    }
+    end = "furthest" if measure == "norm" else "furthest per number"
+    if len(tops) > 1 and len(set(tops.values())) == 1:
+        return f"{' and '.join(tops)} move {next(iter(tops.values()))} {end}"
+    parts = [f"{method} moves {layer} {end}" for method, layer in tops.items()]
+    return ", ".join(parts) or "Nothing moved"
 
 
 # --- one layer ------------------------------------------------------------------------------------
@@ -111,7 +114,13 @@ def _layer(
     cut = {m: weights.blocks(weights.as_matrix(value)) for m, value in values.items()}
     limits = _limits({m: one.values for m, one in cut.items()}, own=own)
     panels = [
-        Panel(_panel_name(m, values[m]), one.values, limits[m], _cell_texts(one))
+        Panel(
+            _panel_name(m, values[m]),
+            one.values,
+            limits[m],
+            _cell_texts(one),
+            step=(one.rows, one.columns),
+        )
         for m, one in cut.items()
     ]
     title = _layer_title(layer, values)
@@ -170,7 +179,7 @@ def _span(name: str, start: int, width: int, end: int) -> str:
 
 
 def _axis(name: str, width: int) -> str:
-    return name if width == 1 else f"{name} (cells of {width})"
+    return name if width == 1 else f"{name} ({width} per cell)"
 
 
 def _height(cut: weights.Blocks) -> int:
