@@ -8,7 +8,7 @@ from importlib import import_module
 import streamlit as st
 
 from dashboard import state
-from dashboard.components import messages, progress, sidebar
+from dashboard.components import look, messages, progress, sidebar
 from gifcore.errors import GifError
 
 
@@ -62,7 +62,7 @@ def _draw_record_page(page: st.Page) -> None:
 
 def main() -> None:
     """Draw the page of the address; whatever a study or a record is refused for is one sentence."""
-    st.set_page_config(page_title="GIF Studio", page_icon=":material/insights:", layout="wide")
+    st.set_page_config(page_title="GIF Studio", page_icon=look.icon(), layout="wide")
     pages = _pages()
     state.register(pages)
     page = st.navigation(list(pages.values()), position="top")

@@ -95,6 +95,7 @@ def _launch(title: str, folder: Path, workspace: Path, reuse: Path | None) -> No
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=workspace,
+            env=_environment(),
             start_new_session=True,
         )
     _children.append(child)
@@ -110,6 +111,13 @@ def _command(arguments: Sequence[str]) -> list[str]:
     nice = shutil.which("nice")
     priority = [nice, "-n", "5"] if nice else []  # pages stay quick while a study computes
     return [*priority, sys.executable, "-m", "gifcore", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """The environment of this process; the engine found there is the one of this dashboard."""
+    ours = str(Path(records.__file__).resolve().parents[1])
+    paths = [ours, os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def _incoming(folder: Path, workspace: Path) -> Path:
@@ -248,6 +256,7 @@ def doctor(study: Study, *, workspace: Path) -> dict[str, Any]:
             text=True,
             timeout=DOCTOR_SECONDS,
             cwd=workspace,
+            env=_environment(),
             check=False,
         )
     except subprocess.TimeoutExpired:

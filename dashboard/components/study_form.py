@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -80,7 +81,7 @@ def _subject() -> dict[str, Any] | None:
         "model": {"name": model, "weights": weights, "weight_decay": decay},
         "change": {"label": label},
         "class_name": name,
-        "data_name": DATASETS[source].title if source in DATASETS else "own data",
+        "data_name": DATASETS[source].title if source in DATASETS else Path(source).stem,
     }
 
 
@@ -159,10 +160,11 @@ def _class(source: str | None) -> tuple[int, str]:
         )
         st.caption("The names are known after the check.")
         return number, f"class {number}"
+    if st.session_state.get("new_label") not in range(len(names)):
+        st.session_state["new_label"] = min(FORGET, len(names) - 1)
     label = st.selectbox(
         "Class to forget",
         range(len(names)),
-        index=min(FORGET, len(names) - 1),
         format_func=lambda at: names[at] if names[at] == str(at) else f"{at} · {names[at]}",
         key="new_label",
         help=HELP["label"],

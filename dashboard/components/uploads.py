@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import streamlit as st
@@ -78,21 +79,34 @@ def path_problem(path: Path, extensions: tuple[str, ...]) -> str:
 
 
 def save(name: str, content: bytes) -> Path:
-    """Keep an upload in the workspace under the hash of its content, and return where.
+    """Keep an upload as uploads/<sha256 of its content>/<its name>, and return where.
+
+    Equal contents are kept once, under the first name.
 
     Raises:
         GifError: it is too large, the uploads are, or the disk is full.
     """
-    folder = settings.workspace() / "uploads"
+    uploads = settings.workspace() / "uploads"
     if len(content) > MAX_MB * 1_000_000:
         raise GifError(f"{name} has {len(content) / 1e6:,.0f} MB; at most {MAX_MB} MB are taken.")
-    path = folder / (hashlib.sha256(content).hexdigest() + Path(name).suffix.lower())
-    if path.is_file():
+    folder = uploads / hashlib.sha256(content).hexdigest()
+    suffix = Path(name).suffix.lower()
+    for path in sorted(folder.glob(f"[!.]*{suffix}")):
         return path
-    kept = sum(file.stat().st_size for file in folder.glob("*")) if folder.is_dir() else 0
+    kept = sum(file.stat().st_size for file in uploads.glob("*/*"))
     if kept + len(content) > MAX_FOLDER_MB * 1_000_000:
         raise GifError(
-            f"The uploads of this workspace reached {MAX_FOLDER_MB} MB; delete some in {folder}."
+            f"The uploads of this workspace reached {MAX_FOLDER_MB} MB; delete some in {uploads}."
         )
+    path = folder / (safe_stem(name) + suffix)
     records.write_atomically(path, content)
     return path
+
+
+def safe_stem(name: str) -> str:
+    """Return the stem of a file name with nothing in it that a path could trip over.
+
+    >>> safe_stem("../my data (2).npz"), safe_stem("…")
+    ('my-data-2', 'file')
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", "-", Path(name).stem).strip("-")[:60] or "file"

@@ -123,7 +123,8 @@ def test_own_data_and_weights_by_path(open_page: OpenPage, tmp_path: Path) -> No
 
 def test_an_upload_is_kept_once_under_its_hash(empty_workspace: Path) -> None:
     first = uploads.save("mine.npz", b"content")
-    assert first.parent == empty_workspace / "uploads"
+    assert first.parent.parent == empty_workspace / "uploads"
+    assert first.name == "mine.npz"
     assert uploads.save("other name.NPZ", b"content") == first
     assert first.read_bytes() == b"content"
 
