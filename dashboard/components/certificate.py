@@ -14,11 +14,11 @@ from dashboard.components import look, measures
 from dashboard.state import Context
 
 UPDATE = -1  # the query number of the update's own residual history
-GOOD = ("converged", "exact", "closed-form", "dense", "none")
-_JUDGED = {
-    "normal_residual": "normal residual ‖Aᵀr‖ / ‖Aᵀb‖ (how far from the best fit)",
-    "residual": "relative residual ‖Ax − b‖ / ‖b‖",
-}
+_MEANING = (
+    "Normal residual: ‖Aᵀr‖ / ‖Aᵀb‖, 0 at the best fit there is; it judges an update, whose "
+    "residual cannot reach 0. Residual: ‖Ax − b‖ / ‖b‖, 0 where the system is solved; it judges a "
+    "ranking. Both were recomputed at the end."
+)
 
 
 def panel(context: Context, key: str, *, query: int | None = None) -> None:
@@ -37,7 +37,8 @@ def panel(context: Context, key: str, *, query: int | None = None) -> None:
             return
         for method, certificate in found.items():
             st.markdown(sentence(method, certificate))
-        st.dataframe(table(found), width="stretch", alt="Solver details, one column per method")
+        st.table(table(found), border="horizontal", alt="Solver details, one column per method")
+        st.caption(_MEANING)
         _history(context, found, key, UPDATE if query is None else query)
 
 
@@ -57,7 +58,8 @@ def sentence(method: str, certificate: dict[str, Any]) -> str:
     words = f"**{label(method)}: {str(certificate['status']).replace('_', ' ')}.** "
     if left is not None:
         words += f"{measures.percent(left)} of the {judged.replace('_', ' ')} is left. "
-    words += certificate["advice"].rstrip(".") + "."
+    advice = certificate["advice"].rstrip(".")
+    words += advice[:1].upper() + advice[1:] + ("." if advice else "")
     if certificate.get("negative_curvature"):
         words += " Negative curvature was met: the loss is not at a minimum along some directions."
     if certificate.get("drift"):
@@ -71,13 +73,11 @@ def table(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def _details(c: dict[str, Any]) -> dict[str, str]:
-    judged = c["judged_by"]
-    other = "residual" if judged == "normal_residual" else "normal_residual"
     return {
         "solver": str(c["solver"]),
-        "judged by": _JUDGED.get(judged, judged),
-        judged.replace("_", " "): _number(c.get(judged)),
-        other.replace("_", " ") + " (not what judges it)": _number(c.get(other)),
+        "judged by": str(c["judged_by"]).replace("_", " "),
+        "normal residual": _number(c.get("normal_residual")),
+        "residual": _number(c.get("residual")),
         "iterations": f"{c['iterations']:,}",
         "Hessian-vector products": f"{c['hvps']:,} (+ {c['check_hvps']} to check)",
         "curvature": f"{c.get('samples', 'n/a')} samples, {c.get('curvature_of', 'n/a')} set",
@@ -115,7 +115,7 @@ def _history(context: Context, found: dict[str, dict[str, Any]], key: str, query
         f"{label(m)} {measures.significant(value)}" for m, value in last.items()
     )
     look.chart(residuals(histories, title, look.palette()), f"residuals-{key}")
-    st.caption("The solver's running estimate; the value in the table was recomputed at the end.")
+    st.caption("The solver’s running estimate of ‖Ax − b‖ / ‖b‖.")
 
 
 def _curves(context: Context, method: str, query: int) -> pd.DataFrame:

@@ -94,7 +94,7 @@ def agreement(helpful: int, harmful: int, top: int) -> str:
 
 def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, exp: int) -> None:
     st.subheader(HEADINGS[side])
-    st.markdown(MEANINGS[side] + (" “Both”: all methods name it here." if len(scores) > 1 else ""))
+    st.markdown(MEANINGS[side] + (" ◆ is named by all methods." if len(scores) > 1 else ""))
     columns = st.columns(len(scores), gap="medium", border=True)
     tops = {m: measures.order(values, side)[:TOP] for m, values in scores.items()}
     for column, (method, chosen) in zip(columns, tops.items(), strict=True):
@@ -115,13 +115,13 @@ def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, 
 
 
 def tile(index: int, score: float, exp: int, source: Pictures, *, both: bool) -> Tile:
-    """Return a training image with label, score, sign in words, and "both" if all name it."""
+    """Return a training image with label, score, sign in words, and a diamond if all name it."""
     name = source.label("train", index)
     word = "helpful" if score > 0 else "harmful" if score < 0 else "neutral"
     colour = {"helpful": "blue", "harmful": "orange", "neutral": "gray"}[word]
     value = measures.signed(score, exp)
-    shared = " · both" if both else ""
-    caption = f":{colour}[**{value}** {word}]  \n{plain(name)} \\#{index}{shared}"
+    shared = " ◆" if both else ""
+    caption = f":{colour}[**{value}** {word}]{shared}  \n{plain(name)} \\#{index}"
     return Tile(
         source.png("train", index),
         caption,

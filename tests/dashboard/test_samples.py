@@ -152,7 +152,7 @@ def test_a_tile_says_score_sign_word_and_class() -> None:
     tile = samples.tile(1, -2.5e-6, -6, Pictures(_data(1), {}, ["a", "b"]), both=True)
     assert "−2.50** harmful" in tile.caption
     assert "b" in tile.caption
-    assert "both" in tile.caption
+    assert "◆" in tile.caption
     assert tile.alt == "Training image 1, b: influence −2.50 10⁻⁶ nats, harmful"
 
 
