@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
+from PIL import Image
+from PIL import Image
 
 from dashboard import state
 from dashboard.charts.style import Palette, heading
@@ -13,10 +15,10 @@ from dashboard.components.messages import plain
 _BACKGROUNDS = {True: "#0e1117", False: "#ffffff"}
 
 
-def icon() -> np.ndarray:
+def icon() -> Image.Image:
     """Return the browser tab's picture, a small heatmap; a named icon would be fetched abroad."""
     cells = np.array([[(74, 143, 224), (207, 227, 255)], [(255, 211, 166), (240, 138, 60)]])
-    return cells.repeat(32, axis=0).repeat(32, axis=1).astype(np.uint8)
+    return Image.fromarray(cells.repeat(32, axis=0).repeat(32, axis=1).astype(np.uint8))
 
 
 def palette() -> Palette:
