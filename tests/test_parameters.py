@@ -1,0 +1,65 @@
+"""ParameterSpace: the only flatten and unflatten, in the order of named_parameters()."""
+
+import pytest
+import torch
+from torch import nn
+
+from gifcore.errors import GifError
+from gifcore.parameters import ParameterSpace
+from tests import cases, oracles
+
+
+@pytest.mark.parametrize("name", cases.PROBLEMS)
+def test_round_trip_in_the_order_of_named_parameters(name: str) -> None:
+    problem = cases.problem(name)
+    flat = oracles.theta_of(problem)
+    named = dict(problem.model.named_parameters())
+    assert torch.equal(problem.space.flatten(named), flat)
+    back = problem.space.unflatten(flat)
+    assert list(back) == list(named)
+    assert all(torch.equal(back[key], named[key]) for key in named)
+
+
+@pytest.mark.parametrize("name", cases.PROBLEMS)
+def test_blocks_leave_no_gap_and_locate_is_their_inverse(name: str) -> None:
+    space = cases.problem(name).space
+    tensors = space.unflatten(torch.arange(space.size))
+    for index in range(space.size):
+        key, place = space.locate(index)
+        assert int(tensors[key][place]) == index
+    assert space.size == sum(block.size for block in space.blocks)
+
+
+def test_tied_parameters_count_once() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    assert [b.name for b in ParameterSpace.of(model).blocks] == ["0.weight", "1.bias"]
+
+
+def test_a_scalar_and_an_empty_tensor_have_their_place() -> None:
+    model = nn.Module()
+    model.register_parameter("scalar", nn.Parameter(torch.tensor(2.0)))
+    model.register_parameter("empty", nn.Parameter(torch.zeros(0, 3)))
+    model.register_parameter("last", nn.Parameter(torch.ones(2)))
+    space = ParameterSpace.of(model)
+    assert space.size == 3
+    assert space.locate(0) == ("scalar", ())
+    assert space.locate(1) == ("last", (0,))
+    assert space.flatten(space.unflatten(torch.arange(3.0))).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("index", [-1, 8, 10**9])
+def test_an_index_outside(index: int) -> None:
+    with pytest.raises(GifError, match=rf"index {index} is not in 0 … 7"):
+        ParameterSpace.of(nn.Linear(3, 2)).locate(index)
+
+
+@pytest.mark.parametrize("shape", [(7,), (9,), (1, 8), ()])
+def test_a_vector_of_another_size(shape: tuple[int, ...]) -> None:
+    with pytest.raises(GifError, match="Expected a vector of 8 numbers"):
+        ParameterSpace.of(nn.Linear(3, 2)).unflatten(torch.zeros(shape))
+
+
+def test_a_model_without_parameters() -> None:
+    with pytest.raises(GifError, match="no parameters"):
+        ParameterSpace.of(nn.ReLU())
