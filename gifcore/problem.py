@@ -81,7 +81,7 @@ class Problem:
         Raises:
             GifError: NaN in the parameters, a negative weight decay or no training sample.
         """
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < float("inf"):
             raise GifError(f"weight_decay is {self.weight_decay}; it must be 0 or more.")
         space = ParameterSpace.of(self.model)
         theta = space.flatten(dict(self.model.named_parameters())).detach()
@@ -95,7 +95,7 @@ class Problem:
         positions = everything if self.samples is None else self.samples
         if len(positions) == 0:
             raise GifError("There is no training sample left; remove fewer.")
-        buffers = {k: v.detach().to(self.device) for k, v in self.model.named_buffers()}
+        buffers = {k: v.detach().clone().to(self.device) for k, v in self.model.named_buffers()}
         computed = {
             "space": space,
             "theta": theta.clone().to(self.device),

@@ -8,8 +8,10 @@ Positive = helpful (removing it raises the query's loss), negative = harmful.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -148,6 +150,7 @@ def gradient_products(
     primals = problem.space.unflatten(problem.theta)
     positions = problem.positions
     products, done = [], 0
+    _load_forward_mode()
     with engine_mode(problem.model), torch.no_grad(), forward_ad.dual_level():
         duals = {
             name: forward_ad.make_dual(primal, tangents[name]) for name, primal in primals.items()
@@ -159,3 +162,12 @@ def gradient_products(
             done += len(part)
             progress(done, len(positions), "scores")
     return torch.cat(products)
+
+
+@cache
+def _load_forward_mode() -> None:
+    """Let torch load its forward-mode rules; as it does, it warns of its own deprecated calls."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        with forward_ad.dual_level():
+            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
