@@ -6,7 +6,6 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 from PIL import Image
-from PIL import Image
 
 from dashboard import state
 from dashboard.charts.style import Palette, heading
