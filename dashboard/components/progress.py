@@ -71,8 +71,9 @@ def _cancel(folder: Path) -> None:
 def _headline(run: dict[str, Any]) -> str:
     words = messages.STATUS_WORDS[run["status"]]
     eta = run.get("eta_seconds")
-    known = eta is not None and not _loading(run)  # costs are measured while loading
-    left = f", about {messages.duration(eta)} left" if known else ""
+    if _loading(run):  # what things cost is measured there
+        eta = None
+    left = f", about {messages.duration(eta)} left" if eta is not None else ""
     said = "" if run["status"] == "running" else f" {messages.plain(run['message'])}"
     return f"**{words}{left}.**{said}"
 
