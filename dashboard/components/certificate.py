@@ -110,12 +110,11 @@ def _history(context: Context, found: dict[str, dict[str, Any]], key: str, query
     if not histories:
         st.caption("No residual history was kept.")
         return
-    last = {m: rows["value"].iloc[-1] for m, rows in histories.items()}
-    title = "Residual left at the end: " + ", ".join(
-        f"{label(m)} {measures.significant(value)}" for m, value in last.items()
+    title = "Residual left: " + ", ".join(
+        f"{label(m)} {_number(found[m].get('residual'))}" for m in histories
     )
     look.chart(residuals(histories, title, look.palette()), f"residuals-{key}")
-    st.caption("The solver’s running estimate of ‖Ax − b‖ / ‖b‖.")
+    st.caption("The solver’s running estimate of ‖Ax − b‖ / ‖b‖; above it, recomputed at the end.")
 
 
 def _curves(context: Context, method: str, query: int) -> pd.DataFrame:

@@ -119,20 +119,17 @@ def dots(models: list[tuple[str, str, str, dict]], which: str) -> list[Dot]:
 
 
 def accuracies_title(info: dict[str, Any], methods: list[str]) -> str:
-    """Return the finding: which searched step forgets most, and what it costs the others."""
-    best, drop = "", ""
-    lowest = float("inf")
+    """Return the finding: the removed class and the others, before and after each longest step."""
+    own, others = [], []
     for method in methods:
-        for step, value in info["methods"][method]["steps"].items():
-            test = value["test"]
-            if test["self"] is not None and test["self"] < lowest:
-                lowest = test["self"]
-                best = f"{label(method)} {step} {times(value['scale'])}"
-                drop = f"{100 * (test['retain'] - info['before']['test']['retain']):+.1f}"
-    if not best:
-        return "The removed class has no test images"
-    drop = drop.replace("-", "−")
-    return f"Lowest on the removed class: {best} ({percent(lowest)}; other classes {drop} points)"
+        step, value = list(info["methods"][method]["steps"].items())[-1]
+        own.append(f"{percent(value['test']['self'])} after {label(method)}’s {step} step")
+        others.append(percent(value["test"]["retain"]))
+    before = info["before"]["test"]
+    return (
+        f"{info['change']['class_name']}: {percent(before['self'])} before, {', '.join(own)}; "
+        f"other classes: {percent(before['retain'])} before, {', '.join(others)} after"
+    )
 
 
 def table(models: list[tuple[str, str, str, dict]]) -> pd.DataFrame:

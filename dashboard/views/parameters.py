@@ -30,8 +30,8 @@ def page() -> None:
     tables = {m: weights.layer_table(layers, *move) for m, move in moves.items()}
     frame.head("Parameters", answer(context, tables))
     _network(context, tables)
-    layer = _layer(layers, moves, tables)
-    _unit(layer, moves)
+    layer, own = _layer(layers, moves, tables)
+    _unit(layer, moves, own=own)
     _export(context, layers, moves)
 
 
@@ -68,10 +68,11 @@ def _network(context: Context, tables: dict[str, pd.DataFrame]) -> None:
     )
     title = layers_title(tables, measure)
     look.chart(layers_figure(tables, measure, title, look.palette()), "layers")
-    st.caption(
-        "At scale 1, the natural step. A longer searched step multiplies every move by its scale. "
-        "IF has no selection: it moves every parameter."
-    )
+    note = "At scale 1, the natural step. A searched step multiplies every move by its scale."
+    whole = [label(m) for m, table in tables.items() if (table["share"] == 1).all()]
+    if whole:
+        note += f" {' and '.join(whole)} knows no selection: every parameter moves."
+    st.caption(note)
     certificate.panel(context, "parameters")
 
 
@@ -94,11 +95,12 @@ def layers_title(tables: dict[str, pd.DataFrame], measure: str) -> str:
 
 def _layer(
     layers: list[dict[str, Any]], moves: Moves, tables: dict[str, pd.DataFrame]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], bool]:
     st.subheader("One layer: units by inputs")
     names = [layer["name"] for layer in layers]
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    strongest = next(iter(tables.values()))["norm"].to_numpy().argmax()
+    partial = [t for t in tables.values() if (t["share"] < 1).any()] or list(tables.values())
+    strongest = partial[0]["norm"].to_numpy().argmax()
     forget_if_gone("parameters-layer", names)
     chosen = left.selectbox(
         "Layer",
@@ -134,7 +136,7 @@ def _layer(
     )
     look.chart(figure, "layer")
     _layer_notes(values, next(iter(cut.values())), limits, own=own)
-    return layer
+    return layer, own
 
 
 def layer_label(layer: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
@@ -226,7 +228,7 @@ def _layer_notes(
 # --- one unit -------------------------------------------------------------------------------------
 
 
-def _unit(layer: dict[str, Any], moves: Moves) -> None:
+def _unit(layer: dict[str, Any], moves: Moves, *, own: bool) -> None:
     st.subheader(f"One unit of {layer['name']}")
     values = {m: weights.layer_values(layer, *move) for m, move in moves.items()}
     strengths = {m: weights.unit_strength(value) for m, value in values.items()}
@@ -239,7 +241,7 @@ def _unit(layer: dict[str, Any], moves: Moves) -> None:
     )
     rows = {m: np.atleast_1d(value[unit]) for m, value in values.items()}
     tiles = {m: weights.unit_tiles(row) for m, row in rows.items()}
-    limits = _limits({m: tile.values for m, tile in tiles.items()}, own=False)
+    limits = _limits({m: tile.values for m, tile in tiles.items()}, own=own)
     panels = [
         Panel(label(m), tile.values, limits[m], _input_texts(tile, layer), tile.inputs >= 0)
         for m, tile in tiles.items()
