@@ -15,6 +15,8 @@ from dashboard.components.measures import exponent, percent, power, signed
 from dashboard.components.sidebar import query_label
 from dashboard.state import Context
 from dashboard.texts import text
+from gifcore.data import DATASETS
+from gifcore.models import MODELS
 from gifcore.record import SEARCHED
 from gifcore.study import METHOD_LABELS
 
@@ -58,7 +60,7 @@ def _finding(context: Context) -> None:
     with st.container(border=True):
         st.subheader(headline(info, edited[0]))
         st.caption(
-            f"{info['data']['name']}, {info['model']['name']} with {info['selection']['p']:,} "
+            f"{_titles(info)} with {info['selection']['p']:,} "
             f"parameters; selector {state.selector_label(context.selector).lower()}. Accuracies on "
             "the test split; the step length was chosen on the validation split. Lower is better "
             f"on {messages.plain(name)}, higher on the others."
@@ -66,6 +68,12 @@ def _finding(context: Context) -> None:
         for column, method in zip(st.columns(len(edited), gap="large"), edited, strict=True):
             with column:
                 _method(info, method, name)
+
+
+def _titles(info: dict[str, Any]) -> str:
+    source, model = info["data"]["source"], info["model"]["name"]
+    data = DATASETS[source].title if source in DATASETS else info["data"]["name"]
+    return messages.plain(f"{data}, {MODELS[model].title if model in MODELS else model}")
 
 
 def headline(info: dict[str, Any], method: str) -> str:
@@ -151,7 +159,7 @@ def _side(
     tiles = [
         Tile(
             source.png("train", index, 84),
-            f"{signed(score, exp)} · {source.label('train', index)}",
+            f"{signed(score, exp)}  \n{messages.plain(source.label('train', index))}",
             f"Training image {index}, score {score:.3g} nats",
         )
         for index, score in zip(rows["train_index"], rows["influence"], strict=True)
