@@ -13,6 +13,7 @@ from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.messages import plain
 from dashboard.components.sidebar import query_label
 from dashboard.state import Context
+from dashboard.texts import text
 
 TOP = 24  # pictures of each side
 HEIGHT = 700  # of a method's pictures, four rows; the others scroll
@@ -49,6 +50,8 @@ def page() -> None:
     for side in ("helpful", "harmful"):
         _side(side, scores, source, exp)
     certificate.panel(context, "samples", query=context.query)
+    with st.expander("How to read a score", icon=":material/help:"):
+        st.markdown(text("score"))
     ranking.section(context, scores, source, exp)
 
 
@@ -96,7 +99,7 @@ def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, 
     st.subheader(HEADINGS[side])
     st.markdown(MEANINGS[side] + (" ◆ is named by all methods." if len(scores) > 1 else ""))
     columns = st.columns(len(scores), gap="medium", border=True)
-    tops = {m: measures.order(values, side)[:TOP] for m, values in scores.items()}
+    tops = {m: top_of(values, side) for m, values in scores.items()}
     for column, (method, chosen) in zip(columns, tops.items(), strict=True):
         with column:
             st.markdown(f"**{label(method)}**: influence, {measures.power(exp, 'nats')}")
@@ -110,8 +113,18 @@ def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, 
                 )
                 for i in chosen
             ]
+            if not tiles:
+                st.info(f"By {label(method)} no training image is {side} here.")
+                continue
             with st.container(height=HEIGHT, border=False):
                 gallery.rows(tiles)
+
+
+def top_of(values: np.ndarray, side: measures.Side) -> np.ndarray:
+    """Return up to 24 positions of a side; only scores of that side's sign."""
+    right = values > 0 if side == "helpful" else values < 0
+    chosen = measures.order(values, side)[:TOP]
+    return chosen[right[chosen]]
 
 
 def tile(index: int, score: float, exp: int, source: Pictures, *, both: bool) -> Tile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +73,34 @@ def test_another_image_offers_to_be_ranked_and_a_ranked_one_to_be_shown(
     assert f"#{QUERIES[1]}" in at.markdown[0].value
 
 
+@pytest.mark.usefixtures("fake_engine")
+def test_ranking_another_image_adds_it_to_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_record(tmp_path / "one")
+    at = open_page("samples", tmp_path, monkeypatch)
+    at.number_input(key="samples-other").set_value(5).run()
+    at.button(key="samples-rank").click().run()
+    assert not at.exception
+    until = time.monotonic() + 60
+    while "samples-show" not in [button.key for button in at.button]:
+        assert time.monotonic() < until, words(at)
+        time.sleep(0.3)
+        at.run()
+        assert not at.error, [error.value for error in at.error]
+    at.button(key="samples-show").click().run()
+    assert "#5" in at.markdown[0].value
+    assert "of the 24 most helpful" in at.markdown[0].value
+
+
 def test_an_empty_filter_is_a_message(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = np.linspace(1, 2, 1000)
+    monkeypatch.setattr(samples.cache, "influence", lambda *_: both)
     at = open_page("samples", workspace, monkeypatch)
-    table = ranking.build({"if": np.array([1.0, 2.0])}, Pictures(None, {}, []))
-    assert ranking.select(table, "if", "harmful", []).empty
-    at.session_state["ranking-sign"] = "split"
+    at.session_state["ranking-sign"] = "harmful"
     at.run()
     assert not at.exception
+    assert "No training image fits this filter" in words(at)
 
 
 def test_one_method_is_shown_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +193,12 @@ def test_one_power_of_ten_stands_in_the_header() -> None:
     table = ranking.build({"gif": np.array([2e-6, -1e-7])}, Pictures(None, {}, []))
     shown = ranking.scaled(table, measures.exponent(np.array([2e-6])))
     assert shown["GIF influence (10⁻⁶ nats)"].tolist() == pytest.approx([2.0, -0.1])
+
+
+def test_a_side_only_holds_scores_of_its_sign() -> None:
+    values = np.array([0.5, 0.0, 2.0])
+    assert samples.top_of(values, "helpful").tolist() == [2, 0]
+    assert samples.top_of(values, "harmful").tolist() == []
 
 
 @pytest.mark.parametrize(
