@@ -58,6 +58,7 @@ def _live_panel(folder: str) -> None:
             key=f"cancel-{Path(folder).name}",
             icon=":material/stop_circle:",
             width="stretch",
+            disabled=settings.demo_only(),
             on_click=_cancel,
             args=(Path(folder),),
         )
