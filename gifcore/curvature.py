@@ -22,6 +22,8 @@ def draw_samples(problem: Problem, count: int | None, seed: int) -> Tensor:
     None, or a count of at least n, means all training samples of the problem's objective.
     """
     positions = problem.positions
+    if count is not None and count < 1:
+        raise GifError(f"samples is {count}; a curvature needs one or more.")
     if count is None or count >= problem.n:
         return positions
     order = torch.randperm(problem.n, generator=torch.Generator().manual_seed(seed))
@@ -127,13 +129,18 @@ class _SavedBytes:
         return tensor
 
 
-def check_deterministic(operator: LinearOperator, vector: Tensor) -> None:
+def check_deterministic(hessian: Hessian, vector: Tensor) -> None:
     """Refuse a model whose products differ from one call to the next.
+
+    Kept graphs are dropped in between: they would repeat their own randomness.
 
     Raises:
         GifError: two products of the same vector differ by more than 1e-5 (float32) or 1e-10.
     """
-    first, second = operator.apply(vector), operator.apply(vector)
+    hessian.release()
+    first = hessian @ vector
+    hessian.release()
+    second = hessian @ vector
     scale = float(first.norm())
     limit = 1e-5 if vector.dtype == torch.float32 else 1e-10
     if float((first - second).norm()) > limit * max(scale, torch.finfo(vector.dtype).tiny):

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from gifcore.change import Change, RemoveClass
-from gifcore.curvature import check_deterministic
+from gifcore.curvature import Hessian, check_deterministic, draw_samples
 from gifcore.data.dataset import Data
 from gifcore.edit import StepSearch, edited_parameters, search_step
 from gifcore.errors import GifError
@@ -26,7 +26,6 @@ from gifcore.estimate import estimate
 from gifcore.evaluate import Predictions, metrics, predict
 from gifcore.influence import (
     Update,
-    curvature,
 )
 from gifcore.models import build, load_weights
 from gifcore.parameters import ParameterSpace
@@ -146,18 +145,12 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
 def _cost_of_product(problem: Problem, study: Study, state: RunState) -> float:
     """Return the seconds a product takes for one curvature sample; refuses randomness."""
     few = min(study.curvature.batch_size, problem.n)
-    curved = curvature(
-        problem,
-        samples=few,
-        seed=study.seed,
-        batch_size=few,
-        memory_mb=study.curvature.memory_mb,
-        stop=state.check,
-    )
+    drawn = draw_samples(problem, few, study.seed)
+    H = Hessian(problem, drawn, few, study.curvature.memory_mb, state.check)
     vector = problem.theta / problem.theta.norm().clamp_min(1e-12)
-    check_deterministic(curved.H, vector)
+    check_deterministic(H, vector)
     started = time.perf_counter()
-    curved.H @ vector
+    H @ vector
     return (time.perf_counter() - started) / few
 
 

@@ -35,7 +35,7 @@ class LSMR:
     reorthogonalise: int = 0  # against this many earlier vectors on either side
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.ridge < 0 or self.tolerance < 0:
+        if not (self.iterations >= 1 and self.ridge >= 0 and self.tolerance >= 0):
             raise GifError("LSMR needs iterations >= 1, ridge >= 0 and tolerance >= 0.")
 
     def least_squares(
@@ -127,7 +127,7 @@ class _Lsmr:
         self.x = self.first = b.new_zeros(B.shape[1])
         self.products = self.iteration = 0
         self.history: list[float] = []
-        self.eps = torch.finfo(b.dtype).eps
+        self.eps = 10 * torch.finfo(b.dtype).eps  # of a product that should be zero
 
     def start(self) -> Status | None:
         self.beta1 = self.beta = float(self.b.norm())
@@ -142,8 +142,8 @@ class _Lsmr:
         self.alpha = float(self.v.norm())
         if not math.isfinite(self.alpha):
             return Status.NOT_FINITE
-        if self.alpha == 0:
-            return Status.ZERO_RHS
+        if self.alpha == 0:  # b is orthogonal to all columns: 0 is the answer, and explains nothing
+            return Status.EXACT
         self.v = self.v / self.alpha
         self._remember()
         self.h, self.hbar = self.v.clone(), torch.zeros_like(self.v)

@@ -31,7 +31,7 @@ class MINRES:
     tolerance: float = 1e-6  # on the relative residual
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.tolerance < 0:
+        if not (self.iterations >= 1 and self.tolerance >= 0):
             raise GifError("MINRES needs iterations >= 1 and tolerance >= 0.")
 
     def solve(self, A: LinearOperator, b: Tensor, *, progress: Progress = silent) -> Solution:
@@ -83,7 +83,7 @@ def _iterate(
 ) -> Iterator[tuple[Tensor, float, Status | None]]:
     """Yield (x, relative residual, status or None) after every product; `first` is A b."""
     gamma = float(b.norm())
-    eps = torch.finfo(b.dtype).eps
+    eps = 10 * torch.finfo(b.dtype).eps  # of a product that should be zero
     beta1, eta, size = gamma, gamma, 0.0
     v_old, v = torch.zeros_like(b), b / gamma
     w_old, w, x = torch.zeros_like(b), torch.zeros_like(b), torch.zeros_like(b)
