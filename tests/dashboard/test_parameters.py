@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard.views import parameters
+from dashboard.views import layer_maps, parameters
 from gifcore.record import Record
 from tests.dashboard.make_record import SHAPES, layers, make_record, make_study, make_workspace
 from tests.dashboard.opened import charts, open_page, words
@@ -71,6 +71,13 @@ def test_a_layer_without_selection_says_so(tmp_path: Path, monkeypatch: pytest.M
     at.selectbox(key="parameters-layer").set_value("conv1.weight").run()
     assert not at.exception
     assert "GIF selected no parameter of this layer." in words(at)
+
+
+def test_units_of_the_answering_layer_bear_the_classes() -> None:
+    rows = layers()
+    names = layer_maps.unit_names(rows[4], rows, [f"c{i}" for i in range(10)])
+    assert names[8] == "8 (c8)"
+    assert layer_maps.unit_names(rows[0], rows, ["a"] * 8)[3] == "3"
 
 
 def test_one_method_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
