@@ -35,6 +35,7 @@ $(RUN): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "GIF Studio needs Python 3.11 or newer; '$(PYTHON)' is" \
 	    "$$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up .venv: torch alone is several GB, this takes a few minutes the first time."
 	@$(PYTHON) -m venv .venv || { \
 	  echo "No virtual environment could be made; on Debian: apt-get install python3-venv" >&2; \
 	  exit 1; }
