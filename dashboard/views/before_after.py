@@ -43,27 +43,30 @@ def page() -> None:
 
 def answer(info: dict[str, Any], methods: list[str]) -> str:
     """Return a sentence per method: removed class and other classes, searched and natural step."""
-    name, before = plain(info["change"]["class_name"]), info["before"]["test"]
-    sentences = []
-    for method in methods:
-        steps = info["methods"][method]["steps"]
-        natural = steps["natural"]["test"]
-        text = ""
-        if "searched" in steps:
-            after, scale = steps["searched"]["test"], times(steps["searched"]["scale"])
-            text = (
-                f"**{label(method)}’s searched step ({scale})** brings class {name} from "
-                f"{percent(before['self'])} to **{percent(after['self'])}** and the other classes "
-                f"from {percent(before['retain'])} to **{percent(after['retain'])}**; its "
-            )
-        else:
-            text = f"**{label(method)}’s** "
-        text += (
-            f"natural step (× 1) leaves them at {percent(natural['self'])} and "
-            f"{percent(natural['retain'])}."
+    name = plain(info["change"]["class_name"])
+    return "\n\n".join(_sentence(info, method, name) for method in methods)
+
+
+def _sentence(info: dict[str, Any], method: str, name: str) -> str:
+    steps = info["methods"][method]["steps"]
+    self_natural, rest_natural = _shares(steps["natural"]["test"])
+    natural = f"natural step (× 1) leaves them at {self_natural} and {rest_natural}."
+    if "searched" not in steps:
+        return f"Class {name} and the other classes: **{label(method)}’s** {natural}"
+    scale = times(steps["searched"]["scale"])
+    before, after = _shares(info["before"]["test"]), _shares(steps["searched"]["test"])
+    if before == after:
+        does = f"changes neither class {name} ({after[0]}) nor the other classes ({after[1]})"
+    else:
+        does = (
+            f"brings class {name} from {before[0]} to **{after[0]}** and the other classes from "
+            f"{before[1]} to **{after[1]}**"
         )
-        sentences.append(text)
-    return "\n\n".join(sentences)
+    return f"**{label(method)}’s searched step ({scale})** {does}; its {natural}"
+
+
+def _shares(metrics: dict[str, Any]) -> tuple[str, str]:
+    return percent(metrics["self"]), percent(metrics["retain"])
 
 
 # --- accuracies -----------------------------------------------------------------------------------
@@ -244,8 +247,15 @@ def _search(context: Context, method: str) -> None:
     figure = step_search(curves, method, chosen, title, look.palette())
     figure.update_layout(height=max(380, 110 + 26 * len(context.info["data"]["classes"])))
     look.chart(figure, "step-search")
-    if chosen is not None and chosen >= 0.999 * curves["x"].max():
+    if chosen is None:
+        return
+    if chosen >= 0.999 * curves["x"].max():
         st.warning("The chosen step is the longest one tried: a longer one may do better.")
+    elif chosen <= 1.001 * curves["x"].min():
+        st.warning(
+            "The chosen step is the shortest one tried: on validation no longer step of this "
+            "update scored better."
+        )
 
 
 def _confusion(context: Context, before: pd.DataFrame, after: pd.DataFrame, name: str) -> None:

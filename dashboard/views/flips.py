@@ -33,6 +33,8 @@ def section(context: Context, method: str, step: str) -> None:
     found = changed(before, after)
     st.subheader("Images whose prediction changed")
     st.markdown(summary(found, context, f"{label(method)}’s {step} step"))
+    if found.empty:
+        return
     kind, shown = _filter(context, found)
     if shown.empty:
         st.info("No image fits: nothing of this kind changed. Choose another kind or class.")
@@ -66,6 +68,8 @@ def changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 def summary(found: pd.DataFrame, context: Context, edit: str) -> str:
     """Return how many images were lost and gained, in the removed class and in the others."""
+    if found.empty:
+        return f"{edit} changes none of the test predictions."
     change = context.info["change"]
     removed, name = change["label"], plain(change["class_name"])
     own = found["label"] == removed

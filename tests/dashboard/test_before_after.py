@@ -75,6 +75,16 @@ def test_flipped_images_can_be_filtered_down_to_a_message(
         assert bool(at.get("image")) != ("No image fits" in words(at))
 
 
+def test_a_step_that_changes_nothing_is_not_called_a_change(workspace: Path) -> None:
+    info = Record.open(workspace / "g05").info
+    steps = info["methods"]["gif"]["steps"]
+    steps["searched"] = {"scale": 0.1, "validation": {}, "test": info["before"]["test"]}
+    text = before_after.answer(info, ["gif"])
+    assert "changes neither class 8 (96.0 %) nor the other classes (97.2 %)" in text
+    del steps["searched"]
+    assert before_after.answer(info, ["gif"]).endswith("leaves them at 90.0 % and 96.5 %.")
+
+
 def test_a_record_without_an_edit_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study("highest-k-gradients", 0.05).model_copy(
         update={"edit": EditSection(enabled=False)}
@@ -113,13 +123,17 @@ def test_flips_are_sorted_into_lost_gained_and_moved() -> None:
     assert found["index"].tolist()[0] == 0  # the largest change first
 
 
-def test_the_search_at_its_end_is_said(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("tried", "said"), [("x < 12", "longest one tried"), ("x > 13", "shortest one tried")]
+)
+def test_the_search_at_its_end_is_said(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, tried: str, said: str
+) -> None:
     real = before_after.cache.curves
     monkeypatch.setattr(
-        before_after.cache, "curves", lambda p, m: real(p, m).query("curve != 'self' or x < 12")
-    )
-    monkeypatch.setattr(
-        before_after.cache, "curves", lambda p, m: real(p, m).query("x < 12 or query >= 0")
+        before_after.cache,
+        "curves",
+        lambda path, method: real(path, method).query(f"curve == 'residual' or {tried}"),
     )
     at = open_page("before-after", workspace, monkeypatch)
-    assert any("longest one tried" in warning.value for warning in at.warning)
+    assert any(said in warning.value for warning in at.warning)
