@@ -125,7 +125,7 @@ def curvature(
             onto zero.
         memory_mb: budget for gradient graphs kept between products.
     """
-    if damping < 0:
+    if not 0 <= damping < float("inf"):
         raise GifError(f"damping is {damping}; it must be 0 or more.")
     drawn = draw_samples(problem, samples, seed)
     H: LinearOperator = Hessian(problem, drawn, batch_size, memory_mb, stop)

@@ -73,6 +73,19 @@ class Queries:
     data: Dataset[Any]
     groups: Sequence[Sequence[int]]
 
+    def __post_init__(self) -> None:
+        """Check the positions.
+
+        Raises:
+            GifError: no query, a query without samples, or a position that is not there.
+        """
+        size = len(self.data)  # type: ignore[arg-type]
+        if not self.groups or not all(len(group) for group in self.groups):
+            raise GifError("Name one or more queries, each of one or more samples.")
+        for index in (int(i) for group in self.groups for i in group):
+            if not 0 <= index < size:
+                raise GifError(f"There is no query sample {index}; positions are 0 … {size - 1}.")
+
 
 def rank(
     problem: Problem,

@@ -7,9 +7,9 @@ Reference: Lyu et al. 2023 (arXiv 2312.05586), code of the parameter selection.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gifcore.parameters import ParameterSpace
+from gifcore.parameters import Block, ParameterSpace
 
 
 def quota(ratio: float, count: int) -> int:
@@ -17,9 +17,13 @@ def quota(ratio: float, count: int) -> int:
     return int(round(ratio * count, 9))
 
 
+def block_of(space: ParameterSpace, layer: str, kind: str) -> Block | None:
+    """Return where a layer's weight or bias lies; None if it has none, or not its own (tied)."""
+    return space.by_name.get(f"{layer}.{kind}" if layer else kind)
+
+
 def ranked_units(
     layer: str,
-    module: nn.Module,
     space: ParameterSpace,
     scores: Tensor,  # (units,)
     ratio: float,
@@ -28,8 +32,9 @@ def ranked_units(
     generator: torch.Generator,
 ) -> Tensor:
     """Return flat indices: whole units by score, the rest random weights of the next unit."""
-    weight = space.by_name[f"{layer}.weight"]
-    bias = space.by_name.get(f"{layer}.bias") if module.bias is not None else None
+    weight, bias = block_of(space, layer, "weight"), block_of(space, layer, "bias")
+    if weight is None:
+        return torch.empty(0, dtype=torch.long)
     units = weight.shape[0]
     fan_in = weight.size // units
     k = quota(ratio, weight.size + (bias.size if bias else 0))
@@ -46,17 +51,16 @@ def ranked_units(
 
 def random_weights(
     layer: str,
-    module: nn.Module,
     space: ParameterSpace,
     ratio: float,
     *,
     generator: torch.Generator,
 ) -> Tensor:
     """Return flat indices: int(ratio |W|) random weights and int(ratio |b|) random biases."""
-    taken = []
+    taken = [torch.empty(0, dtype=torch.long)]
     for kind in ("weight", "bias"):
-        if getattr(module, kind) is not None:
-            block = space.by_name[f"{layer}.{kind}"]
+        block = block_of(space, layer, kind)
+        if block is not None:
             order = torch.randperm(block.size, generator=generator)
             taken.append(block.offset + order[: quota(ratio, block.size)])
     return torch.cat(taken)

@@ -87,13 +87,12 @@ def select(
     generator = torch.Generator().manual_seed(seed)
     by_layer = score(problem, change.samples(problem)) if score else {}
     parts = []
-    for name, module in scores.layers(problem.model).items():
+    for name in scores.layers(problem.model):
         if score is None:
-            part = rules.random_weights(name, module, problem.space, ratio, generator=generator)
+            part = rules.random_weights(name, problem.space, ratio, generator=generator)
         elif name in by_layer:
             part = rules.ranked_units(
                 name,
-                module,
                 problem.space,
                 by_layer[name],
                 ratio,
