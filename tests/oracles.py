@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,21 @@ def theta_of(problem: Problem) -> Tensor:
 
 def sample_loss(problem: Problem, theta: Tensor, sample: Any) -> Tensor:
     """The loss of one sample at theta, as a scalar that can be differentiated."""
-    model = copy.deepcopy(problem.model).eval()
-    named, offset = {}, 0
+    return _losses(problem, theta, default_collate([sample]))[0]
+
+
+def _losses(problem: Problem, theta: Tensor, batch: Any) -> Tensor:
+    model, named, offset = _evaluated(problem), {}, 0
     for name, parameter in model.named_parameters():
         named[name] = theta[offset : offset + parameter.numel()].reshape(parameter.shape)
         offset += parameter.numel()
-    batch = default_collate([sample])
     inputs = batch if isinstance(batch, dict) else batch[0]
-    return problem.loss(functional_call(model, named, (inputs,)), batch)[0]
+    return problem.loss(functional_call(model, named, (inputs,)), batch)
+
+
+@lru_cache(maxsize=8)
+def _evaluated(problem: Problem) -> nn.Module:
+    return copy.deepcopy(problem.model).eval()
 
 
 def objective(problem: Problem, theta: Tensor) -> Tensor:
@@ -114,14 +122,22 @@ def scores(s: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 
 
 def refit(problem: Problem, *, steps: int = 30) -> np.ndarray:
-    """The minimiser of a convex objective by Newton's method with dense Hessians, (p,)."""
+    """The minimiser of a convex objective by Newton's method with dense Hessians, (p,).
+
+    All samples as one batch: this is done once for every sample that is left out.
+    """
+    batch = default_collate([problem.train[int(i)] for i in problem.positions])
+
+    def value(theta: Tensor) -> Tensor:
+        return _losses(problem, theta, batch).mean() + problem.weight_decay / 2 * theta @ theta
+
     theta = theta_of(problem)
     for _ in range(steps):
         theta = theta.detach().requires_grad_()
-        (g,) = torch.autograd.grad(objective(problem, theta), theta)
+        (g,) = torch.autograd.grad(value(theta), theta)
         if float(g.norm()) < 1e-12:
             break
-        H = torch.autograd.functional.hessian(lambda t: objective(problem, t), theta.detach())
+        H = torch.autograd.functional.hessian(value, theta.detach(), vectorize=True)
         theta = theta - torch.linalg.solve(H, g)
     assert float(g.norm()) < 1e-10, "the oracle itself did not converge"
     return theta.detach().numpy()
@@ -134,7 +150,7 @@ def at(problem: Problem, theta: np.ndarray) -> nn.Module:
     return model
 
 
-# --- selection, from the description of the published code (papers.md, A3) -------------------------
+# --- selection, from the description of the published code (papers.md, A3) -----------------------
 
 
 def unit_scores(problem: Problem, samples: Sequence[int], of: str) -> dict[str, list[float]]:

@@ -110,10 +110,15 @@ def test_modes_and_fast_path_come_back_after_an_exception(error: type[BaseExcept
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
     model[0].eval()
     fast = torch.backends.mha.get_fastpath_enabled()
-    with pytest.raises(error), engine_mode(model):
-        assert not any(module.training for module in model.modules())
-        assert not torch.backends.mha.get_fastpath_enabled()
-        raise error
+
+    def inside() -> None:
+        with engine_mode(model):
+            assert not any(module.training for module in model.modules())
+            assert not torch.backends.mha.get_fastpath_enabled()
+            raise error
+
+    with pytest.raises(error):
+        inside()
     assert [m.training for m in model.modules()] == [True, False, True]
     assert torch.backends.mha.get_fastpath_enabled() == fast
 

@@ -1,0 +1,213 @@
+"""Per-sample influence: forward mode against loops, invariances, and real refits."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from gifcore.change import RemoveSamples
+from gifcore.errors import Cancelled, GifError
+from gifcore.influence import curvature, embedded, influence
+from gifcore.problem import Problem, cross_entropy
+from gifcore.scoring import Queries, gradient_products, influence_scores, rank
+from gifcore.solvers import LSMR
+from tests import cases, oracles
+from tests.test_influence import CONVERGED, chosen, refitted
+
+
+@pytest.mark.parametrize("batch_size", cases.BATCH_SIZES)
+@pytest.mark.parametrize("name", cases.PROBLEMS)
+def test_forward_mode_is_the_loop_over_per_sample_gradients(name: str, batch_size: int) -> None:
+    problem = cases.problem(name)
+    s = cases.random_vector(problem.space.size)
+    gradients = oracles.train_gradients(problem)
+    products = gradient_products(problem, s, batch_size=batch_size)
+    np.testing.assert_allclose(products, gradients @ s.numpy(), rtol=1e-10, atol=1e-11)
+    scores = influence_scores(problem, s, batch_size=batch_size)
+    np.testing.assert_allclose(scores, oracles.scores(s.numpy(), gradients), rtol=1e-9, atol=1e-12)
+    assert abs(float(scores.sum())) < 1e-10
+
+
+def test_order_of_the_training_set_only_permutes_the_scores() -> None:
+    problem = cases.problem("convolution")
+    order = torch.randperm(13, generator=torch.Generator().manual_seed(0))
+    x, y = problem.train.tensors
+    shuffled = Problem(problem.model, TensorDataset(x[order], y[order]), weight_decay=0.01)
+    queries = Queries(cases.queries("convolution"), [[0], [1, 2, 3]])
+    for method in cases.METHODS:
+        one, two = (
+            rank(p, queries, method=method, selected=chosen(p), solver=CONVERGED)
+            for p in (problem, shuffled)
+        )
+        torch.testing.assert_close(one.values[:, order], two.values, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", cases.METHODS)
+def test_batch_sizes_do_not_change_scores(method: str) -> None:
+    """Neither of the ranking nor of the curvature; also at an early stop."""
+    problem = cases.problem("convolution")
+    queries = Queries(cases.queries("convolution"), [[1], [0, 4]])
+    rows = []
+    for batch_size in cases.BATCH_SIZES:
+        curved = curvature(problem, batch_size=batch_size, memory_mb=batch_size % 2)
+        found = rank(
+            problem, queries, method=method, selected=chosen(problem), curvature=curved,
+            batch_size=batch_size, solver=LSMR(4, 0, probes=4),
+        )  # fmt: skip
+        rows.append(found.values)
+    for other in rows[1:]:
+        torch.testing.assert_close(other, rows[0], rtol=1e-10, atol=1e-10)
+
+
+def test_queries_together_are_queries_alone() -> None:
+    problem, data = cases.problem("convolution"), cases.queries("convolution")
+    both = rank(problem, Queries(data, [[0], [3]]), selected=chosen(problem))
+    for row, query in enumerate(([0], [3])):
+        alone = rank(problem, Queries(data, [query]), selected=chosen(problem))
+        torch.testing.assert_close(both.values[row], alone.values[0], rtol=1e-12, atol=1e-14)
+    assert len(both.solutions) == 2
+    assert both.values.shape == (2, 13)
+
+
+@pytest.mark.parametrize("method", cases.METHODS)
+def test_a_group_query_is_the_mean_of_its_samples(method: str) -> None:
+    problem, data = cases.problem("convolution"), cases.queries("convolution")
+    found = rank(
+        problem, Queries(data, [[1, 2, 4], [1], [2], [4]]), method=method,
+        selected=chosen(problem), solver=CONVERGED,
+    ).values  # fmt: skip
+    torch.testing.assert_close(found[0], found[1:].mean(0), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", cases.METHODS)
+@pytest.mark.parametrize("name", ["convolution", "perceptron with decay", "squared loss"])
+def test_score_is_the_query_gradient_along_the_update_of_removing_that_sample(
+    name: str, method: str
+) -> None:
+    """I(i, q) = g_q . delta of RemoveSamples([i]), with H held at the full set."""
+    problem, data = cases.problem(name), cases.queries(name)
+    curved, selected = curvature(problem), chosen(problem)
+    scores = rank(
+        problem, Queries(data, [[2]]), method=method, selected=selected, curvature=curved,
+        solver=CONVERGED,
+    ).values[0]  # fmt: skip
+    g_q = torch.from_numpy(oracles.sample_gradients(problem, data, [2])[0])
+    for i in (0, 4, problem.n - 1):
+        update = influence(
+            problem, RemoveSamples([i]), method=method, selected=selected, curvature=curved,
+            curvature_of="full", solver=CONVERGED,
+        )  # fmt: skip
+        predicted = float(g_q @ embedded(update, problem.space.size))
+        assert float(scores[i]) == pytest.approx(predicted, rel=1e-5, abs=1e-9)
+
+
+@cache
+def refits(kind: str) -> tuple[Problem, TensorDataset, np.ndarray]:
+    """A convex problem at its optimum, queries, and the true change of each query's loss when
+    each training sample is removed and the model is trained again to the end."""
+    n = 100
+    x, y = cases.features((4,), n, seed=1)
+    y[8:16] = (y[8:16] + 1) % 3  # some wrong labels: harmful samples
+    loss = {"logistic": cross_entropy, "ridge": cases.half_square}[kind]
+    problem = refitted(
+        Problem(nn.Linear(4, 3).double(), TensorDataset(x, y), loss=loss, weight_decay=0.1)
+    )
+    queries = TensorDataset(*cases.features((4,), 3, seed=2))
+    base = oracles.theta_of(problem)
+    changes = np.zeros((3, n))
+    for i in range(n):
+        theta = torch.from_numpy(oracles.refit(RemoveSamples([i]).apply(problem)))
+        for q in range(3):
+            before, after = (oracles.sample_loss(problem, t, queries[q]) for t in (base, theta))
+            changes[q, i] = float(after - before)
+    return problem, queries, changes
+
+
+@pytest.mark.parametrize("method", ["if", "gif"])
+@pytest.mark.parametrize("kind", ["logistic", "ridge"])
+def test_scores_predict_what_real_refits_do(kind: str, method: str) -> None:
+    """The sign, the size and the unit: the change of the query's loss in nats, as it is."""
+    problem, queries, changes = refits(kind)
+    found = rank(
+        problem, Queries(queries, [[0], [1], [2]]), method=method, solver=CONVERGED
+    ).values.numpy()
+    for q in range(3):
+        assert np.corrcoef(found[q], changes[q])[0, 1] > 0.99
+        slope = float(found[q] @ changes[q] / (found[q] @ found[q]))
+        assert slope == pytest.approx(1, abs=0.15)
+        clear = np.abs(changes[q]) > 0.02 * np.abs(changes[q]).max()
+        assert clear.sum() > 50
+        assert (np.sign(found[q]) == np.sign(changes[q]))[clear].all()
+
+
+def test_helpful_is_positive_and_listed_first() -> None:
+    problem, queries, changes = refits("logistic")
+    scores = rank(problem, Queries(queries, [[0]]), method="if", solver=CONVERGED)
+    best, value = scores.helpful(0, 1)[0]
+    assert best == int(changes[0].argmax())  # removing it raises the query's loss the most
+    assert value > 0
+    worst, value = scores.harmful(0, 1)[0]
+    assert worst == int(changes[0].argmin())
+    assert value < 0
+    assert [v for _, v in scores.helpful(0, 100)] == sorted(scores.values[0].tolist(), reverse=True)
+    sizes = [abs(v) for _, v in scores.top(0, 5)]
+    assert sizes == sorted(scores.values[0].abs().tolist(), reverse=True)[:5]
+    assert len(scores.helpful(0)) == 10
+
+
+def test_a_narrowed_problem_names_its_samples_by_their_place_in_the_training_set() -> None:
+    problem = cases.problem("convolution").narrowed(torch.tensor([2, 5, 6, 11]))
+    scores = rank(problem, Queries(cases.queries("convolution"), [[0]]), method="gradient")
+    assert scores.train_indices.tolist() == [2, 5, 6, 11]
+    assert {i for i, _ in scores.helpful(0)} == {2, 5, 6, 11}
+    s = scores.solutions[0].value.numpy()
+    expected = oracles.scores(s, oracles.train_gradients(problem))
+    np.testing.assert_allclose(scores.values[0], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_one_sharing_of_curvature_and_preconditioner() -> None:
+    problem, data = cases.problem("convolution"), cases.queries("convolution")
+    solver = LSMR(20, 0)
+    scores = rank(problem, Queries(data, [[0], [1]]), selected=chosen(problem), solver=solver)
+    assert len({s.preconditioner["seed"] for s in scores.solutions}) == 1
+    assert all(s.samples == 13 for s in scores.solutions)
+    assert all(s.curvature_of == "full" for s in scores.solutions)
+
+
+@pytest.mark.parametrize("groups", [[], [[]], [[0], []]])
+def test_no_queries(groups: list[list[int]]) -> None:
+    with pytest.raises(GifError, match="quer"):
+        Queries(cases.queries("convolution"), groups)
+
+
+@pytest.mark.parametrize("index", [5, -1])
+def test_a_query_that_is_not_there(index: int) -> None:
+    with pytest.raises(GifError, match=f"no query sample {index}; positions are 0 … 4"):
+        Queries(cases.queries("convolution"), [[0], [index]])
+
+
+def test_scores_that_are_not_finite() -> None:
+    problem = cases.problem("convolution")
+    s = torch.full((problem.space.size,), 1e308, dtype=torch.float64)
+    with pytest.raises(GifError, match="NaN or infinity"):
+        influence_scores(problem, s)
+
+
+def test_progress_counts_samples_and_can_cancel() -> None:
+    problem = cases.problem("convolution")
+    seen = []
+    gradient_products(
+        problem, problem.theta, batch_size=5, progress=lambda *now: seen.append(now[:2])
+    )
+    assert seen == [(5, 13), (10, 13), (13, 13)]
+
+    def cancel(*_: object) -> None:
+        raise Cancelled
+
+    problem.model.train()
+    with pytest.raises(Cancelled):
+        gradient_products(problem, problem.theta, progress=cancel)
+    assert problem.model.training
