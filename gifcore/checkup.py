@@ -23,7 +23,7 @@ def of_file(path: Path) -> dict[str, Any]:
 
 
 def of(study: Study) -> dict[str, Any]:
-    """Return data, model, accuracies and an estimate of seconds and megabytes.
+    """Return data, model, accuracies, an estimate of seconds and megabytes, and unit costs [s].
 
     Raises:
         GifError: one sentence, if it cannot run.
@@ -62,6 +62,7 @@ def of(study: Study) -> dict[str, Any]:
         },
         "estimate": estimate(study, loaded.sizes, loaded.costs)
         | {"memory_mb": _memory_mb(prepared, loaded.sizes, p, loaded.problem)},
+        "costs": loaded.costs,
     }
 
 

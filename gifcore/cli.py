@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -35,10 +36,10 @@ def _sentences() -> Iterator[None]:
     try:
         yield
     except Cancelled as error:
-        err.print(f"[yellow]{error}[/yellow]", highlight=False)
+        err.print(f"[yellow]{escape(str(error))}[/yellow]", highlight=False)
         raise typer.Exit(130) from None
     except GifError as error:
-        err.print(f"[red]Error:[/red] {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -112,12 +113,12 @@ def list_studies(workspace: Workspace = WORKSPACE) -> None:
         chosen = entry.info.get("selection", {})
         ratio = f"{chosen['ratio']:.0%}" if "ratio" in chosen else ""
         table.add_row(
-            entry.path.name,
+            escape(entry.path.name),
             entry.status,
-            entry.title,
+            escape(entry.title),
             chosen.get("selector", ""),
             ratio,
-            entry.message,
+            escape(entry.message),
         )
     if table.row_count:
         Console().print(table)
@@ -139,9 +140,9 @@ def _show(record: Any) -> None:
     console = Console()
     chosen, change = info["selection"], info["change"]
     console.print(
-        f"{info['title']}: {info['model']['name']} on {info['data']['name']}, remove class "
-        f"{change['class_name']} ({change['removed']} samples), {chosen['selector']} "
-        f"{chosen['ratio']:.0%} = {chosen['k']:,} of {chosen['p']:,} parameters, "
+        f"{escape(info['title'])}: {info['model']['name']} on {escape(info['data']['name'])}, "
+        f"remove class {escape(change['class_name'])} ({change['removed']} samples), "
+        f"{chosen['selector']} {chosen['ratio']:.0%} = {chosen['k']:,} of {chosen['p']:,} parameters, "
         f"seed {info['seed']}, {info['seconds']:.0f} s, {info['peak_memory_mb']:.0f} MB",
         highlight=False,
         soft_wrap=True,
@@ -246,7 +247,7 @@ def doctor(
     if as_json:
         print(json.dumps(answer))
     elif not answer["ok"]:
-        err.print(f"[red]Error:[/red] {answer['error']}", highlight=False, soft_wrap=True)
+        err.print(f"[red]Error:[/red] {escape(answer['error'])}", highlight=False, soft_wrap=True)
     else:
         for key, value in answer.items():
             if key != "ok":

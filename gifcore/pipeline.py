@@ -27,7 +27,7 @@ def compute(
     data = datasets.load(study.data.source)
     loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
     queries = stages.choose_queries(study, loaded)
-    kept = stages.Kept(out / STAGES_FOLDER)
+    kept = stages.Kept(out / STAGES_FOLDER / prepared.hash[:16])
     selected = stages.selection(study, loaded, kept, state)
     shared = _reusable(prepared, reuse, queries)
     results: dict[str, MethodResult] = {

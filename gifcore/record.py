@@ -66,26 +66,28 @@ class Record:
             RecordError: nothing there, unfinished, another schema, or a file that was changed,
                 cut short or removed; one sentence.
         """
-        path = Path(path)
+        record = cls._verified(Path(path))
+        for method, entry in record.info["methods"].items():
+            folder = record.folder(method)
+            if folder == record.path.resolve():
+                continue
+            other = cls._verified(folder)
+            theirs = other.info["methods"].get(method, {})
+            if theirs.get("key") != entry["key"] or other.folder(method) != folder:
+                raise RecordError(
+                    f"{record.path.name}: its {method} results are in {folder.name}, "
+                    "which now holds another study."
+                )
+        return record
+
+    @classmethod
+    def _verified(cls, path: Path) -> Record:
         info = _read_info(path)
         if info["status"] != "finished":
             raise RecordError(f"{path.name}: this study was {info['status']}; it has no result.")
         for name, entry in info["files"].items():
             _verify(path, name, entry)
-        record = cls(path, info)
-        for method in record.methods:
-            folder = record.folder(method)
-            if folder != path:
-                other = cls.open(folder)
-                if (
-                    other.info["methods"].get(method, {}).get("key")
-                    != info["methods"][method]["key"]
-                ):
-                    raise RecordError(
-                        f"{path.name}: its {method} results are in {folder.name}, "
-                        "which now holds another study."
-                    )
-        return record
+        return cls(path, info)
 
     # --- what it says of itself -------------------------------------------------------------
 
@@ -172,6 +174,33 @@ class Record:
             return dict(arrays)
 
 
+def products(entry: dict[str, Any]) -> int:
+    """Return the Hessian products one method of record.json spent in all, checks included.
+
+    Every certificate counts the probes of its preconditioner, as if it had been alone; they are
+    shared by all solves with one curvature and count once here.
+    """
+    certificates = list(entry.get("query_certificates", {}).values())
+    certificates += [entry["certificate"]] if "certificate" in entry else []
+    probes: dict[str, int] = {}
+    total = 0
+    for certificate in certificates:
+        spent = (certificate["preconditioner"] or {}).get("products", 0)
+        probes[certificate["curvature_of"]] = spent
+        total += certificate["hvps"] + certificate["check_hvps"] - spent
+    return total + sum(probes.values())
+
+
+_KINDS = {
+    "status": str,
+    "hash": str,
+    "title": str,
+    "methods": dict,
+    "queries": list,
+    "files": dict,
+}
+
+
 def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads((path / RECORD).read_text(encoding="utf-8"))
@@ -180,8 +209,13 @@ def _read_info(path: Path) -> dict[str, Any]:
                 f"{path.name}: written by schema {info['schema']}, this version reads {SCHEMA}; "
                 "run its study.toml again."
             )
-        for key in ("status", "hash", "title", "methods", "queries", "files"):
-            info[key]
+        for key, kind in _KINDS.items():
+            if not isinstance(info[key], kind):
+                raise TypeError(f"{key} is not {kind.__name__}")
+        for entry in info["methods"].values():
+            entry["key"]
+        for entry in info["files"].values():
+            entry["bytes"], entry["sha256"]
     except FileNotFoundError:
         raise RecordError(f"{path}: no record here (no {RECORD}).") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

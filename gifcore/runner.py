@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import signal
 import sys
@@ -87,7 +88,13 @@ def prepare(study: Study) -> Prepared:
         raise GifError(f"There is no checkpoint {weights}.")
     decay = study.model.weight_decay
     if decay is None:
-        decay = float((checkpoint_card(weights) or {}).get("weight_decay", 0.0))
+        decay = (checkpoint_card(weights) or {}).get("weight_decay", 0.0)
+        if not isinstance(decay, int | float) or not 0 <= decay < math.inf:
+            raise GifError(
+                f"The card beside {weights} states the weight decay {decay!r}; it must be a number "
+                "of 0 or more: repair it, or give model.weight_decay."
+            )
+        decay = float(decay)
     # the decay the card states decides the objective: it belongs to the identity of the weights
     identity = hashlib.sha256(f"{sha256_of([weights])} {decay!r}".encode()).hexdigest()
     return Prepared(study, data_hash, weights, identity, decay)
@@ -109,17 +116,32 @@ def finished(out: Path, prepared: Prepared, workspace: Path) -> Record | None:
             return Record.open(out)
         except RecordError:
             return None  # unfinished or damaged: computed again
-    if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+    if out.exists() and not all(_is_leftover(path) for path in out.iterdir()):
         raise GifError(f"{out} holds other files; choose an empty or new folder for --out.")
     for entry in list_workspace(workspace):
         if entry.status == "finished" and entry.hash == prepared.hash:
-            record = Record.open(entry.path)
-            if out.exists():
-                shutil.rmtree(out)
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.symlink_to(Path(entry.path).resolve())
-            return record
+            with suppress(RecordError):  # damaged: computed again
+                record = Record.open(entry.path)
+                _link(out, record.path)
+                return record
     return None
+
+
+def _is_leftover(path: Path) -> bool:
+    """Is this what a run that was stopped may leave in its folder?"""
+    return path.name in (".lock", STAGES_FOLDER) or path.suffix == ".tmp"
+
+
+def _link(out: Path, target: Path) -> None:
+    try:
+        if out.is_symlink():
+            out.unlink()
+        elif out.exists():
+            shutil.rmtree(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.symlink_to(target.resolve())
+    except OSError as error:
+        raise GifError(f"Cannot make the folder {out}: {error.strerror}.") from None
 
 
 def _hash_in(out: Path) -> str | None:

@@ -25,7 +25,7 @@ from gifcore.problem import Progress
 from gifcore.run_state import RunState
 from gifcore.scoring import influence_scores
 from gifcore.selection import Selection
-from gifcore.solvers import LSMR, Solution
+from gifcore.solvers import LSMR, Solution, Status
 from gifcore.stages import Kept, Loaded, Meter
 from gifcore.study import METHOD_LABELS, Study
 from gifcore.tables import MethodResult, curve_frame
@@ -104,7 +104,6 @@ class Solving:
             "certificate": certificate(result.solution, "update"),
             "k": len(result.delta),
             "norm": float(result.delta.norm()),
-            "products": result.solution.hvps + result.solution.check_hvps,
             "seconds": {"solve": result.solution.seconds},
         }
         return info, arrays
@@ -153,8 +152,6 @@ class Solving:
                 seconds = result.info.setdefault("seconds", {})
                 seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"]
                 seconds["solve"] = seconds.get("solve", 0.0) + info["certificate"]["seconds"]
-                spent = info["certificate"]["hvps"] + info["certificate"]["check_hvps"]
-                result.info["products"] = result.info.get("products", 0) + spent
                 history = arrays["history"]
                 result.curves.append(curve_frame("residual", range(len(history)), history, query))
         self._curved = None
@@ -188,6 +185,11 @@ class Solving:
 
 def certificate(solution: Solution, system: str) -> dict[str, Any]:
     """Return a solve's certificate as plain values."""
+    if solution.status is Status.NOT_FINITE:
+        raise GifError(
+            f"A Hessian product of the {system} became NaN or infinite; raise curvature.damping or "
+            "train the model again with a smaller learning rate."
+        )
     return {
         "system": system,
         "solver": solution.solver,

@@ -38,6 +38,7 @@ from gifcore.study import METHOD_LABELS, Study
 from gifcore.tables import MethodResult, curve_frame, sample_frame
 
 SPLITS = ("validation", "test")
+CALIBRATION = 128  # samples on which the cost of a product is measured
 
 
 # --- finished parts, kept for a resumed run ------------------------------------------------------
@@ -144,7 +145,7 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
 
 def _cost_of_product(problem: Problem, study: Study, state: RunState) -> float:
     """Return the seconds a product takes for one curvature sample; refuses randomness."""
-    few = min(study.curvature.batch_size, problem.n)
+    few = min(study.curvature.batch_size, CALIBRATION, problem.n)
     drawn = draw_samples(problem, few, study.seed)
     H = Hessian(problem, drawn, few, study.curvature.memory_mb, state.check)
     vector = problem.theta / problem.theta.norm().clamp_min(1e-12)

@@ -63,7 +63,7 @@ class ChangeSection(_Section):
     """What is done to the training set."""
 
     kind: Literal["remove-class"] = "remove-class"
-    label: int = Field(8, ge=0)  # the class to remove
+    label: int = Field(8, ge=0, lt=2**31)  # the class to remove
 
 
 class SelectionSection(_Section):
@@ -79,7 +79,7 @@ class CurvatureSection(_Section):
     kind: Literal["hessian"] = "hessian"
     samples: Annotated[int, Field(ge=1)] | Literal["all"] = 512  # of the training split
     damping: float = Field(0.0, ge=0)  # H + damping I
-    batch_size: int = Field(128, ge=1)  # samples per Hessian mini-batch
+    batch_size: int = Field(128, ge=1, lt=2**31)  # samples per Hessian mini-batch
     memory_mb: int = Field(512, ge=0)  # budget for retained gradient graphs
 
 
@@ -90,7 +90,7 @@ class SolverSection(_Section):
     tolerance: float = Field(1e-6, ge=0)  # on the relative (normal) residual
     ridge: float = Field(0.0, ge=0)  # ||A x - b||^2 + ridge ||x||^2, gif only
     preconditioner: Literal["jacobi", "none"] = "jacobi"
-    probes: int | None = Field(None, ge=1)  # None: min(8, products // 8), none below 4
+    probes: int | None = Field(None, ge=1, le=10_000)  # None: min(8, products // 8), none below 4
 
 
 class RankingSection(_Section):
@@ -98,7 +98,7 @@ class RankingSection(_Section):
 
     queries: tuple[int, ...] = ()  # positions in the test split; empty: `count` are chosen
     count: int = Field(2, ge=0, le=1000)  # half of them wrongly predicted, spread over classes
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1, lt=2**31)
 
     @field_validator("queries")
     @classmethod
@@ -119,7 +119,7 @@ class Study(_Section):
     """One question asked of one model and one data set; equal studies have equal hashes."""
 
     title: str = "Untitled study"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     methods: tuple[Method, ...] = ("if", "gif")
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
@@ -202,7 +202,8 @@ def dumps(study: Study) -> str:
 
 
 def _toml(value: Any) -> str:
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")  # the one character that JSON leaves and TOML forbids
 
 
 def _digest(values: Any) -> str:

@@ -20,6 +20,7 @@ from dashboard.components.measures import SIDES, percent, significant
 from dashboard.components.messages import plain
 from dashboard.components.sidebar import query_label
 from dashboard.state import Context
+from gifcore.record import products
 
 
 def page() -> None:
@@ -233,7 +234,8 @@ def _costs(context: Context, methods: list[str]) -> None:
     )
     info = context.info
     st.caption(
-        f"Products are Hessian-vector products in all, checks and probes included. The whole "
+        "Products are Hessian-vector products in all, checks included; the probes of a "
+        "preconditioner, shared by all solves, count once. The whole "
         f"study took {measures.seconds(info['seconds'])} and {info['peak_memory_mb']:,.0f} MB at "
         f"its peak on {info['threads']} CPU threads; memory is not measured per method."
     )
@@ -251,7 +253,7 @@ def costs(info: dict[str, Any], methods: list[str]) -> pd.DataFrame:
                 "parameters touched": f"{entry['k']:,} "
                 f"({percent(entry['k'] / info['model']['parameters'])})",
                 "‖Δ‖": significant(entry["norm"]),
-                "products": f"{entry['products']:,}",
+                "products": f"{products(entry):,}",
                 **{stage: measures.seconds(value) for stage, value in took.items()},
                 "in all": measures.seconds(sum(took.values())),
             }

@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 
 @pytest.fixture(scope="module")
-def page(site: tuple[str, Path]) -> Iterator[Any]:
+def page() -> Iterator[Any]:
     with browser() as chromium:
         opened = chromium.new_page(viewport={"width": WIDTH, "height": 900})
         opened.set_default_timeout(60_000)
@@ -46,7 +46,9 @@ def main_text(page: Any) -> str:
 
 def choose(page: Any, key: str, option: str) -> None:
     """Pick an option of a select box by its widget key."""
-    page.locator(f".st-key-{key} [data-baseweb=select], .st-key-{key} [role=combobox]").first.click()
+    page.locator(
+        f".st-key-{key} [data-baseweb=select], .st-key-{key} [role=combobox]"
+    ).first.click()
     page.get_by_role("option", name=option, exact=True).click()
     settled(page)
 
