@@ -142,8 +142,8 @@ def _show(record: Any) -> None:
     console.print(
         f"{escape(info['title'])}: {info['model']['name']} on {escape(info['data']['name'])}, "
         f"remove class {escape(change['class_name'])} ({change['removed']} samples), "
-        f"{chosen['selector']} {chosen['ratio']:.0%} = {chosen['k']:,} of {chosen['p']:,} parameters, "
-        f"seed {info['seed']}, {info['seconds']:.0f} s, {info['peak_memory_mb']:.0f} MB",
+        f"{chosen['selector']} {chosen['ratio']:.0%} = {chosen['k']:,} of {chosen['p']:,} "
+        f"parameters, seed {info['seed']}, {info['seconds']:.0f} s, {info['peak_memory_mb']:.0f} MB",
         highlight=False,
         soft_wrap=True,
     )
