@@ -21,10 +21,12 @@ DEMO = HERE / "demo"
 
 
 def folder(selector: str, ratio: float) -> Path:
+    """Return where the record of one combination lives."""
     return DEMO / f"{selector}-{ratio * 100:02.0f}"
 
 
 def main() -> None:
+    """Compute every combination that is not there yet."""
     base = study.read(HERE / "studies" / "demo.toml")
     first = folder("highest-k-gradients", RATIOS[0])
     with tempfile.TemporaryDirectory() as workspace:

@@ -12,8 +12,9 @@ from dashboard.components import messages, progress, study_form
 from dashboard.components.measures import percent
 from gifcore import record as records
 from gifcore.errors import GifError
+from gifcore.estimate import estimate
 from gifcore.record import Listed
-from gifcore.study import Study, dumps, study_hash
+from gifcore.study import Study, study_hash
 
 RUN = "run"  # the query parameter that names the run being watched, so that a refresh keeps it
 
@@ -86,11 +87,11 @@ def _title(folder: Path, run: dict[str, Any]) -> str:
 
 
 def _check_and_run(study: Study) -> None:
-    asked = dumps(study.model_copy(update={"title": ""}))
     left, right = st.columns([1, 4], vertical_alignment="center")
     if left.button("Check", key="check", icon=":material/fact_check:", width="stretch"):
-        st.session_state["new_checked"] = asked
-    if st.session_state.get("new_checked") != asked:
+        st.session_state["new_checked"] = study
+    checked = st.session_state.get("new_checked")
+    if checked is None or _facts_of(checked) != _facts_of(study):
         right.caption(
             "Loads the model and the data once, without computing anything: shapes, classes, "
             "accuracy, and how long the study will take. About ten seconds."
@@ -99,7 +100,7 @@ def _check_and_run(study: Study) -> None:
     right.caption(study_form.said(study))
     try:
         with st.spinner("Checking the model and the data …"):
-            answer = cache.doctor(study)
+            answer = cache.doctor(checked)
     except GifError as problem:
         st.session_state.pop("new_checked", None)
         messages.error(problem)
@@ -109,8 +110,15 @@ def _check_and_run(study: Study) -> None:
         return
     if _new_names(study, answer):
         st.rerun()
-    _facts(answer)
+    seconds = estimate(study, answer["data"]["sizes"], answer["costs"])["seconds"]
+    _facts(answer, seconds)
     _run(study, answer)
+
+
+def _facts_of(study: Study) -> Study:
+    """Return the study without what a check does not depend on; only the time follows from that."""
+    free = ("title", "methods", "selection", "solver")
+    return study.model_copy(update={name: Study.model_fields[name].default for name in free})
 
 
 def _new_names(study: Study, answer: dict[str, Any]) -> bool:
@@ -124,15 +132,15 @@ def _new_names(study: Study, answer: dict[str, Any]) -> bool:
     return True
 
 
-def _facts(answer: dict[str, Any]) -> None:
-    data, model, estimate = answer["data"], answer["model"], answer["estimate"]
+def _facts(answer: dict[str, Any], seconds: float) -> None:
+    data, model = answer["data"], answer["model"]
     with st.container(border=True):
         cells = st.columns(5)
         cells[0].metric("Accuracy on test", percent(answer["accuracy"]["test"]))
         cells[1].metric("Parameters", f"{model['parameters']:,}")
         cells[2].metric("Training images", f"{data['sizes']['train']:,}")
-        cells[3].metric("Time, about", messages.duration(estimate["seconds"]))
-        cells[4].metric("Memory, about", f"{estimate['memory_mb']:,.0f} MB")
+        cells[3].metric("Time, about", messages.duration(seconds))
+        cells[4].metric("Memory, about", f"{answer['estimate']['memory_mb']:,.0f} MB")
         shape = " x ".join(str(side) for side in data["shape"])
         st.caption(
             messages.plain(

@@ -272,7 +272,6 @@ def make_record(
                 str(q): certificate("query", method, good=False) for q in queries
             },
             "seconds": {"solve": 3.1, "rank": 1.2, "edit": 0.8, "evaluate": 0.3},
-            "products": 46,
         }
         if study.edit.enabled:
             entries[method]["steps"] = steps(method, ratio, label)

@@ -1,45 +1,62 @@
-"""Opening one page of the dashboard headlessly, from the entry point, on a workspace of records."""
+"""Opening one page of the dashboard headlessly, from the entry point, and reading what it says."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard import settings
+ROOT = Path(__file__).parents[2]
+APP = ROOT / "dashboard" / "app.py"
 
-APP = Path(__file__).parents[2] / "dashboard" / "app.py"
-
-
-def open_page(
-    page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, **address: str
-) -> AppTest:
-    """Return the page with this URL path after its first run, without the bundled demo."""
-    monkeypatch.setenv(settings.WORKSPACE_VARIABLE, str(workspace))
-    monkeypatch.setattr(settings, "demo_folder", lambda: workspace / "no-demo")
-    at = AppTest.from_file(str(APP), default_timeout=60)
-    for key, value in address.items():
-        at.query_params[key] = value
-    at.run()
-    go(at, page)
-    return at
+OpenPage = Callable[..., AppTest]
 
 
-def go(at: AppTest, page: str) -> None:
-    """Switch to the page with this URL path; AppTest itself only knows pages that are files."""
-    at._page_hash = calc_hash(page)
-    at.run()
-    assert not at.exception, at.exception
-    assert not at.error, [error.value for error in at.error]
+def open_page(url_path: str = "", *, refused: bool = False, **address: str) -> AppTest:
+    """Open a page by its URL path ("" is Home) in a new session and draw it once."""
+    app = AppTest.from_file(str(APP), default_timeout=60)
+    app.query_params.update(address)
+    return go(app, url_path, refused=refused)
 
 
-def words(at: AppTest) -> str:
-    """Return every text of the page that Markdown draws."""
-    return "\n".join(element.value for element in (*at.markdown, *at.caption, *at.info))
+def go(app: AppTest, url_path: str, *, refused: bool = False) -> AppTest:
+    """Switch to a page; AppTest.switch_page only knows pages that are files of their own.
+
+    A page that says an error fails the test unless it is to be `refused`.
+    """
+    app._page_hash = calc_hash(url_path)
+    app.run()
+    assert not app.exception, app.exception
+    assert refused or not app.error, [error.value for error in app.error]
+    return app
 
 
-def charts(at: AppTest) -> int:
-    """Return how many Plotly charts the page draws."""
-    return len(at.get("plotly_chart"))
+def said(app: AppTest) -> str:
+    """Everything the page says in words, in one string."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info)
+    kinds += (app.success, app.warning, app.error)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def charts(app: AppTest) -> int:
+    """How many Plotly charts the page draws."""
+    return len(app.get("plotly_chart"))
+
+
+def keys(app: AppTest) -> list[str]:
+    """The keys of all buttons that are drawn."""
+    return [button.key for button in app.button]
+
+
+def again_until(app: AppTest, done: Callable[[AppTest], bool], seconds: float = 90) -> None:
+    """Draw the page again and again, as its live panel does, until something is there."""
+    end = time.monotonic() + seconds
+    while not done(app):
+        assert time.monotonic() < end, said(app)
+        time.sleep(0.3)
+        app.run()
+        assert not app.exception, app.exception
+        assert not app.error, [error.value for error in app.error]

@@ -10,69 +10,59 @@ import pytest
 from dashboard.views import before_after, flips
 from gifcore.record import Record
 from gifcore.study import EditSection
-from tests.dashboard.make_record import make_record, make_study, make_workspace
-from tests.dashboard.opened import charts, open_page, words
+from tests.dashboard.make_record import make_record, make_study
+from tests.dashboard.opened import charts, open_page, said
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("edits") / "w")
-
-
-def test_the_answer_gives_searched_and_natural_step_of_every_method(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = open_page("before-after", workspace, monkeypatch).markdown[0].value
+@pytest.mark.usefixtures("workspace")
+def test_the_answer_gives_searched_and_natural_step_of_every_method() -> None:
+    text = open_page("before-after").markdown[0].value
     assert "**IF’s searched step (× 12.6)** brings class 8 from 96.0 % to **31.5 %**" in text
     assert "**GIF’s searched step (× 12.6)** brings class 8 from 96.0 % to **0.9 %**" in text
     assert text.count("natural step (× 1) leaves them at 90.0 % and 96.5 %") == 2
 
 
-def test_counts_intervals_and_the_validation_split_are_stated(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = open_page("before-after", workspace, monkeypatch)
-    assert "18 images of the removed class" in words(at)
-    assert "95 % Wilson intervals" in words(at)
-    assert "chosen on the validation split" in words(at)
+@pytest.mark.usefixtures("workspace")
+def test_counts_intervals_and_the_validation_split_are_stated() -> None:
+    at = open_page("before-after")
+    assert "18 images of the removed class" in said(at)
+    assert "95 % Wilson intervals" in said(at)
+    assert "chosen on the validation split" in said(at)
     table = at.dataframe[0].value
     assert table["model"].tolist()[0] == "Before"
     assert len(table) == 5
     assert charts(at) == 4
 
 
-def test_another_ratio_changes_the_numbers(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = open_page("before-after", workspace, monkeypatch).markdown[0].value
-    other = open_page("before-after", workspace, monkeypatch, ratio="0.1").markdown[0].value
+@pytest.mark.usefixtures("workspace")
+def test_another_ratio_changes_the_numbers() -> None:
+    first = open_page("before-after").markdown[0].value
+    other = open_page("before-after", ratio="0.1").markdown[0].value
     assert first != other
 
 
 @pytest.mark.parametrize("method", ["if", "gif"])
 @pytest.mark.parametrize("step", ["natural", "searched"])
-def test_every_edit_can_be_looked_at(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, method: str, step: str
-) -> None:
-    at = open_page("before-after", workspace, monkeypatch)
+@pytest.mark.usefixtures("workspace")
+def test_every_edit_can_be_looked_at(method: str, step: str) -> None:
+    at = open_page("before-after")
     at.session_state["before-after-method"] = method
     at.session_state["before-after-step"] = step
     at.run()
     assert not at.exception
-    assert f"’s {step} step changes" in words(at)
+    assert f"’s {step} step changes" in said(at)
 
 
-def test_flipped_images_can_be_filtered_down_to_a_message(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = open_page("before-after", workspace, monkeypatch)
+@pytest.mark.usefixtures("workspace")
+def test_flipped_images_can_be_filtered_down_to_a_message() -> None:
+    at = open_page("before-after")
     assert len(at.get("image")) > 0
     at.session_state["before-after-step"] = "natural"
     at.session_state["flips-kind"] = "gained"
     for name in range(10):
         at.selectbox(key="flips-class").set_value(str(name)).run()
         assert not at.exception
-        assert bool(at.get("image")) != ("No image fits" in words(at))
+        assert bool(at.get("image")) != ("No image fits" in said(at))
 
 
 def test_a_step_that_changes_nothing_is_not_called_a_change(workspace: Path) -> None:
@@ -85,13 +75,13 @@ def test_a_step_that_changes_nothing_is_not_called_a_change(workspace: Path) -> 
     assert before_after.answer(info, ["gif"]).endswith("leaves them at 90.0 % and 96.5 %.")
 
 
-def test_a_record_without_an_edit_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_without_an_edit_says_so(empty_workspace: Path) -> None:
     study = make_study("highest-k-gradients", 0.05).model_copy(
         update={"edit": EditSection(enabled=False)}
     )
-    make_record(tmp_path / "one", study=study)
-    at = open_page("before-after", tmp_path, monkeypatch)
-    assert "no edit was made" in words(at)
+    make_record(empty_workspace / "one", study=study)
+    at = open_page("before-after")
+    assert "no edit was made" in said(at)
     assert charts(at) == 0
 
 
@@ -126,8 +116,9 @@ def test_flips_are_sorted_into_lost_gained_and_moved() -> None:
 @pytest.mark.parametrize(
     ("tried", "said"), [("x < 12", "longest one tried"), ("x > 13", "shortest one tried")]
 )
+@pytest.mark.usefixtures("workspace")
 def test_the_search_at_its_end_is_said(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, tried: str, said: str
+    monkeypatch: pytest.MonkeyPatch, tried: str, said: str
 ) -> None:
     real = before_after.cache.curves
     monkeypatch.setattr(
@@ -135,5 +126,5 @@ def test_the_search_at_its_end_is_said(
         "curves",
         lambda path, method: real(path, method).query(f"curve == 'residual' or {tried}"),
     )
-    at = open_page("before-after", workspace, monkeypatch)
+    at = open_page("before-after")
     assert any(said in warning.value for warning in at.warning)

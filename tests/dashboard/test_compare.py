@@ -11,13 +11,8 @@ from dashboard.components import measures
 from dashboard.views import compare
 from gifcore.record import Record
 from gifcore.study import RankingSection
-from tests.dashboard.make_record import QUERIES, make_record, make_study, make_workspace
-from tests.dashboard.opened import charts, open_page, words
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("compare") / "w")
+from tests.dashboard.make_record import QUERIES, make_record, make_study
+from tests.dashboard.opened import charts, open_page, said
 
 
 def _scores(record: Record, method: str) -> np.ndarray:
@@ -25,67 +20,57 @@ def _scores(record: Record, method: str) -> np.ndarray:
     return frame["influence"].to_numpy()
 
 
-def test_the_answer_is_what_the_scores_say(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_answer_is_what_the_scores_say(workspace: Path) -> None:
     record = Record.open(workspace / "g05")
     x, y = (_scores(record, method) for method in ("if", "gif"))
-    text = words(open_page("compare", workspace, monkeypatch))
+    text = said(open_page("compare"))
     shared = measures.overlap(x, y, 50, "helpful")
     assert f"share {shared} of their 50 most helpful training images" in text
     assert f"ρ = **{measures.spearman(x, y):.3f}**" in text
 
 
 @pytest.mark.parametrize("side", list(measures.SIDES))
-def test_every_end_of_the_ranking_can_be_compared(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, side: measures.Side
-) -> None:
-    at = open_page("compare", workspace, monkeypatch, k="10")
+@pytest.mark.usefixtures("workspace")
+def test_every_end_of_the_ranking_can_be_compared(side: measures.Side) -> None:
+    at = open_page("compare", k="10")
     at.session_state["compare-side"] = side
     at.run()
     assert not at.exception
-    assert "of their 10 " in words(at)
+    assert "of their 10 " in said(at)
     assert charts(at) == 3
 
 
-def test_another_ratio_changes_the_agreement(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = {words(open_page("compare", workspace, monkeypatch, ratio=r)) for r in ("0.05", "0.1")}
+@pytest.mark.usefixtures("workspace")
+def test_another_ratio_changes_the_agreement() -> None:
+    texts = {said(open_page("compare", ratio=r)) for r in ("0.05", "0.1")}
     assert len(texts) == 2
 
 
-def test_one_method_is_not_compared_but_its_cost_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_record(tmp_path / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
-    at = open_page("compare", tmp_path, monkeypatch)
-    assert "holds only GIF: nothing to compare" in words(at)
+def test_one_method_is_not_compared_but_its_cost_is_shown(empty_workspace: Path) -> None:
+    make_record(empty_workspace / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
+    at = open_page("compare")
+    assert "holds only GIF: nothing to compare" in said(at)
     assert at.dataframe[0].value["method"].tolist() == ["GIF"]
 
 
-def test_three_methods_are_compared_in_pairs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_three_methods_are_compared_in_pairs(empty_workspace: Path) -> None:
     methods = ("if", "gif", "gradient")
-    make_record(tmp_path / "one", study=make_study("highest-k-gradients", 0.05, methods))
-    at = open_page("compare", tmp_path, monkeypatch)
+    make_record(empty_workspace / "one", study=make_study("highest-k-gradients", 0.05, methods))
+    at = open_page("compare")
     at.selectbox(key="compare-first").set_value("gradient").run()
     assert not at.exception
-    assert "Gradient and GIF share" in words(at)  # the second choice stays
+    assert "Gradient and GIF share" in said(at)  # the second choice stays
     at.selectbox(key="compare-first").set_value("if").run()
     assert not at.exception
 
 
-def test_without_ranked_images_only_costs_are_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ranked_images_only_costs_are_compared(empty_workspace: Path) -> None:
     study = make_study("highest-k-gradients", 0.05).model_copy(
         update={"ranking": RankingSection(queries=(), count=0)}
     )
-    make_record(tmp_path / "one", study=study)
-    at = open_page("compare", tmp_path, monkeypatch)
-    assert "only the costs can be compared" in words(at)
+    make_record(empty_workspace / "one", study=study)
+    at = open_page("compare")
+    assert "only the costs can be compared" in said(at)
     assert len(at.dataframe[0].value) == 2
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from dashboard.views import home
 from gifcore.record import Record
-from tests.dashboard.conftest import OpenPage, said
+from tests.dashboard.opened import open_page, said
 
 
-def test_the_headline_says_the_numbers_of_the_record(workspace: Path, open_page: OpenPage) -> None:
+def test_the_headline_says_the_numbers_of_the_record(workspace: Path) -> None:
     app = open_page()
     info = Record.open(workspace / "g05").info
     after = info["methods"]["gif"]["steps"]["searched"]["test"]
@@ -21,13 +21,13 @@ def test_the_headline_says_the_numbers_of_the_record(workspace: Path, open_page:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_both_methods_are_side_by_side(open_page: OpenPage) -> None:
+def test_both_methods_are_side_by_side() -> None:
     app = open_page()
     assert [metric.label for metric in app.metric] == 2 * ["Accuracy on 8", "On the others", "F1"]
 
 
 @pytest.mark.usefixtures("workspace")
-def test_one_prediction_with_its_helpful_and_harmful_images(open_page: OpenPage) -> None:
+def test_one_prediction_with_its_helpful_and_harmful_images() -> None:
     app = open_page()
     assert "nats" in said(app)
     assert "Most helpful" in said(app)
@@ -36,7 +36,7 @@ def test_one_prediction_with_its_helpful_and_harmful_images(open_page: OpenPage)
 
 
 @pytest.mark.usefixtures("empty_workspace")
-def test_without_a_record_it_says_how_to_begin(open_page: OpenPage) -> None:
+def test_without_a_record_it_says_how_to_begin() -> None:
     app = open_page()
     assert "New study" in said(app)
     assert not app.metric

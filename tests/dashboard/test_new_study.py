@@ -11,12 +11,12 @@ from streamlit.testing.v1 import AppTest
 from dashboard import jobs
 from dashboard.components import study_form, uploads
 from gifcore.errors import GifError
-from tests.dashboard.conftest import OpenPage, said
+from tests.dashboard.opened import open_page, said
 
 DIGITS = {"new_model": "logistic", "new_data": "digits"}
 
 
-def filled(open_page: OpenPage) -> AppTest:
+def filled() -> AppTest:
     app = open_page("new-study")
     for key, value in DIGITS.items():
         app.selectbox(key=key).set_value(value)
@@ -25,7 +25,7 @@ def filled(open_page: OpenPage) -> AppTest:
 
 @pytest.mark.usefixtures("fake_engine")
 @pytest.mark.usefixtures("empty_workspace")
-def test_check_shows_the_facts_and_then_offers_run(open_page: OpenPage) -> None:
+def test_check_shows_the_facts_and_then_offers_run() -> None:
     app = filled(open_page)
     assert not [button for button in app.button if button.key == "run"]
     app.button(key="check").click().run()
@@ -40,7 +40,7 @@ def test_check_shows_the_facts_and_then_offers_run(open_page: OpenPage) -> None:
 
 @pytest.mark.usefixtures("fake_engine")
 def test_run_progress_cancel_and_a_refresh_in_between(
-    empty_workspace: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+    empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_SECONDS", "30")
     app = filled(open_page)
@@ -57,9 +57,7 @@ def test_run_progress_cancel_and_a_refresh_in_between(
 
 
 @pytest.mark.usefixtures("fake_engine")
-def test_a_finished_run_leads_to_its_record_and_is_not_offered_again(
-    empty_workspace: Path, open_page: OpenPage
-) -> None:
+def test_a_finished_run_leads_to_its_record_and_is_not_offered_again(empty_workspace: Path) -> None:
     app = filled(open_page)
     app.button(key="check").click().run()
     app.button(key="run").click().run()
@@ -75,14 +73,14 @@ def test_a_finished_run_leads_to_its_record_and_is_not_offered_again(
 
 @pytest.mark.usefixtures("fake_engine")
 @pytest.mark.usefixtures("empty_workspace")
-def test_what_the_engine_refuses_is_one_sentence(open_page: OpenPage) -> None:
+def test_what_the_engine_refuses_is_one_sentence() -> None:
     app = open_page("new-study")
     app.button(key="check").click().run()
     assert "There is no data set" in app.error[0].value.replace("\\", "")
 
 
 @pytest.mark.usefixtures("empty_workspace")
-def test_impossible_values_are_one_sentence(open_page: OpenPage) -> None:
+def test_impossible_values_are_one_sentence() -> None:
     app = filled(open_page)
     app.text_input(key="new_queries").set_value("3, three").run()
     assert "'three' is not a position" in app.error[0].value
@@ -94,9 +92,7 @@ def test_impossible_values_are_one_sentence(open_page: OpenPage) -> None:
 
 
 @pytest.mark.usefixtures("empty_workspace")
-def test_the_demo_server_offers_no_new_study(
-    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_demo_server_offers_no_new_study(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIF_STUDIO_DEMO", "1")
     app = open_page("new-study")
     assert "switched off" in app.info[0].value
@@ -105,14 +101,14 @@ def test_the_demo_server_offers_no_new_study(
 
 @pytest.mark.parametrize("name", ["../elsewhere", ".incoming", "/etc", "nothing", ""])
 @pytest.mark.usefixtures("empty_workspace")
-def test_an_address_cannot_name_a_folder_elsewhere(open_page: OpenPage, name: str) -> None:
+def test_an_address_cannot_name_a_folder_elsewhere(name: str) -> None:
     app = open_page("new-study", run=name)
     assert not app.error
     assert not app.warning
 
 
 @pytest.mark.usefixtures("empty_workspace")
-def test_own_data_and_weights_by_path(open_page: OpenPage, tmp_path: Path) -> None:
+def test_own_data_and_weights_by_path(tmp_path: Path) -> None:
     app = open_page("new-study")
     app.selectbox(key="new_data").set_value(study_form.OWN).run()
     assert "Choose the files above" in said(app)

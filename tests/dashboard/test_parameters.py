@@ -10,56 +10,49 @@ import pytest
 
 from dashboard.views import layer_maps, parameters
 from gifcore.record import Record
-from tests.dashboard.make_record import SHAPES, layers, make_record, make_study, make_workspace
-from tests.dashboard.opened import charts, open_page, words
+from tests.dashboard.make_record import SHAPES, layers, make_record, make_study
+from tests.dashboard.opened import charts, open_page, said
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("parameters") / "w")
-
-
-def test_it_says_how_many_numbers_moved_and_where(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = open_page("parameters", workspace, monkeypatch)
+@pytest.mark.usefixtures("workspace")
+def test_it_says_how_many_numbers_moved_and_where() -> None:
+    at = open_page("parameters")
     assert "**IF** moves all 1,898 numbers" in at.markdown[0].value
     assert "**GIF** moves 148 of 1,898 numbers" in at.markdown[0].value
     assert charts(at) == 3
 
 
-def test_another_ratio_or_selector_moves_other_numbers(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_another_ratio_or_selector_moves_other_numbers() -> None:
     sentences = {
-        open_page("parameters", workspace, monkeypatch, **picks).markdown[0].value
+        open_page("parameters", **picks).markdown[0].value
         for picks in ({}, {"ratio": "0.1"}, {"selector": "highest-k-outputs"})
     }
     assert len(sentences) == 3
 
 
 @pytest.mark.parametrize("layer", SHAPES)
-def test_every_layer_and_its_strongest_unit_can_be_drawn(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, layer: str
-) -> None:
-    at = open_page("parameters", workspace, monkeypatch)
+@pytest.mark.usefixtures("workspace")
+def test_every_layer_and_its_strongest_unit_can_be_drawn(layer: str) -> None:
+    at = open_page("parameters")
     at.selectbox(key="parameters-layer").set_value(layer).run()
     assert not at.exception
     assert charts(at) == 3
     assert f"One unit of {layer}" in [heading.value for heading in at.subheader]
 
 
-def test_the_shared_scale_and_the_own_scales_say_where_they_are_clipped(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = open_page("parameters", workspace, monkeypatch)
-    assert "One scale for all, symmetric about 0 and clipped at ±" in words(at)
+@pytest.mark.usefixtures("workspace")
+def test_the_shared_scale_and_the_own_scales_say_where_they_are_clipped() -> None:
+    at = open_page("parameters")
+    assert "One scale for all, symmetric about 0 and clipped at ±" in said(at)
     at.toggle(key="parameters-own").set_value(True).run()
-    assert "Each scale is clipped at the 99th percentile of its own cells" in words(at)
+    assert "Each scale is clipped at the 99th percentile of its own cells" in said(at)
 
 
-def test_a_layer_without_selection_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = Record.open(make_record(tmp_path / "one"))
+def test_a_layer_without_selection_says_so(
+    empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record.open(make_record(empty_workspace / "one"))
     full = record.update("gif")
     keep = full[0] >= layers()[2]["offset"]  # nothing of conv1
     monkeypatch.setattr(
@@ -67,10 +60,10 @@ def test_a_layer_without_selection_says_so(tmp_path: Path, monkeypatch: pytest.M
         "update",
         lambda _, m: record.update(m) if m == "if" else (full[0][keep], full[1][keep]),
     )
-    at = open_page("parameters", tmp_path, monkeypatch)
+    at = open_page("parameters")
     at.selectbox(key="parameters-layer").set_value("conv1.weight").run()
     assert not at.exception
-    assert "GIF selected no parameter of this layer." in words(at)
+    assert "GIF selected no parameter of this layer." in said(at)
 
 
 def test_units_of_the_answering_layer_bear_the_classes() -> None:
@@ -80,24 +73,23 @@ def test_units_of_the_answering_layer_bear_the_classes() -> None:
     assert layer_maps.unit_names(rows[0], rows, ["a"] * 8)[3] == "3"
 
 
-def test_one_method_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_record(tmp_path / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
-    at = open_page("parameters", tmp_path, monkeypatch)
+def test_one_method_alone(empty_workspace: Path) -> None:
+    make_record(empty_workspace / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
+    at = open_page("parameters")
     assert "**IF**" not in at.markdown[0].value
     assert charts(at) == 3
 
 
-def test_the_panel_draws_the_history_only_when_open(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = open_page("parameters", workspace, monkeypatch)
+@pytest.mark.usefixtures("workspace")
+def test_the_panel_draws_the_history_only_when_open() -> None:
+    at = open_page("parameters")
     before = charts(at)
     at.session_state["sure-parameters"] = True
     at.run()
     assert not at.exception
     assert charts(at) == before + 1
-    assert "normal residual is left" in words(at)
-    assert "Negative curvature was met" in words(at)
+    assert "normal residual is left" in said(at)
+    assert "Negative curvature was met" in said(at)
 
 
 def test_the_export_holds_every_moved_number_once() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dashboard import jobs
 from dashboard.components import gallery, measures, ranking
 from dashboard.components.gallery import Pictures
 from dashboard.views import samples
@@ -18,14 +18,7 @@ from gifcore import record as records
 from gifcore.data import Data, Split
 from gifcore.study import EditSection, RankingSection
 from tests.dashboard.make_record import QUERIES, make_record, make_study
-from tests.dashboard.opened import go, open_page, words
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("samples")
-    make_record(folder / "one")
-    return folder
+from tests.dashboard.opened import again_until, go, keys, open_page, said
 
 
 def forget_data(record: Path) -> None:
@@ -35,26 +28,25 @@ def forget_data(record: Path) -> None:
     (record / records.RECORD).write_text(json.dumps(info))
 
 
-def test_it_says_whether_the_methods_agree_and_shows_24_of_each_side(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = open_page("samples", workspace, monkeypatch)
-    assert "of the 24 most helpful" in words(at)
+@pytest.mark.usefixtures("workspace")
+def test_it_says_whether_the_methods_agree_and_shows_24_of_each_side() -> None:
+    at = open_page("samples")
+    assert "of the 24 most helpful" in said(at)
     images = [image for image in at.get("image")]
     assert len(images) == len(QUERIES) + 4 * 24  # queries; two methods, two sides
 
 
-def test_sign_and_unit_are_stated(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = words(open_page("samples", workspace, monkeypatch))
+@pytest.mark.usefixtures("workspace")
+def test_sign_and_unit_are_stated() -> None:
+    text = said(open_page("samples"))
     assert "predicted to **raise** the loss" in text
     assert "predicted to **lower** the loss" in text
     assert "10⁻⁶ nats" in text
 
 
-def test_a_query_button_switches_the_test_image(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = open_page("samples", workspace, monkeypatch)
+@pytest.mark.usefixtures("workspace")
+def test_a_query_button_switches_the_test_image() -> None:
+    at = open_page("samples")
     assert f"#{QUERIES[0]}" in at.markdown[0].value
     at.button(key=f"query-{QUERIES[1]}").click().run()
     assert not at.exception
@@ -62,10 +54,9 @@ def test_a_query_button_switches_the_test_image(
     assert at.query_params["query"] in ([str(QUERIES[1])], str(QUERIES[1]))
 
 
-def test_another_image_offers_to_be_ranked_and_a_ranked_one_to_be_shown(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = open_page("samples", workspace, monkeypatch)
+@pytest.mark.usefixtures("workspace")
+def test_another_image_offers_to_be_ranked_and_a_ranked_one_to_be_shown() -> None:
+    at = open_page("samples")
     at.number_input(key="samples-other").set_value(5).run()
     assert at.button(key="samples-rank").label.startswith("Rank this image (about ")
     at.number_input(key="samples-other").set_value(QUERIES[1]).run()
@@ -73,77 +64,70 @@ def test_another_image_offers_to_be_ranked_and_a_ranked_one_to_be_shown(
     assert f"#{QUERIES[1]}" in at.markdown[0].value
 
 
-@pytest.mark.usefixtures("fake_engine")
-def test_ranking_another_image_adds_it_to_the_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_record(tmp_path / "one")
-    at = open_page("samples", tmp_path, monkeypatch)
-    at.number_input(key="samples-other").set_value(5).run()
+def test_ranking_another_image_adds_it_to_the_record(computed: Path) -> None:
+    at = open_page("samples")
+    taken = [query["index"] for query in at.session_state["context"].record.queries]
+    other = next(index for index in range(20) if index not in taken)
+    at.number_input(key="samples-other").set_value(other).run()
     at.button(key="samples-rank").click().run()
-    assert not at.exception
-    until = time.monotonic() + 60
-    while "samples-show" not in [button.key for button in at.button]:
-        assert time.monotonic() < until, words(at)
-        time.sleep(0.3)
-        at.run()
-        assert not at.error, [error.value for error in at.error]
+    (folder,) = jobs.started(computed)
+    again_until(at, lambda at: "samples-show" in keys(at))
     at.button(key="samples-show").click().run()
-    assert "#5" in at.markdown[0].value
+    assert f"#{other}" in at.markdown[0].value
     assert "of the 24 most helpful" in at.markdown[0].value
+    assert [query["index"] for query in records.Record.open(folder).queries] == [other]
 
 
-def test_an_empty_filter_is_a_message(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_an_empty_filter_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     both = np.linspace(1, 2, 1000)
     monkeypatch.setattr(samples.cache, "influence", lambda *_: both)
-    at = open_page("samples", workspace, monkeypatch)
+    at = open_page("samples")
     at.session_state["ranking-sign"] = "harmful"
     at.run()
     assert not at.exception
-    assert "No training image fits this filter" in words(at)
+    assert "No training image fits this filter" in said(at)
 
 
-def test_one_method_is_shown_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_record(tmp_path / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
-    at = open_page("samples", tmp_path, monkeypatch)
-    assert "no second method" in words(at)
+def test_one_method_is_shown_alone(empty_workspace: Path) -> None:
+    make_record(empty_workspace / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
+    at = open_page("samples")
+    assert "no second method" in said(at)
     assert len(at.get("image")) == len(QUERIES) + 2 * 24
 
 
-def test_no_ranked_image_still_offers_to_rank_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_ranked_image_still_offers_to_rank_one(empty_workspace: Path) -> None:
     study = make_study("highest-k-gradients", 0.05).model_copy(
         update={"ranking": RankingSection(queries=(), count=0)}
     )
-    make_record(tmp_path / "one", study=study)
-    at = open_page("samples", tmp_path, monkeypatch)
-    assert "has not ranked" in words(at)
+    make_record(empty_workspace / "one", study=study)
+    at = open_page("samples")
+    assert "has not ranked" in said(at)
     assert at.number_input(key="samples-other").value is None
 
 
 def test_without_the_data_set_thumbnails_of_the_record_and_cards_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_workspace: Path,
 ) -> None:
-    forget_data(make_record(tmp_path / "one"))
-    at = open_page("samples", tmp_path, monkeypatch)
-    assert "is not here, or is another one now" in words(at)
+    forget_data(make_record(empty_workspace / "one"))
+    at = open_page("samples")
+    assert "is not here, or is another one now" in said(at)
     assert len(at.get("image")) == len(QUERIES) + 4 * 24
 
 
-def test_an_addition_is_offered_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = records.Record.open(make_record(tmp_path / "one"))
+def test_an_addition_is_offered_and_shown(empty_workspace: Path) -> None:
+    record = records.Record.open(make_record(empty_workspace / "one"))
     study = make_study("highest-k-gradients", 0.05).model_copy(
         update={
             "ranking": RankingSection(queries=(7,), count=0),
             "edit": EditSection(enabled=False),
         }
     )
-    make_record(records.addition_folder(tmp_path, record.hash, 7), study=study)
-    at = open_page("samples", tmp_path, monkeypatch, query="7")
+    make_record(records.addition_folder(empty_workspace, record.hash, 7), study=study)
+    at = open_page("samples", query="7")
     assert "#7" in at.markdown[0].value
     go(at, "compare")
-    assert "#7" in words(at)
+    assert "#7" in said(at)
 
 
 # --- parts ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from dashboard.views import studies
 from gifcore.record import list_workspace
 from gifcore.run_state import RUN
-from tests.dashboard.conftest import OpenPage, said
+from tests.dashboard.opened import open_page, said
 
 
 def write_run(folder: Path, status: str, message: str = "") -> None:
@@ -29,7 +29,7 @@ def write_run(folder: Path, status: str, message: str = "") -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_finished_studies_are_a_table_with_their_numbers(open_page: OpenPage) -> None:
+def test_finished_studies_are_a_table_with_their_numbers() -> None:
     table = open_page("studies").dataframe[0].value
     assert len(table) == 4
     assert set(table["Ratio"]) == {5.0, 10.0}
@@ -48,7 +48,7 @@ def test_a_row_has_the_searched_step_on_test(workspace: Path) -> None:
     [("cancelled", "Cancelled"), ("failed", "Failed"), ("running", "Interrupted")],
 )
 def test_stopped_studies_say_so_and_can_be_run_again(
-    workspace: Path, open_page: OpenPage, status: str, words: str
+    workspace: Path, status: str, words: str
 ) -> None:
     write_run(workspace / "stopped", status, "It was like this.")
     app = open_page("studies")
@@ -57,9 +57,7 @@ def test_stopped_studies_say_so_and_can_be_run_again(
     assert app.button(key=f"resume-{workspace.name}-stopped")
 
 
-def test_a_damaged_record_says_what_is_wrong_and_is_not_a_result(
-    workspace: Path, open_page: OpenPage
-) -> None:
+def test_a_damaged_record_says_what_is_wrong_and_is_not_a_result(workspace: Path) -> None:
     (workspace / "g10" / "scores.parquet").write_bytes(b"short")
     app = open_page("studies")
     assert "Damaged" in said(app)
@@ -67,9 +65,7 @@ def test_a_damaged_record_says_what_is_wrong_and_is_not_a_result(
     assert len(app.dataframe[0].value) == 3
 
 
-def test_running_again_something_without_a_study_is_one_sentence(
-    workspace: Path, open_page: OpenPage
-) -> None:
+def test_running_again_something_without_a_study_is_one_sentence(workspace: Path) -> None:
     write_run(workspace / "stopped", "cancelled")
     app = open_page("studies")
     app.button(key=f"resume-{workspace.name}-stopped").click().run()
@@ -77,5 +73,5 @@ def test_running_again_something_without_a_study_is_one_sentence(
 
 
 @pytest.mark.usefixtures("empty_workspace")
-def test_an_empty_workspace_says_how_to_begin(open_page: OpenPage) -> None:
+def test_an_empty_workspace_says_how_to_begin() -> None:
     assert "New study" in said(open_page("studies"))
