@@ -111,7 +111,7 @@ def list_studies(workspace: Workspace = WORKSPACE) -> None:
     table = Table("folder", "status", "title", "selector", "ratio", "note")
     for entry in list_workspace(workspace):
         chosen = entry.info.get("selection", {})
-        ratio = f"{chosen['ratio']:.0%}" if "ratio" in chosen else ""
+        ratio = f"{100 * chosen['ratio']:g} %" if "ratio" in chosen else ""
         table.add_row(
             escape(entry.path.name),
             entry.status,
@@ -142,8 +142,9 @@ def _show(record: Any) -> None:
     console.print(
         f"{escape(info['title'])}: {info['model']['name']} on {escape(info['data']['name'])}, "
         f"remove class {escape(change['class_name'])} ({change['removed']} samples), "
-        f"{chosen['selector']} {chosen['ratio']:.0%} = {chosen['k']:,} of {chosen['p']:,} "
-        f"parameters, seed {info['seed']}, {info['seconds']:.0f} s, {info['peak_memory_mb']:.0f} MB",
+        f"{chosen['selector']} {100 * chosen['ratio']:g} % = {chosen['k']:,} of "
+        f"{chosen['p']:,} parameters, seed {info['seed']}, {info['seconds']:.0f} s, "
+        f"{info['peak_memory_mb']:.0f} MB",
         highlight=False,
         soft_wrap=True,
     )
