@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -10,78 +11,107 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import jobs
 from dashboard.components import study_form, uploads
+from gifcore import record as records
+from gifcore import run_state
 from gifcore.errors import GifError
-from tests.dashboard.opened import open_page, said
+from tests.dashboard.opened import again_until, keys, open_page, said
 
-DIGITS = {"new_model": "logistic", "new_data": "digits"}
+DIGITS = {"new_model": "fcn", "new_data": "digits"}
+QUICK = {"new_samples": 64, "new_iterations": 3, "new_count": 1}
+LONG = {"new_samples": 0, "new_iterations": 10_000, "new_tolerance": 0.0, "new_count": 60}
 
 
-def filled() -> AppTest:
+def filled(numbers: dict[str, float]) -> AppTest:
+    """The form, about the bundled digits and fcn, with some numbers of the group Advanced."""
     app = open_page("new-study")
     for key, value in DIGITS.items():
         app.selectbox(key=key).set_value(value)
+    for key, number in numbers.items():
+        app.number_input(key=key).set_value(number)
     return app.run()
 
 
-@pytest.mark.usefixtures("fake_engine")
-@pytest.mark.usefixtures("empty_workspace")
-def test_check_shows_the_facts_and_then_offers_run() -> None:
-    app = filled(open_page)
-    assert not [button for button in app.button if button.key == "run"]
+def checked(numbers: dict[str, float]) -> AppTest:
+    app = filled(numbers)
     app.button(key="check").click().run()
     assert not app.exception
-    facts = {metric.label: metric.value for metric in app.metric}
-    assert facts["Accuracy on test"] == "97.1 %"
-    assert facts["Time, about"] == "21 s"
-    assert app.button(key="run")
-    app.select_slider(key="new_ratio").set_value(0.1).run()
-    assert not [button for button in app.button if button.key == "run"]  # another study now
+    return app
 
 
-@pytest.mark.usefixtures("fake_engine")
-def test_run_progress_cancel_and_a_refresh_in_between(
-    empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
+def facts(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+@pytest.mark.usefixtures("empty_workspace")
+def test_check_measures_and_the_time_follows_the_form_without_another_one(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("FAKE_SECONDS", "30")
-    app = filled(open_page)
+    app = filled(LONG)
+    assert "run" not in keys(app)
     app.button(key="check").click().run()
+    assert not app.error
+    shown = facts(app)
+    assert float(shown["Accuracy on test"].removesuffix(" %")) > 90
+    assert shown["Parameters"] == "17,226"
+    assert "h" in shown["Time, about"]
+
+    monkeypatch.setattr(jobs, "doctor", lambda *_, **__: pytest.fail("asked again"))
+    app.select_slider(key="new_ratio").set_value(0.1).run()
+    assert "run" in keys(app)
+    app.number_input(key="new_iterations").set_value(5).run()
+    assert "run" in keys(app)
+    assert facts(app) == shown | {"Time, about": facts(app)["Time, about"]}
+    assert "h" not in facts(app)["Time, about"]
+    app.selectbox(key="new_label").set_value(3).run()
+    assert "run" not in keys(app)  # another question: to be checked
+
+
+def test_run_progress_cancel_and_a_refresh_in_between(empty_workspace: Path) -> None:
+    app = checked(LONG)
     app.button(key="run").click().run()
     name = app.query_params["run"]
     folder = empty_workspace / name
     until(folder, empty_workspace, "running")
     again = open_page("new-study", run=name)
-    assert "Load model and data" in said(again) + str([p.text for p in again.get("progress")])
+    assert "Load model and data" in said(again) + str([p.proto.text for p in again.get("progress")])
     again.button(key=f"cancel-{name}").click().run()
     until(folder, empty_workspace, "cancelled")
-    assert "Cancelled" in "".join(w.value for w in open_page("new-study", run=name).warning)
+    assert json.loads((folder / records.RECORD).read_text())["status"] == "cancelled"
+    pid = json.loads((folder / run_state.RUN).read_text())["pid"]
+    end = time.monotonic() + 20
+    while run_state.process_started(pid) is not None:
+        assert time.monotonic() < end
+        jobs.reap()
+    assert "Cancelled" in said(open_page("new-study", run=name))
 
 
-@pytest.mark.usefixtures("fake_engine")
-def test_a_finished_run_leads_to_its_record_and_is_not_offered_again(empty_workspace: Path) -> None:
-    app = filled(open_page)
-    app.button(key="check").click().run()
+def test_a_finished_run_leads_to_its_record_and_is_not_offered_again(
+    empty_workspace: Path,
+) -> None:
+    app = checked(QUICK)
     app.button(key="run").click().run()
-    until(empty_workspace / app.query_params["run"], empty_workspace, "finished")
-    app.run()
-    assert "Finished" in said(app)
-    assert not [button for button in app.button if button.key == "check"]
+    folder = empty_workspace / app.query_params["run"]
+    again_until(app, lambda app: "Finished" in said(app))
+    record = records.Record.open(folder)
+    assert record.info["selection"]["p"] == 17_226
+    assert "check" not in keys(app)
     app.button(key="another").click().run()
     assert "Already computed" in said(app)
-    assert not [button for button in app.button if button.key == "run"]
+    assert "run" not in keys(app)
     assert "See the result" in str([link.proto.label for link in app.get("page_link")])
 
 
-@pytest.mark.usefixtures("fake_engine")
 @pytest.mark.usefixtures("empty_workspace")
 def test_what_the_engine_refuses_is_one_sentence() -> None:
-    app = open_page("new-study")
+    app = filled({})
+    app.text_input(key="new_queries").set_value("3, 4000").run()
     app.button(key="check").click().run()
-    assert "There is no data set" in app.error[0].value.replace("\\", "")
+    assert "there is no test image 4000" in app.error[0].value.replace("\\", "")
 
 
 @pytest.mark.usefixtures("empty_workspace")
 def test_impossible_values_are_one_sentence() -> None:
-    app = filled(open_page)
+    app = filled({})
     app.text_input(key="new_queries").set_value("3, three").run()
     assert "'three' is not a position" in app.error[0].value
     app.text_input(key="new_queries").set_value("3, 3").run()
@@ -145,7 +175,7 @@ def test_a_path_that_cannot_be_is_one_sentence(path: str, problem: str) -> None:
 
 
 def until(folder: Path, workspace: Path, wanted: str) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while (state := jobs.status(folder, workspace))["status"] != wanted:
         assert time.monotonic() < end, f"{state['status']}: {state['message']}"
         time.sleep(0.05)
