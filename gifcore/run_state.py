@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,8 @@ class RunState:
             temporary.write_bytes(content)
             temporary.replace(self.folder / RUN)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise GifError(f"Cannot write {RUN} to {self.folder}: {error.strerror}.") from None
         if self.listen:
             self.listen(self.values)
