@@ -2,6 +2,7 @@
 
 import ast
 import email
+import json
 import os
 import re
 import shutil
@@ -11,22 +12,30 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.browser.site import CHROMIUM, browser, served, settled
+
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("gifcore", "dashboard", "assets", "pyproject.toml", "requirements.txt", "README.md")
+OF_A_RUN = (".lock", ".queue.lock", ".stages")  # beside a record that is being computed
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment without the path that leads to the checkout."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def run(*command: str | Path, cwd: Path) -> str:
     """The output of a command; its errors are in the failure if it fails."""
-    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=clean,
+        env=clean_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -39,7 +48,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of this checkout, built offline with this environment's setuptools."""
     folder = tmp_path_factory.mktemp("source")
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", *OF_A_RUN)
     for name in (*COPIED, "LICENSE"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -160,3 +169,78 @@ def test_asset_in_the_checkout_is_the_top_level_folder() -> None:
 @pytest.mark.parametrize("command", PROJECT["project"]["scripts"])
 def test_commands_start(installed: Path, tmp_path: Path, command: str) -> None:
     assert "usage" in run(installed / command, "--help", cwd=tmp_path).lower()
+
+
+# --- the dashboard, from an empty folder ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo_served(
+    installed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """The address of the installed `gif-dashboard`, started in an empty folder, and the folder."""
+    folder = tmp_path_factory.mktemp("empty")
+    with served(folder / "runs", cwd=folder, command=[str(installed / "gif-dashboard")]) as address:
+        yield address, folder
+
+
+def test_a_busy_port_is_one_sentence(demo_served: tuple[str, Path], installed: Path) -> None:
+    address, folder = demo_served
+    port = address.rpartition(":")[2]
+    answer = subprocess.run(
+        [installed / "gif-dashboard", "--port", port],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert not answer.stdout
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert f"127.0.0.1:{port}" in answer.stderr
+
+
+def headlines(installed: Path, folder: Path) -> list[str]:
+    """What Home may say of the demo that was installed, by the package itself."""
+    code = (
+        "import json; from dashboard.views import home; from dashboard import settings;"
+        "from gifcore.record import list_workspace;"
+        "print(json.dumps([home.headline(e.info, 'gif')"
+        " for e in list_workspace(settings.demo_folder()) if e.status == 'finished']))"
+    )
+    lines = run(installed / "python", "-W", "ignore", "-c", code, cwd=folder).splitlines()
+    return list(json.loads(lines[-1]))
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(
+    CHROMIUM is None,
+    reason="NO BROWSER: install Debian's package chromium, or the installed Home goes unseen",
+)
+def test_home_shows_the_demo_in_a_browser(demo_served: tuple[str, Path], installed: Path) -> None:
+    address, folder = demo_served
+    known = headlines(installed, folder)
+    assert known
+    with browser() as chromium:
+        page = chromium.new_page()
+        page.goto(address)
+        settled(page)
+        page.get_by_text("The training images behind one prediction").wait_for(timeout=60_000)
+        text = page.locator("[data-testid=stMain]").inner_text()
+    assert any(headline in text for headline in known)
+
+
+def test_home_shows_the_demo_from_the_installed_files(installed: Path, tmp_path: Path) -> None:
+    code = """
+import dashboard, json
+from pathlib import Path
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file(str(Path(dashboard.__file__).with_name("app.py")), default_timeout=60).run()
+assert not app.exception and not app.error
+print(json.dumps([dashboard.__file__, *[element.value for element in app.subheader]]))
+"""
+    file, *said = json.loads(run(installed / "python", "-c", code, cwd=tmp_path).splitlines()[-1])
+    assert Path(file).is_relative_to(installed.parent)
+    assert set(said) & set(headlines(installed, tmp_path))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ FLAGS = [
     "--disable-sync",
 ]
 WIDTH = 1280
+DASHBOARD = (sys.executable, "-m", "dashboard")
 
 
 def free_port() -> int:
@@ -35,13 +36,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(workspace: Path, *, cwd: Path | None = None) -> Iterator[str]:
+def served(
+    workspace: Path, *, cwd: Path | None = None, command: Sequence[str] = DASHBOARD
+) -> Iterator[str]:
     """Start the dashboard as a user does and yield its address; it is gone afterwards."""
     port = free_port()
-    command = [sys.executable, "-m", "dashboard", "--workspace", str(workspace)]
+    options = ["--workspace", str(workspace), "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=log, stderr=subprocess.STDOUT, cwd=cwd
+            [*command, *options], stdout=log, stderr=subprocess.STDOUT, cwd=cwd
         )
         try:
             _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, log)

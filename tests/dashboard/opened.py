@@ -41,6 +41,11 @@ def said(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
+def captions(app: AppTest) -> list[str]:
+    """The captions of all pictures, in order."""
+    return [picture.caption for image in app.get("image") for picture in image.proto.imgs]
+
+
 def charts(app: AppTest) -> int:
     """How many Plotly charts the page draws."""
     return len(app.get("plotly_chart"))

@@ -177,21 +177,26 @@ def test_a_run_is_shared_found_again_waited_for_and_cancelled(workspace: Path) -
 
 
 def test_a_cancelled_run_goes_on_from_where_it_stopped(workspace: Path) -> None:
-    study = with_(long_study(150), "ranking", count=1)
+    study = with_(long_study(100), "ranking", count=1)
     folder = begin(study, workspace)
-    kept = folder / runner.STAGES_FOLDER / "update-if.npz"
-    until(kept.exists, lambda: jobs.status(folder, workspace))
+
+    def kept() -> dict[str, int]:
+        parts = (folder / runner.STAGES_FOLDER).rglob("*.npz")
+        return {part.name: part.stat().st_mtime_ns for part in parts}
+
+    until(lambda: "update-if.npz" in kept(), kept)
     pid = jobs.status(folder, workspace)["pid"]
     assert jobs.cancel(folder, workspace)
     wait(folder, workspace, "cancelled")
     gone(pid)
-    written = kept.stat().st_mtime_ns
+    before = kept()
+    assert "update-gif.npz" not in before
     jobs.resume(folder, workspace=workspace)
     assert jobs.status(folder, workspace)["status"] in jobs.LIVE  # not the old "cancelled"
-    computing(folder, workspace)
-    assert kept.stat().st_mtime_ns == written  # read back, not computed again
+    until(lambda: "update-gif.npz" in kept(), kept)
+    assert before.items() <= kept().items()  # read back, not computed again
     wait(folder, workspace, "finished")
-    assert Record.open(folder).info["methods"]["if"]["certificate"]["hvps"] > 0
+    assert Record.open(folder).methods == list(study.methods)
 
 
 def test_cancel_before_the_engine_has_loaded(workspace: Path) -> None:
