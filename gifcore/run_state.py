@@ -54,7 +54,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
         state = json.loads((folder / RUN).read_text(encoding="utf-8"))
         alive = is_alive(state)
         state["status"], state["title"], state["hash"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError):
         state = {"status": "interrupted", "title": folder.name, "hash": "", "stages": []}
