@@ -31,6 +31,7 @@ def empty_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     workspace = tmp_path / "runs"
     workspace.mkdir()
     monkeypatch.setenv(settings.WORKSPACE_VARIABLE, str(workspace))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # engines of tests are small and run side by side
     monkeypatch.delenv(settings.DEMO_VARIABLE, raising=False)
     monkeypatch.setattr(settings, "demo_folder", lambda: tmp_path / "no-demo")
     return workspace

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def test_a_run_is_shared_found_again_waited_for_and_cancelled(workspace: Path) -
 
 
 def test_a_cancelled_run_goes_on_from_where_it_stopped(workspace: Path) -> None:
-    study = with_(long_study(100), "ranking", count=1)
+    study = with_(long_study(60), "ranking", count=1)
     folder = begin(study, workspace)
 
     def kept() -> dict[str, int]:
@@ -278,29 +279,46 @@ def unknown_class(_folder: Path) -> Study:
     return with_(SMALL, "change", label=10)
 
 
-def test_the_check_of_a_good_study_answers_with_what_it_measured(workspace: Path) -> None:
-    answer = jobs.doctor(SMALL, workspace=workspace)
+BAD: dict[Callable[[Path], Study], str] = {
+    unknown_class: "class 10",
+    one_class: "has only class 3; at least two classes are needed",
+    wrong_shape: "shape",
+    not_finite: "NaN",
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the engine says of every study, asked by two sessions at a time."""
+    folder = tmp_path_factory.mktemp("doctor")
+    workspace = folder / "runs"
+    workspace.mkdir()
+    studies = {"good": SMALL} | {make.__name__: make(folder) for make in BAD}
+    with ThreadPoolExecutor(2) as sessions:
+        found = sessions.map(
+            lambda study: jobs.doctor(study, workspace=workspace), studies.values()
+        )
+        answers = dict(zip(studies, found, strict=True))
+    assert not list((workspace / jobs.INCOMING).glob("doctor-*"))
+    return answers
+
+
+def test_the_check_of_a_good_study_answers_with_what_it_measured(
+    answers: dict[str, dict[str, Any]],
+) -> None:
+    answer = answers["good"]
     assert answer["ok"]
     assert answer["accuracy"]["test"] > 0.9
     assert answer["costs"]["hvp_per_sample"] > 0
-    assert not list((workspace / jobs.INCOMING).glob("doctor-*"))
 
 
-@pytest.mark.parametrize(
-    ("make", "sentence"),
-    [
-        (unknown_class, "class 10"),
-        (one_class, "has only class 3; at least two classes are needed"),
-        (wrong_shape, "shape"),
-        (not_finite, "NaN"),
-    ],
-)
+@pytest.mark.parametrize("make", BAD)
 def test_the_check_of_a_bad_study_answers_with_one_sentence(
-    workspace: Path, tmp_path: Path, make: Callable[[Path], Study], sentence: str
+    answers: dict[str, dict[str, Any]], make: Callable[[Path], Study]
 ) -> None:
-    answer = jobs.doctor(make(tmp_path), workspace=workspace)
+    answer = answers[make.__name__]
     assert not answer["ok"]
-    assert sentence in answer["error"]
+    assert BAD[make] in answer["error"]
     assert "\n" not in answer["error"].strip()
 
 
