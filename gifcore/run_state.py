@@ -101,7 +101,8 @@ class RunState:
         self.folder, self.listen = folder, listen
         self.cancelled = threading.Event()
         self._written = 0.0
-        self._started: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
+        self._reported: float | None = None  # when any stage last said something
         self.values: dict[str, Any] = {
             "status": "waiting",
             "title": title,
@@ -139,25 +140,28 @@ class RunState:
         Raises:
             Cancelled: the run was asked to stop.
         """
-        stage, now = self.stage(name), time.monotonic()
-        if stage["state"] != "running":
-            self._started[name] = now - stage["seconds"]
-        stage |= {
-            "done": round(done, 3),
-            "total": round(total, 3),
-            "note": note,
-            "state": "running",
-            "seconds": round(now - self._started[name], 2),
-        }
+        self._spend(name)
+        self.stage(name).update(
+            done=round(done, 3), total=round(total, 3), note=note, state="running"
+        )
         self.values["eta_seconds"] = self._time_left()
         self.check()
-        if now - self._written > WRITE_EVERY:
+        if time.monotonic() - self._written > WRITE_EVERY:
             self.write()
 
     def finish(self, name: str, state: str = "done") -> None:
+        self._spend(name)
         stage = self.stage(name)
         stage |= {"state": state, "done": stage["total"], "note": ""}
         self.write()
+
+    def _spend(self, name: str) -> None:
+        """Count the time since the last report to this stage: solve and rank take turns."""
+        now = time.monotonic()
+        since = 0.0 if self._reported is None else now - self._reported
+        self._spent[name] = self._spent.get(name, 0.0) + since
+        self._reported = now
+        self.stage(name)["seconds"] = round(self._spent[name], 2)
 
     def check(self) -> None:
         """Raise Cancelled if the run was asked to stop."""

@@ -140,6 +140,26 @@ def test_ticks_are_seen_by_readers_and_listeners(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [RUN]  # no temporary file is left
 
 
+def test_stages_that_take_turns_share_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Solve and rank alternate: their seconds add up to the clock, and so does the time left."""
+    clock = [100.0]
+    monkeypatch.setattr(run_state.time, "monotonic", lambda: clock[0])
+    state = RunState(tmp_path, "T", "h", ["solve", "rank"], None)
+    state.tick("solve", 0, 4, "")
+    for done in (1, 2):
+        for name, seconds in (("solve", 3.0), ("rank", 1.0)):
+            clock[0] += seconds
+            state.tick(name, done, 4, "")
+    assert [s["seconds"] for s in state.values["stages"]] == [6.0, 2.0]
+    assert state.values["eta_seconds"] == pytest.approx(8.0)
+    clock[0] += 8.0
+    state.finish("solve")
+    state.finish("rank")
+    assert sum(s["seconds"] for s in state.values["stages"]) == pytest.approx(clock[0] - 100)
+
+
 def test_a_cancel_is_raised_at_the_next_tick(tmp_path: Path) -> None:
     state = RunState(tmp_path, "T", "h", STAGES, None)
     state.tick("load", 0, 1, "")
