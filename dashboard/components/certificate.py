@@ -45,7 +45,9 @@ def panel(context: Context, key: str, *, query: int | None = None) -> None:
 def _certificates(context: Context, query: int | None) -> dict[str, dict[str, Any]]:
     entries = context.info["methods"]
     if query is None:
-        return {m: entries[m]["certificate"] for m in context.methods if entries[m]["certificate"]}
+        return {
+            m: entries[m]["certificate"] for m in context.methods if "certificate" in entries[m]
+        }
     of_query = next((q for q in cache.queries(context.shown) if q["index"] == query), None)
     certificates = {} if of_query is None else of_query["certificates"]
     return {m: certificates[m] for m in context.methods if m in certificates}
@@ -56,7 +58,7 @@ def sentence(method: str, certificate: dict[str, Any]) -> str:
     judged = certificate["judged_by"]
     left = certificate.get(judged)
     words = f"**{label(method)}: {str(certificate['status']).replace('_', ' ')}.** "
-    if left is not None:
+    if left is not None and _solved(certificate):
         words += f"{measures.percent(left)} of the {judged.replace('_', ' ')} is left. "
     advice = certificate["advice"].rstrip(".")
     words += advice[:1].upper() + advice[1:] + ("." if advice else "")
@@ -67,25 +69,35 @@ def sentence(method: str, certificate: dict[str, Any]) -> str:
     return words
 
 
+def _solved(certificate: dict[str, Any]) -> bool:
+    """Was there a system? A gradient step has none, and so no residual."""
+    return certificate["solver"] != "none"
+
+
 def table(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Return the details as text, one column per method."""
     return pd.DataFrame({label(m): _details(c) for m, c in found.items()})
 
 
 def _details(c: dict[str, Any]) -> dict[str, str]:
+    solved = _solved(c)
     return {
         "solver": str(c["solver"]),
-        "judged by": str(c["judged_by"]).replace("_", " "),
-        "normal residual": _number(c.get("normal_residual")),
-        "residual": _number(c.get("residual")),
+        "judged by": str(c["judged_by"]).replace("_", " ") if solved else "n/a",
+        "normal residual": _number(c.get("normal_residual") if solved else None),
+        "residual": _number(c.get("residual") if solved else None),
         "iterations": f"{c['iterations']:,}",
         "Hessian-vector products": f"{c['hvps']:,} (+ {c['check_hvps']} to check)",
-        "curvature": f"{c.get('samples', 'n/a')} samples, {c.get('curvature_of', 'n/a')} set",
+        "curvature": f"{c.get('samples', 'n/a')} samples, {c.get('curvature_of', 'n/a')} set"
+        if solved
+        else "none",
         "damping": _number(c.get("damping")),
         "ridge": _number(c.get("ridge")),
         "preconditioner": _preconditioner(c.get("preconditioner")),
         "largest curvature met": _number(c.get("lambda_max")),
-        "negative curvature": "yes" if c.get("negative_curvature") else "not met",
+        "negative curvature": ("yes" if c.get("negative_curvature") else "not met")
+        if solved
+        else "n/a",
         "time": measures.seconds(c["seconds"]) if c.get("seconds") is not None else "n/a",
     }
 

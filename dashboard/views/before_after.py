@@ -31,7 +31,7 @@ def page() -> None:
     edited = [m for m in context.methods if context.info["methods"][m].get("steps")]
     if not edited:
         frame.head("Before / after", "This study only ranked: no edit was made or evaluated.")
-        st.info("Start it again with the edit switched on, under *New study*.")
+        st.info("A study started under *New study* also edits the model.")
         return
     frame.head("Before / after", answer(context.info, edited))
     _accuracies(context, edited)

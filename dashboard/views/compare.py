@@ -250,15 +250,20 @@ def costs(info: dict[str, Any], methods: list[str]) -> pd.DataFrame:
         rows.append(
             {
                 "method": label(method),
-                "parameters touched": f"{entry['k']:,} "
-                f"({percent(entry['k'] / info['model']['parameters'])})",
-                "‖Δ‖": significant(entry["norm"]),
+                "parameters touched": _touched(entry, info["model"]["parameters"]),
+                "‖Δ‖": significant(entry["norm"]) if "norm" in entry else "none",
                 "products": f"{products(entry):,}",
                 **{stage: measures.seconds(value) for stage, value in took.items()},
                 "in all": measures.seconds(sum(took.values())),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _touched(entry: dict[str, Any], p: int) -> str:
+    if "k" not in entry:
+        return "none: only ranked"
+    return f"{entry['k']:,} ({percent(entry['k'] / p)})"
 
 
 def _export(context: Context, scores: dict[str, np.ndarray]) -> None:

@@ -25,6 +25,10 @@ def page() -> None:
     """Draw the page: network, then one layer, then one unit of it."""
     context = state.context()
     layers = context.info["model"]["layers"]
+    if not all("norm" in context.info["methods"][m] for m in context.methods):
+        frame.head("Parameters", "This study only ranked: no parameter was moved.")
+        st.info("A study started under *New study* also edits the model.")
+        return
     moves = {m: cache.update(context.shown.path, m) for m in context.methods}
     tables = {m: weights.layer_table(layers, *move) for m, move in moves.items()}
     frame.head("Parameters", answer(context, tables))

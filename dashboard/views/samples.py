@@ -109,7 +109,7 @@ def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, 
                     float(scores[method][i]),
                     exp,
                     source,
-                    both=sum(i in top for top in tops.values()) > 1,
+                    both=len(tops) > 1 and all(i in top for top in tops.values()),
                 )
                 for i in chosen
             ]

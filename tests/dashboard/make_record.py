@@ -244,12 +244,13 @@ def make_record(
     if study.edit.enabled:
         files[records.SAMPLES] = records.parquet_bytes(samples_tables(data, own, label, rng))
     updates: dict[str, np.ndarray] = {}
-    for method in own:
+    for method in own if study.edit.enabled else ():
         size = p if method == "if" else len(indices)
         updates[f"{method}.delta"] = (1e-3 * rng.standard_t(4, size)).astype(np.float32)
         if method != "if":
             updates[f"{method}.indices"] = indices
-    files[records.UPDATES] = save(updates)
+    if updates:
+        files[records.UPDATES] = save(updates)
     shown = np.unique(np.concatenate([np.arange(60), rng.integers(0, len(data.train), 60)]))
     files[records.THUMBNAILS] = _npz(
         {
@@ -275,6 +276,9 @@ def make_record(
         }
         if study.edit.enabled:
             entries[method]["steps"] = steps(method, ratio, label)
+        else:
+            for what in ("k", "norm", "certificate"):
+                del entries[method][what]
     before = metrics(0.971, 0.96, 0.972, label)
     info = {
         "status": "finished",

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dashboard.components import certificate as panel
 from dashboard.components import measures
 from dashboard.views import compare
 from gifcore.record import Record
 from gifcore.study import RankingSection
-from tests.dashboard.make_record import QUERIES, make_record, make_study
+from tests.dashboard.make_record import QUERIES, certificate, make_record, make_study
 from tests.dashboard.opened import charts, open_page, said
 
 
@@ -51,6 +52,18 @@ def test_one_method_is_not_compared_but_its_cost_is_shown(empty_workspace: Path)
     at = open_page("compare")
     assert "holds only GIF: nothing to compare" in said(at)
     assert at.dataframe[0].value["method"].tolist() == ["GIF"]
+
+
+def test_no_solve_has_no_residual() -> None:
+    solved = certificate("query", "if", good=False)
+    direct = solved | {"solver": "none", "status": "no system", "residual": 0.0}
+    direct |= {"judged_by": "residual", "advice": "A gradient: no system was solved."}
+    assert "% of the normal residual is left" in panel.sentence("if", solved)
+    assert panel.sentence("gradient", direct) == (
+        "**Gradient: no system.** A gradient: no system was solved."
+    )
+    shown = panel.table({"gradient": direct | {"negative_curvature": False}})["Gradient"]
+    assert {shown["residual"], shown["judged by"], shown["negative curvature"]} == {"n/a"}
 
 
 def test_three_methods_are_compared_in_pairs(empty_workspace: Path) -> None:

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard import jobs
+from dashboard import cache, jobs
 from dashboard.components import gallery, measures, ranking
 from dashboard.components.gallery import Pictures
 from dashboard.views import samples
 from gifcore import record as records
 from gifcore.data import Data, Split
+from gifcore.record import Record
 from gifcore.study import EditSection, RankingSection
 from tests.dashboard.make_record import QUERIES, make_record, make_study
-from tests.dashboard.opened import again_until, go, keys, open_page, said
+from tests.dashboard.opened import again_until, captions, go, keys, open_page, said
 
 
 def forget_data(record: Path) -> None:
@@ -94,6 +95,18 @@ def test_one_method_is_shown_alone(empty_workspace: Path) -> None:
     at = open_page("samples")
     assert "no second method" in said(at)
     assert len(at.get("image")) == len(QUERIES) + 2 * 24
+
+
+def test_a_diamond_is_for_images_that_all_methods_name(empty_workspace: Path) -> None:
+    methods = ("if", "gif", "gradient")
+    make_record(empty_workspace / "one", study=make_study("highest-k-gradients", 0.05, methods))
+    at = open_page("samples")
+    record = Record.open(empty_workspace / "one")
+    scores = {m: cache.influence(record.path, m, QUERIES[0]) for m in methods}
+    named = [set(samples.top_of(values, "helpful").tolist()) for values in scores.values()]
+    named_harmful = [set(samples.top_of(values, "harmful").tolist()) for values in scores.values()]
+    expected = 3 * (len(set.intersection(*named)) + len(set.intersection(*named_harmful)))
+    assert sum("◆" in str(caption) for caption in captions(at)) == expected
 
 
 def test_no_ranked_image_still_offers_to_rank_one(empty_workspace: Path) -> None:
