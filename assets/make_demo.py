@@ -1,6 +1,7 @@
 """Make the demo: one record for each selector and ratio, the rows of `if` shared by all.
 
-Run from the top of a checkout: `make demo`. Combinations that are there already are kept.
+Run from the top of a checkout: `make demo`. Combinations that are there already and
+up to date are kept.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from gifcore import runner, study  # noqa: E402
+from gifcore.errors import GifError  # noqa: E402
+from gifcore.record import Record  # noqa: E402
 from gifcore.run_state import RUN  # noqa: E402
 
 RATIOS = (0.05, 0.01, 0.10, 0.25)
@@ -36,11 +39,22 @@ def main() -> None:
                     base.model_dump() | {"selection": {"selector": selector, "ratio": ratio}}
                 )
                 out, prepared = folder(selector, ratio), runner.prepare(wanted)
+                _drop_stale(out, prepared)
                 if runner.finished(out, prepared, DEMO) is None:
                     reuse = first if first != out else None
                     runner.run(prepared, out, workspace=Path(workspace), reuse=reuse, link=True)
                     _tidy(out)
                 print(out.name, flush=True)
+
+
+def _drop_stale(out: Path, prepared: runner.Prepared) -> None:
+    """Remove what another study, model or version of the engine left here."""
+    try:
+        stale = Record.open(out).hash != prepared.hash
+    except GifError:
+        return
+    if stale:
+        shutil.rmtree(out)
 
 
 def _tidy(out: Path) -> None:

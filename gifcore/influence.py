@@ -40,14 +40,19 @@ class Solve:
     def symmetric(self, A: LinearOperator, b: Tensor) -> Solution:
         solver = self.solver
         if isinstance(solver, LSMR):
-            solver = MINRES(solver.iterations, solver.tolerance)
+            solver = MINRES(solver.iterations, solver.tolerance, solver.reorthogonalise)
         return solver.solve(A, b, progress=self.progress)
 
     @property
     def rectangular(self) -> LSMR:
         if isinstance(self.solver, LSMR):
             return self.solver
-        return LSMR(self.solver.iterations, self.solver.tolerance, preconditioner="none")
+        return LSMR(
+            self.solver.iterations,
+            self.solver.tolerance,
+            preconditioner="none",
+            reorthogonalise=self.solver.reorthogonalise,
+        )
 
 
 def gradient_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:  # noqa: ARG001
@@ -250,6 +255,11 @@ def _curved(
     if of not in ("retained", "full"):
         raise GifError(f"curvature_of is '{of}'; choose retained or full.")
     if isinstance(given, Curved):
+        if damping or samples is not None:
+            raise GifError(
+                "A ready curvature has its samples and damping in it; give them to `curvature` "
+                "or leave them out here."
+            )
         return given
     if given != "hessian":
         raise GifError(f"Unknown curvature '{given}'; choose one of: hessian.")

@@ -126,6 +126,7 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
     change = RemoveClass(study.change.label)
     change.samples(problem)  # refuses a class that is not there
     splits = {name: tensors(data, name) for name in SPLITS}
+    _refuse_unmeasurable(study, data)
     state.tick("load", 1, 3, "accuracy before")
     started = time.perf_counter()
     before = {name: predict(problem, split) for name, split in splits.items()}
@@ -141,6 +142,17 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
     state.expect(estimate(study, sizes, costs)["stages"])
     state.finish("load")
     return Loaded(problem, change, data, splits, before, sizes, costs)
+
+
+def _refuse_unmeasurable(study: Study, data: Data) -> None:
+    """Refuse an edit whose success no image could show."""
+    label = study.change.label
+    for name in SPLITS if study.edit.enabled else ():
+        if not (data.split(name).y == label).any() or (data.split(name).y == label).all():
+            raise GifError(
+                f"The {name} split must hold images of class {label} and of others to measure what "
+                "forgetting it does; choose another class, or set edit.enabled = false."
+            )
 
 
 def _cost_of_product(problem: Problem, study: Study, state: RunState) -> float:

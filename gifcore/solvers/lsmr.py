@@ -17,7 +17,14 @@ from torch import Tensor
 from gifcore.errors import GifError
 from gifcore.operators import Diagonal, LinearOperator
 from gifcore.problem import Progress, silent
-from gifcore.solvers.solution import Solution, Status, drifted, relative
+from gifcore.solvers.solution import (
+    Solution,
+    Status,
+    against,
+    drifted,
+    kept_vectors,
+    relative,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class LSMR:
     ridge: float = 0.0  # ||A x - b||^2 + ridge ||x||^2
     preconditioner: str = "jacobi"  # or "none"; on the k side only
     probes: int | None = None  # None: min(8, products // 8), none below 4
-    reorthogonalise: int = 0  # against this many earlier vectors on either side
+    reorthogonalise: int | None = None  # against so many earlier vectors; None: all that fit 256 MB
 
     def __post_init__(self) -> None:
         if not (self.iterations >= 1 and self.ridge >= 0 and self.tolerance >= 0):
@@ -87,7 +94,8 @@ class LSMR:
 
     def _bidiagonalise(self, B: LinearOperator, b: Tensor, progress: Progress) -> _Run:
         started = time.perf_counter()
-        state = _Lsmr(B, b, self.reorthogonalise)
+        window = kept_vectors(self.reorthogonalise, self.iterations, sum(B.shape), b)
+        state = _Lsmr(B, b, window)
         status = state.start()
         while status is None:
             progress(state.iteration, self.iterations, "LSMR")
@@ -161,7 +169,7 @@ class _Lsmr:
         """One iteration: two products; returns how it ended, None to go on."""
         u = self.B @ self.v - self.alpha * self.u
         self.products += 1
-        u = _against(u, self.us)
+        u = against(u, self.us)
         beta = float(u.norm())
         if not math.isfinite(beta):
             return Status.NOT_FINITE
@@ -169,7 +177,7 @@ class _Lsmr:
         alpha = 0.0
         if not exhausted:
             u = u / beta
-            v = _against(self.B.T @ u - beta * self.v, self.vs)
+            v = against(self.B.T @ u - beta * self.v, self.vs)
             self.products += 1
             alpha = float(v.norm())
             if not math.isfinite(alpha):
@@ -215,12 +223,6 @@ class _Lsmr:
         if self.window:
             self.us = [*self.us, self.u][-self.window :]
             self.vs = [*self.vs, self.v][-self.window :]
-
-
-def _against(vector: Tensor, earlier: list[Tensor]) -> Tensor:
-    for other in earlier:
-        vector = vector - (other @ vector) * other
-    return vector
 
 
 def _rotation(a: float, b: float) -> tuple[float, float, float]:

@@ -17,7 +17,14 @@ from torch import Tensor
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Progress, silent
-from gifcore.solvers.solution import Solution, Status, drifted, relative
+from gifcore.solvers.solution import (
+    Solution,
+    Status,
+    against,
+    drifted,
+    kept_vectors,
+    relative,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class MINRES:
 
     iterations: int = 50
     tolerance: float = 1e-6  # on the relative residual
+    reorthogonalise: int | None = None  # against so many earlier vectors; None: all that fit 256 MB
 
     def __post_init__(self) -> None:
         if not (self.iterations >= 1 and self.tolerance >= 0):
@@ -42,7 +50,9 @@ class MINRES:
         status = _bad_rhs(scale)
         if status is None:
             product = A @ b
-            for x, residual, ended in _iterate(A, b, product, self.tolerance):  # noqa: B007
+            window = kept_vectors(self.reorthogonalise, self.iterations, len(b), b)
+            steps = _iterate(A, b, product, self.tolerance, window)
+            for x, residual, ended in steps:  # noqa: B007
                 products += 1
                 status = ended
                 if status is not Status.NOT_FINITE:
@@ -79,7 +89,7 @@ def _bad_rhs(norm: float) -> Status | None:
 
 
 def _iterate(
-    A: LinearOperator, b: Tensor, first: Tensor, tolerance: float
+    A: LinearOperator, b: Tensor, first: Tensor, tolerance: float, window: int
 ) -> Iterator[tuple[Tensor, float, Status | None]]:
     """Yield (x, relative residual, status or None) after every product; `first` is A b."""
     gamma = float(b.norm())
@@ -89,12 +99,14 @@ def _iterate(
     w_old, w, x = torch.zeros_like(b), torch.zeros_like(b), torch.zeros_like(b)
     c_old, c, s_old, s = 1.0, 1.0, 0.0, 0.0
     product, gamma = first / gamma, 0.0
+    vectors: list[Tensor] = []
     while True:
         delta = float(v @ product)
         if not math.isfinite(delta):
             yield x, math.inf, Status.NOT_FINITE
             return
-        new = product - delta * v - gamma * v_old
+        vectors = [*vectors, v][-window:] if window else []
+        new = against(product - delta * v - gamma * v_old, vectors)
         gamma_new = float(new.norm())
         size = max(size, abs(delta), gamma_new)
         a0 = c * delta - c_old * s * gamma

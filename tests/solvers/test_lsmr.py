@@ -12,6 +12,7 @@ from torch import Tensor
 from gifcore.errors import Cancelled, GifError
 from gifcore.operators import Diagonal, Identity, LinearOperator, Matrix
 from gifcore.solvers import LSMR, Status
+from gifcore.solvers.solution import kept_vectors
 from tests.cases import random_vector
 
 EXACT = LSMR(iterations=60, tolerance=1e-14, preconditioner="none", reorthogonalise=60)
@@ -155,7 +156,8 @@ def test_iterates_are_those_of_scipy(name: str) -> None:
         theirs = scipy.sparse.linalg.lsmr(
             A.numpy(), b.numpy(), atol=0, btol=0, conlim=0, maxiter=iterations
         )[0]
-        ours = LSMR(iterations, 0, preconditioner="none").least_squares(Matrix(A), b).value
+        plain = LSMR(iterations, 0, preconditioner="none", reorthogonalise=0)  # as theirs does
+        ours = plain.least_squares(Matrix(A), b).value
         scale = float(np.linalg.norm(theirs))
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-7 * scale)
 
@@ -321,3 +323,25 @@ def test_inputs_are_not_written_to() -> None:
     EXACT.least_squares(Matrix(A), b)
     assert torch.equal(A, SYSTEMS["tall"])
     assert torch.equal(b, random_vector(9, 5))
+
+
+def test_restored_orthogonality_is_what_single_precision_needs() -> None:
+    """By default float32 follows float64; without it, it lags behind."""
+    generator = torch.Generator().manual_seed(0)
+    U, _ = torch.linalg.qr(torch.randn(60, 40, generator=generator, dtype=torch.float64))
+    V, _ = torch.linalg.qr(torch.randn(40, 40, generator=generator, dtype=torch.float64))
+    A = U @ torch.diag(torch.logspace(0, -5, 40, dtype=torch.float64)) @ V.T
+    b = random_vector(60, 5)
+    exact = LSMR(12, 0, preconditioner="none").least_squares(Matrix(A), b).value
+    single = Matrix(A.float())
+    restored = LSMR(12, 0, preconditioner="none").least_squares(single, b.float())
+    plain = LSMR(12, 0, preconditioner="none", reorthogonalise=0).least_squares(single, b.float())
+    assert float((restored.value - exact).norm()) < 1e-2 * float(exact.norm())
+    assert float((plain.value - exact).norm()) > 10 * float((restored.value - exact).norm())
+
+
+def test_the_window_of_earlier_vectors_is_bounded_by_memory() -> None:
+    like = torch.zeros(1)
+    assert kept_vectors(None, 20, 1000, like) == 20
+    assert kept_vectors(None, 20, 2**26, like) == 1
+    assert kept_vectors(3, 20, 2**26, like) == 3

@@ -58,14 +58,17 @@ def test_default_number_of_probes(products: int, probes: int) -> None:
     assert default_probes(products) == probes
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_it_helps_where_columns_differ_in_scale(seed: int) -> None:
+def test_it_helps_where_columns_differ_in_scale() -> None:
+    """What is left above the least-squares floor, over ten right-hand sides, is at most half."""
     scale = torch.logspace(-2, 0, 40, dtype=torch.float64)
     H = scale[:, None] * indefinite(40) * scale
     J = torch.arange(0, 40, 2)
-    A, b = Matrix(H[:, J]), random_vector(40, seed)
+    A = Matrix(H[:, J])
     R = jacobi(Matrix(H), J, probes=8, seed=0, like=LIKE).R
-    plain = LSMR(12, 0).least_squares(A, b)
-    scaled = LSMR(12, 0).least_squares(A, b, right=R)
-    floor = LSMR(100, 0).least_squares(A, b, right=R)
-    assert scaled.residual - floor.residual < 0.5 * (plain.residual - floor.residual)
+    left = {"plain": 0.0, "scaled": 0.0}
+    for seed in range(10):
+        b = random_vector(40, seed)
+        floor = LSMR(100, 0).least_squares(A, b).residual
+        left["plain"] += LSMR(12, 0).least_squares(A, b).residual - floor
+        left["scaled"] += LSMR(12, 0).least_squares(A, b, right=R).residual - floor
+    assert 0 < left["scaled"] < 0.5 * left["plain"]
