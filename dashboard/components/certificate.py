@@ -45,9 +45,8 @@ def panel(context: Context, key: str, *, query: int | None = None) -> None:
 def _certificates(context: Context, query: int | None) -> dict[str, dict[str, Any]]:
     entries = context.info["methods"]
     if query is None:
-        return {
-            m: entries[m]["certificate"] for m in context.methods if "certificate" in entries[m]
-        }
+        updates = {m: entries[m].get("certificate") for m in context.methods}
+        return {m: found for m, found in updates.items() if found}
     of_query = next((q for q in cache.queries(context.shown) if q["index"] == query), None)
     certificates = {} if of_query is None else of_query["certificates"]
     return {m: certificates[m] for m in context.methods if m in certificates}

@@ -56,13 +56,17 @@ def test_one_method_is_not_compared_but_its_cost_is_shown(empty_workspace: Path)
 
 def test_no_solve_has_no_residual() -> None:
     solved = certificate("query", "if", good=False)
-    direct = solved | {"solver": "none", "status": "no system", "residual": 0.0}
-    direct |= {"judged_by": "residual", "advice": "A gradient: no system was solved."}
+    direct = solved | {"solver": "none", "status": "no system", "negative_curvature": False}
+    direct |= {
+        "residual": 0.0,
+        "judged_by": "residual",
+        "advice": "A gradient: no system was solved.",
+    }
     assert "% of the normal residual is left" in panel.sentence("if", solved)
     assert panel.sentence("gradient", direct) == (
         "**Gradient: no system.** A gradient: no system was solved."
     )
-    shown = panel.table({"gradient": direct | {"negative_curvature": False}})["Gradient"]
+    shown = panel.table({"gradient": direct})["Gradient"]
     assert {shown["residual"], shown["judged by"], shown["negative curvature"]} == {"n/a"}
 
 
