@@ -35,8 +35,20 @@ class Change(ABC):
         """Return g, (p,), in nats per unit of the parameters."""
 
 
+class Removal(Change):
+    """Removing some samples; a subclass only says which. Abstract."""
+
+    def apply(self, problem: Problem) -> Problem:
+        return _without(problem, self.samples(problem))
+
+    def gradient(
+        self, problem: Problem, *, batch_size: int = 256, progress: Progress = silent
+    ) -> Tensor:
+        return _removal_gradient(problem, self.samples(problem), batch_size, progress)
+
+
 @dataclass(frozen=True)
-class RemoveSamples(Change):
+class RemoveSamples(Removal):
     """Remove these training samples.
 
     Args:
@@ -57,17 +69,9 @@ class RemoveSamples(Change):
             )
         return chosen
 
-    def apply(self, problem: Problem) -> Problem:
-        return _without(problem, self.samples(problem))
-
-    def gradient(
-        self, problem: Problem, *, batch_size: int = 256, progress: Progress = silent
-    ) -> Tensor:
-        return _removal_gradient(problem, self.samples(problem), batch_size, progress)
-
 
 @dataclass(frozen=True)
-class RemoveClass(Change):
+class RemoveClass(Removal):
     """Remove every training sample with this label."""
 
     label: int
@@ -80,14 +84,6 @@ class RemoveClass(Change):
             present = ", ".join(str(int(v)) for v in labels.unique())
             raise GifError(f"No training sample has class {self.label}; there are: {present}.")
         return chosen
-
-    def apply(self, problem: Problem) -> Problem:
-        return _without(problem, self.samples(problem))
-
-    def gradient(
-        self, problem: Problem, *, batch_size: int = 256, progress: Progress = silent
-    ) -> Tensor:
-        return _removal_gradient(problem, self.samples(problem), batch_size, progress)
 
 
 def _without(problem: Problem, removed: Tensor) -> Problem:
