@@ -24,6 +24,7 @@ from typing import Any
 
 from gifcore import record as records
 from gifcore import run_state
+from gifcore.data.fashion import data_folder
 from gifcore.errors import GifError
 from gifcore.record import Record
 from gifcore.study import Study, dumps, for_query, read, study_hash
@@ -114,10 +115,16 @@ def _command(arguments: Sequence[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of this process; the engine found there is the one of this dashboard."""
+    """The environment of this process, with this dashboard's engine and its data folder.
+
+    The engine works in the workspace, where ./data would be another folder.
+    """
     ours = str(Path(records.__file__).resolve().parents[1])
     paths = [ours, os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "GIF_DATA": str(data_folder().resolve()),
+    }
 
 
 def _incoming(folder: Path, workspace: Path) -> Path:

@@ -152,6 +152,9 @@ def missing_combination(ctx: Context) -> None:
     )
     if job_panel(folder):
         st.caption("You can leave this page; the run goes on and is listed under Studies.")
+    elif jobs.status(folder, settings.workspace())["status"] == "finished":
+        st.info("It is computed, by another version of the engine: a study of its own.")
+        result_link(folder)
     else:
         _compute_button(study, folder, sibling)
 

@@ -84,7 +84,8 @@ def fingerprint_full() -> str:
     if files is None:
         raise GifError(
             "The full Fashion-MNIST is not on this machine yet: install Debian's"
-            " dataset-fashion-mnist, or load it once to download it."
+            f" dataset-fashion-mnist, put its four IDX files into {data_folder()}, or train a model"
+            " on it (`python -m gifcore train`), which downloads it."
         )
     return sha256_of(files)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from dashboard import __main__ as server
-from dashboard import state
-from tests.dashboard.opened import ROOT, go, open_page, said
+from dashboard import jobs, state
+from gifcore.record import RECORD, Record
+from tests.dashboard.make_record import WEIGHTS_HASH, make_record, make_study
+from tests.dashboard.opened import ROOT, go, keys, open_page, said
 
 RECORD_PAGES = ("samples", "parameters", "before-after", "compare")
 OTHER_PAGES = ("", "new-study", "studies")
@@ -76,6 +79,18 @@ def test_a_missing_combination_offers_to_compute_it(page: str) -> None:
     app = open_page(page, ratio="0.25")
     assert "Not computed yet" in said(app)
     assert app.button(key="compute").label.startswith("Compute (about ")
+
+
+def test_a_combination_of_another_engine_is_a_study_of_its_own(workspace: Path) -> None:
+    """Its record is finished but not of this family: no button that would do nothing."""
+    study = make_study("highest-k-gradients", 0.25)
+    data_hash = Record.open(workspace / "g05").info["data"]["hash"]
+    path = make_record(jobs.folder_for(study, data_hash, WEIGHTS_HASH, workspace), study=study)
+    info = json.loads((path / RECORD).read_text())
+    (path / RECORD).write_text(json.dumps(info | {"family": "f" * 64}))
+    app = open_page("samples", study=info["family"][:12], ratio="0.25")
+    assert "by another version of the engine" in said(app)
+    assert "compute" not in keys(app)
 
 
 @pytest.mark.usefixtures("workspace")

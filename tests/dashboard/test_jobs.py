@@ -322,6 +322,19 @@ def test_the_check_of_a_bad_study_answers_with_one_sentence(
     assert "\n" not in answer["error"].strip()
 
 
+def test_the_engine_looks_for_data_where_the_dashboard_does(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It works in the workspace; ./data is still the folder beside which the server was started."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GIF_DATA", raising=False)
+    show = "import os; print(os.getcwd(), os.environ['GIF_DATA'])"
+    monkeypatch.setattr(jobs, "_command", lambda _given: [sys.executable, "-c", f"{show}; 1 / 0"])
+    monkeypatch.setattr(jobs, "_answer", lambda answer: {"said": answer.stdout.split()})
+    answer = jobs.doctor(SMALL, workspace=workspace)
+    assert answer == {"said": [str(workspace), str(tmp_path / "data")]}
+
+
 def test_a_silent_engine_is_one_sentence(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "_command", lambda _given: ["sh", "-c", "echo broken >&2"])
     with pytest.raises(GifError, match="no answer: broken"):
