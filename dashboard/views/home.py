@@ -11,13 +11,13 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard import cache, state
 from dashboard.components import gallery, messages
 from dashboard.components.gallery import Pictures, Tile
-from dashboard.components.measures import exponent, percent, power, signed
+from dashboard.components.measures import exponent, percent, power, signed, times
 from dashboard.components.sidebar import query_label
 from dashboard.state import Context
 from dashboard.texts import text
 from gifcore.data import DATASETS
 from gifcore.models import MODELS
-from gifcore.record import SEARCHED
+from gifcore.record import NATURAL, SEARCHED
 from gifcore.study import METHOD_LABELS
 
 SHOWN = 4  # thumbnails each side
@@ -83,15 +83,15 @@ def headline(info: dict[str, Any], method: str) -> str:
     share = info["methods"][method]["k"] / info["selection"]["p"]
     name = messages.plain(info["change"]["class_name"])
     return (
-        f"{METHOD_LABELS[method]} made the model forget “{name}” by moving {percent(share)} of its "
-        f"parameters: accuracy there {percent(before['self'])} → {percent(after['self'])}, on the "
-        f"other classes {percent(before['retain'])} → {percent(after['retain'])}"
+        f"To forget “{name}”, {METHOD_LABELS[method]} moves {percent(share)} of the parameters: "
+        f"accuracy there {percent(before['self'])} → {percent(after['self'])}, on the other "
+        f"classes {percent(before['retain'])} → {percent(after['retain'])}"
     )
 
 
 def _method(info: dict[str, Any], method: str, name: str) -> None:
-    before = info["before"]["test"]
-    after = info["methods"][method]["steps"][SEARCHED]["test"]
+    before, steps = info["before"]["test"], info["methods"][method]["steps"]
+    after, natural = steps[SEARCHED]["test"], steps[NATURAL]["test"]
     k, p = info["methods"][method]["k"], info["selection"]["p"]
     st.markdown(f"**{METHOD_LABELS[method]}** · moves {k:,} of {p:,} parameters")
     own, rest, score = st.columns(3)
@@ -113,6 +113,10 @@ def _method(info: dict[str, Any], method: str, name: str) -> None:
         percent(after["score"]),
         help="Harmonic mean of (1 - accuracy on the class to forget) and the accuracy on the "
         "others: 100 % is a class forgotten with nothing else lost.",
+    )
+    st.caption(
+        f"Searched step, {times(steps[SEARCHED]['scale'])} the update. The natural step (× 1) "
+        f"leaves {percent(natural['self'])} and {percent(natural['retain'])}."
     )
 
 
