@@ -179,6 +179,8 @@ def _accuracies(entry: dict[str, Any]) -> tuple[str, str, str]:
 def _words(certificate: dict[str, Any]) -> str:
     judged = certificate["judged_by"]
     spent = certificate["hvps"] + certificate["check_hvps"]
+    if certificate["solver"] == "none":
+        return str(certificate["status"])
     sign = ", negative curvature" if certificate["negative_curvature"] else ""
     return (
         f"{certificate['status']}, {certificate['iterations']} it, {spent} products, "
@@ -254,10 +256,28 @@ def doctor(
     elif not answer["ok"]:
         err.print(f"[red]Error:[/red] {escape(answer['error'])}", highlight=False, soft_wrap=True)
     else:
-        for key, value in answer.items():
+        for key, value in (answer if study is None else _in_words(answer)).items():
             if key != "ok":
                 print(f"{key}: {value}")
     sys.exit(0 if answer["ok"] else 1)
+
+
+def _in_words(answer: dict[str, Any]) -> dict[str, str]:
+    """Return what the check of a study found, a line each."""
+    data, model, cost = answer["data"], answer["model"], answer["estimate"]
+    names = [n if n == str(at) else f"{at} {n}" for at, n in enumerate(data["classes"])]
+    sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in cost["stages"].items())
+    return {
+        "data": f"{data['name']}: {sizes} images of {' x '.join(map(str, data['shape']))}",
+        "classes": ", ".join(names[:20]) + (" …" if len(names) > 20 else ""),
+        "model": f"{model['name']}: {model['parameters']:,} parameters, {model['weights']}, "
+        f"weight decay {model['weight_decay']:g}",
+        "accuracy": ", ".join(f"{s} {value:.1%}" for s, value in answer["accuracy"].items()),
+        "time": f"about {cost['seconds']:.0f} s ({stages})",
+        "memory": f"about {cost['memory_mb']:,.0f} MB",
+        "hash": answer["hash"],
+    }
 
 
 def main() -> None:
