@@ -129,7 +129,7 @@ def _scatter(context: Context, scores: dict[str, np.ndarray]) -> None:
     drawn = f"{MOST:,} of {len(x):,} (the strongest and an even draw of the rest)"
     st.caption(
         f"One dot per training image, {drawn if len(x) > MOST else f'all {len(x):,}'}; diamonds "
-        "are of the test image’s class. Their sizes are compared at the 99th percentile of |score|. "
+        "are of the test image’s class. Sizes are compared at the 99th percentile of |score|. "
         + (
             "On the dashed line both give the same score."
             if used[0] == used[1]
