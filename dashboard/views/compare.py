@@ -237,7 +237,8 @@ def _costs(context: Context, methods: list[str]) -> None:
         "Products are Hessian-vector products in all, checks included; the probes of a "
         "preconditioner, shared by all solves, count once. The whole "
         f"study took {measures.seconds(info['seconds'])} and {info['peak_memory_mb']:,.0f} MB at "
-        f"its peak on {info['threads']} CPU threads; memory is not measured per method."
+        f"its peak on {info['threads']} CPU thread{'s' if info['threads'] > 1 else ''}; memory is "
+        "not measured per method."
     )
 
 

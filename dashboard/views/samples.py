@@ -16,7 +16,7 @@ from dashboard.state import Context
 from dashboard.texts import text
 
 TOP = 24  # pictures of each side
-HEIGHT = 700  # of a method's pictures, four rows; the others scroll
+HEIGHT = 630  # of a method's pictures: three rows and half of one, so that one sees they scroll
 HEADINGS = {
     "helpful": ":material/add: Most helpful (positive)",
     "harmful": ":material/remove: Most harmful (negative)",

@@ -102,8 +102,9 @@ def _finished(entries: list[tuple[Listed, bool]]) -> None:
         alt="Finished studies with their accuracies before and after.",
     )
     st.caption(
-        "Accuracies on the test split with the searched step. *Forgotten* is the class that was "
-        "removed (lower is better), *others* all other classes (higher is better)."
+        "Accuracies on the test split with the searched step. *Removed* is the class to be "
+        "forgotten (lower is better), *others* all other classes (higher is better). The natural "
+        "step is on the page *Before / after*."
     )
 
 
@@ -117,14 +118,14 @@ def row(entry: Listed, *, demo: bool) -> dict[str, Any]:
         "Selector": state.selector_label(info["selection"]["selector"]),
         "Ratio": 100 * info["selection"]["ratio"],
         "When": pd.Timestamp(info["created"]),
-        "Forgotten before": 100 * before["self"],
+        "Removed before": 100 * before["self"],
         "Others before": 100 * before["retain"],
     }
     for method in ("gif", "if", "gradient"):
         steps = info["methods"].get(method, {}).get("steps")
         if steps:
             after, name = steps[SEARCHED]["test"], METHOD_LABELS[method]
-            values |= {f"Forgotten {name}": 100 * after["self"]}
+            values |= {f"Removed {name}": 100 * after["self"]}
             values |= {f"Others {name}": 100 * after["retain"]}
     return values | {"Took": info["seconds"]}
 
@@ -140,7 +141,7 @@ def _columns(names: list[str]) -> dict[str, Any]:
         "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD"),
     }
     for name in names:
-        if name.startswith(("Forgotten", "Others")):
+        if name.startswith(("Removed", "Others")):
             config[name] = st.column_config.NumberColumn(format="%.1f %%")
     return config
 

@@ -33,7 +33,7 @@ def test_finished_studies_are_a_table_with_their_numbers() -> None:
     table = open_page("studies").dataframe[0].value
     assert len(table) == 4
     assert set(table["Ratio"]) == {5.0, 10.0}
-    assert table["Forgotten GIF"].max() < 2
+    assert table["Removed GIF"].max() < 2
 
 
 def test_a_row_has_the_searched_step_on_test(workspace: Path) -> None:
