@@ -23,6 +23,9 @@ def compute(
 ) -> None:
     """Run every stage and write the record; `runner.run` says what the arguments mean."""
     study, began = prepared.study, time.perf_counter()
+    if not study.edit.enabled:
+        state.finish("edit", "skipped")
+        state.finish("evaluate", "skipped")
     state.tick("load", 0, 3, "data")
     data = datasets.load(study.data.source)
     loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
@@ -42,9 +45,6 @@ def compute(
     state.finish("rank")
     if study.edit.enabled:
         stages.edits(study, loaded, updates, results, kept, state)
-    for stage in ("edit", "evaluate"):
-        if not study.edit.enabled:
-            state.finish(stage, "skipped")
     info = manifest.describe(prepared, loaded, selected, queries, state)
     info["costs"] |= manifest.measured_costs([results[m] for m in todo], loaded)
     info |= {

@@ -19,7 +19,7 @@ from gifcore.study import Study, read
 STAGE_WORDS = {
     "load": "Load model and data",
     "select": "Select parameters",
-    "solve": "Solve for the update",
+    "solve": "Solve the systems",
     "rank": "Rank training samples",
     "edit": "Edit and search the step",
     "evaluate": "Evaluate before and after",
@@ -51,17 +51,18 @@ def _live_panel(folder: str) -> None:
     if run["status"] not in jobs.LIVE:
         st.rerun()
     with st.container(border=True, gap="xsmall"):
-        left, right = st.columns([5, 1], vertical_alignment="center")
-        left.markdown(_headline(run))
-        right.button(
-            "Cancel",
-            key=f"cancel-{Path(folder).name}",
-            icon=":material/stop_circle:",
-            width="stretch",
-            disabled=settings.demo_only(),
-            on_click=_cancel,
-            args=(Path(folder),),
-        )
+        with st.container(
+            horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+        ):
+            st.markdown(_headline(run), width="content")
+            st.button(
+                "Cancel",
+                key=f"cancel-{Path(folder).name}",
+                icon=":material/stop_circle:",
+                disabled=settings.demo_only(),
+                on_click=_cancel,
+                args=(Path(folder),),
+            )
         _stages(run)
 
 
@@ -85,6 +86,8 @@ def _loading(run: dict[str, Any]) -> bool:
 
 def _stages(run: dict[str, Any]) -> None:
     for stage in run["stages"]:
+        if stage["state"] == "skipped":
+            continue
         name, fraction = STAGE_WORDS.get(stage["name"], stage["name"]), _fraction(stage)
         if stage["state"] == "running":
             note = f" · {stage['note']}" if stage.get("note") else ""

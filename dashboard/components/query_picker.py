@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, jobs, settings, state
 from dashboard.components import messages, progress
@@ -57,6 +58,7 @@ def _card(query: dict[str, Any], context: Context, source: Pictures) -> None:
 def others(context: Context, source: Pictures) -> None:
     """Offer to rank any other test image; a running ranking shows its progress."""
     size = context.info["data"]["sizes"]["test"]
+    _find_running_again(context)
     left, middle, right = st.columns([3, 1, 5], vertical_alignment="bottom")
     index = left.number_input(
         f"Any other test image (0 to {size - 1:,})",
@@ -71,13 +73,25 @@ def others(context: Context, source: Pictures) -> None:
         return
     index = int(index)
     middle.image(source.png("test", index, SIDE), width=SIDE, alt=f"Test image {index}")
+    below = st.container()
     with right:
         if index in {query["index"] for query in cache.queries(context.shown)}:
             _show_button(index)
         elif settings.demo_only():
             st.caption("This server only shows the demo: nothing can be computed here.")
         else:
-            _rank(context, index, source)
+            _rank(context, index, source, below)
+
+
+def _find_running_again(context: Context) -> None:
+    """Put the number of a ranking on its way into the field of a new session, e.g. a refresh."""
+    if "samples-other" in st.session_state:
+        return
+    workspace = settings.workspace()
+    folder = records.addition_folder(workspace, context.shown.hash, 0).parent
+    for run in jobs.started(workspace):
+        if run.parent == folder and jobs.status(run, workspace)["status"] in jobs.LIVE:
+            st.session_state["samples-other"] = int(run.name.removeprefix("test-"))
 
 
 def _show_button(index: int) -> None:
@@ -89,10 +103,12 @@ def _show_button(index: int) -> None:
     )
 
 
-def _rank(context: Context, index: int, source: Pictures) -> None:
+def _rank(context: Context, index: int, source: Pictures, below: DeltaGenerator) -> None:
     record, workspace = context.shown, settings.workspace()
     folder = records.addition_folder(workspace, record.hash, index)
-    if progress.job_panel(folder):
+    with below:
+        live = progress.job_panel(folder)
+    if live:
         return
     study = for_query(read(record.path / records.STUDY), index)
     about = messages.duration(progress.seconds_for(study, record))

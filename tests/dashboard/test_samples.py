@@ -79,6 +79,18 @@ def test_ranking_another_image_adds_it_to_the_record(computed: Path) -> None:
     assert [query["index"] for query in records.Record.open(folder).queries] == [other]
 
 
+def test_a_refresh_finds_a_ranking_on_its_way(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = records.addition_folder(workspace, Record.open(workspace / "g05").hash, 7)
+    running = {"status": "running", "title": "t", "message": "", "stages": [], "eta_seconds": 3.0}
+    monkeypatch.setattr(jobs, "started", lambda _workspace: [folder])
+    monkeypatch.setattr(jobs, "status", lambda *_: running)
+    at = open_page("samples")  # a new session, as after a refresh
+    assert at.number_input(key="samples-other").value == 7
+    assert "cancel-test-7" in keys(at)
+
+
 @pytest.mark.usefixtures("workspace")
 def test_an_empty_filter_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     both = np.linspace(1, 2, 1000)
