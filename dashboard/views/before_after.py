@@ -76,9 +76,9 @@ def _accuracies(context: Context, methods: list[str]) -> None:
     info = context.info
     models = evaluated(info, methods)
     groups = {
-        f"{info['change']['class_name']}, to be forgotten (self)": dots(models, "self"),
-        "The other classes (retain)": dots(models, "retain"),
-        "All test images": dots(models, "accuracy"),
+        f"{info['change']['class_name']} (self)": dots(models, "self"),
+        "Others (retain)": dots(models, "retain"),
+        "All": dots(models, "accuracy"),
     }
     title = accuracies_title(info, methods)
     look.chart(accuracies(groups, title, look.palette()), "accuracies")

@@ -62,8 +62,8 @@ def _finding(context: Context) -> None:
         st.caption(
             f"{_titles(info)} with {info['selection']['p']:,} "
             f"parameters; selector {state.selector_label(context.selector).lower()}. Accuracies on "
-            "the test split; the step length was chosen on the validation split. Lower is better "
-            f"on {messages.plain(name)}, higher on the others."
+            "the test split, changes against the model before; the step length was chosen on the "
+            f"validation split. Lower is better on {messages.plain(name)}, higher on the others."
         )
         for column, method in zip(st.columns(len(edited), gap="large"), edited, strict=True):
             with column:
@@ -96,7 +96,7 @@ def _method(info: dict[str, Any], method: str, name: str) -> None:
     st.markdown(f"**{METHOD_LABELS[method]}** · moves {k:,} of {p:,} parameters")
     own, rest, score = st.columns(3)
     own.metric(
-        f"Accuracy on {name}",
+        f"On {name}",
         percent(after["self"]),
         _points(after["self"] - before["self"]),
         delta_color="inverse",
@@ -121,7 +121,7 @@ def _method(info: dict[str, Any], method: str, name: str) -> None:
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points vs before"
+    return f"{100 * difference:+.1f} points"
 
 
 # --- one prediction -----------------------------------------------------------------------------

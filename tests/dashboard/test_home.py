@@ -25,7 +25,7 @@ def test_the_headline_says_the_numbers_of_the_record(workspace: Path) -> None:
 @pytest.mark.usefixtures("workspace")
 def test_both_methods_are_side_by_side() -> None:
     app = open_page()
-    assert [metric.label for metric in app.metric] == 2 * ["Accuracy on 8", "On the others", "F1"]
+    assert [metric.label for metric in app.metric] == 2 * ["On 8", "On the others", "F1"]
 
 
 @pytest.mark.usefixtures("workspace")
