@@ -9,7 +9,7 @@ widgets are not bound to the address by Streamlit itself: that would put their t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def families() -> list[Family]:
     """Return the families of the demo and the workspace; the demo first, then the newest."""
     found: dict[str, Family] = {}
     for entry, demo in _listed():
-        if entry.status != "finished" or "family" not in entry.info:
+        if entry.status != "finished":
             continue
         key = entry.info["family"][:FAMILY_DIGITS]
         family = found.setdefault(key, Family(key, entry.title, demo))
@@ -141,7 +141,23 @@ def families() -> list[Family]:
 
 def _listed() -> Iterable[tuple[Listed, bool]]:
     yield from ((entry, True) for entry in cache.bundled())
-    yield from ((entry, False) for entry in records.list_workspace(settings.workspace()))
+    yield from ((entry, False) for entry in listed())
+
+
+_NEEDED = ("family", "data", "model", "change", "selection", "before")
+
+
+def listed() -> list[Listed]:
+    """Return the studies of the workspace; one that pages cannot draw is called damaged."""
+    return [_checked(entry) for entry in records.list_workspace(settings.workspace())]
+
+
+def _checked(entry: Listed) -> Listed:
+    gone = [key for key in _NEEDED if key not in entry.info]
+    if entry.status != "finished" or not gone:
+        return entry
+    problem = records.foreign(entry.path, KeyError(gone[0]))
+    return replace(entry, status="damaged", message=str(problem), info={})
 
 
 # --- picks, session and address -----------------------------------------------------------------

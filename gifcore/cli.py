@@ -129,14 +129,14 @@ def list_studies(workspace: Workspace = WORKSPACE) -> None:
 @app.command()
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a record.")]) -> None:
     """Show a record: accuracy before and after, and the certificate of every update."""
-    from gifcore.record import RECORD, Record, RecordError
+    from gifcore.record import Record, foreign
 
     with _sentences():
         record = Record.open(folder)
         try:
             _show(record)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{folder.name}: damaged or foreign {RECORD} ({error!r}).") from None
+            raise foreign(folder, error) from None
 
 
 def _show(record: Any) -> None:

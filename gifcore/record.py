@@ -205,6 +205,8 @@ _KINDS = {
 def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        if not isinstance(info, dict):
+            raise TypeError("it is not a JSON object")
         if info["schema"] != SCHEMA:
             raise RecordError(
                 f"{path.name}: written by schema {info['schema']}, this version reads {SCHEMA}; "
@@ -220,8 +222,21 @@ def _read_info(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RecordError(f"{path}: no record here (no {RECORD}).") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path.name}: damaged or foreign {RECORD} ({error!r}).") from None
+        raise foreign(path, error) from None
     return info
+
+
+def foreign(path: Path, error: Exception) -> RecordError:
+    """Return the sentence for a record.json that cannot be what was written."""
+    why = str(error)
+    if isinstance(error, KeyError):
+        why = f"it has no '{error.args[0]}'"
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        why = "it is not JSON"
+    return RecordError(
+        f"{path.name}: damaged or foreign {RECORD} ({why}); remove the folder, or run its study "
+        "again."
+    )
 
 
 def _verify(path: Path, name: str, entry: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def page() -> None:
     if st.session_state.pop("open_samples", False):
         st.switch_page(st.session_state["pages"]["samples"])
     st.title("Studies")
-    listed = records.list_workspace(settings.workspace())
+    listed = state.listed()
     running = _running()
     if running:
         st.subheader("On their way")

@@ -65,6 +65,29 @@ def test_a_damaged_record_says_what_is_wrong_and_is_not_a_result(workspace: Path
     assert len(app.dataframe[0].value) == 3
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{}", "foreign record.json (it has no 'schema')"),
+        ("nothing", "foreign record.json (it is not JSON)"),
+        (
+            '{"schema": 1, "status": "finished", "hash": "h", "title": "t", "methods": {}, '
+            '"queries": [], "files": {}, "family": "f"}',
+            "foreign record.json (it has no 'data')",
+        ),
+    ],
+)
+def test_a_foreign_record_is_one_sentence_and_no_page_fails(
+    workspace: Path, content: str, words: str
+) -> None:
+    (workspace / "foreign").mkdir()
+    (workspace / "foreign" / "record.json").write_text(content)
+    for page in ("", "samples", "studies"):
+        app = open_page(page)
+    assert words in said(app).replace("\\", "")
+    assert len(app.dataframe[0].value) == 4
+
+
 def test_running_again_something_without_a_study_is_one_sentence(workspace: Path) -> None:
     write_run(workspace / "stopped", "cancelled")
     app = open_page("studies")
