@@ -121,12 +121,18 @@ def measured_costs(results: list[MethodResult], loaded: Loaded) -> dict[str, flo
     ranked = sum(len(r.scores) for r in results)
     costs = {}
     if solves:
-        products = sum((c["hvps"] + c["check_hvps"]) * c["samples"] for c in solves)
+        products = sum(_timed_products(c) * c["samples"] for c in solves)
         costs["hvp_per_sample"] = sum(c["seconds"] for c in solves) / products
     if ranked:
         seconds = sum(r.info["seconds"]["rank"] for r in results if r.scores)
         costs["jvp_per_sample"] = seconds / (ranked * loaded.sizes["train"])
     return costs
+
+
+def _timed_products(certificate: dict[str, Any]) -> int:
+    """Return the products behind a certificate's seconds: its probes were spent before, once."""
+    probes = (certificate["preconditioner"] or {}).get("products", 0)
+    return int(certificate["hvps"] + certificate["check_hvps"] - probes)
 
 
 def _versions() -> dict[str, str]:

@@ -5,9 +5,11 @@ import pytest
 from gifcore.change import RemoveSamples
 from gifcore.estimate import estimate, probes, products, query_count
 from gifcore.influence import influence
+from gifcore.manifest import measured_costs
 from gifcore.solvers import LSMR
 from gifcore.solvers.preconditioners import default_probes
 from gifcore.study import parse
+from gifcore.tables import MethodResult
 from tests import cases
 from tests.test_influence import chosen
 
@@ -73,3 +75,17 @@ def test_stages_are_those_of_a_run() -> None:
     from gifcore.runner import STAGES
 
     assert list(estimate(parse({}), SIZES, COSTS)["stages"]) == list(STAGES)
+
+
+def test_the_measured_cost_of_a_product_leaves_shared_probes_out() -> None:
+    """A certificate's seconds do not hold its probes, which were spent once, before."""
+
+    def certificate(hvps: int, probes: int, seconds: float) -> dict[str, object]:
+        R = {"products": probes} if probes else None
+        return {"hvps": hvps, "check_hvps": 2, "samples": 10, "preconditioner": R} | {
+            "seconds": seconds
+        }
+
+    solved = {"1": certificate(16, 0, 18.0), "2": certificate(37, 4, 35.0)}  # a second a product
+    result = MethodResult("gif", {"query_certificates": solved})
+    assert measured_costs([result], None)["hvp_per_sample"] == pytest.approx(0.1)  # type: ignore[arg-type]
