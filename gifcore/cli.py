@@ -130,8 +130,12 @@ def list_studies(workspace: Workspace = WORKSPACE) -> None:
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a record.")]) -> None:
     """Show a record: accuracy before and after, and the certificate of every update."""
     from gifcore.record import Record, foreign
+    from gifcore.run_state import read_state
 
     with _sentences():
+        state = read_state(folder)
+        if state is not None and state["status"] != "finished":
+            raise GifError(f"{folder} holds no result: {state['status']}. {state['message']}")
         record = Record.open(folder)
         try:
             _show(record)

@@ -214,13 +214,20 @@ def _guarded(
     except GifError as error:
         _say_failed(state, str(error))
         raise
-    except MemoryError:
-        sentence = "Out of memory: lower curvature.memory_mb, curvature.batch_size or the queries."
-        _say_failed(state, sentence)
-        raise GifError(sentence) from None
     except Exception as error:
+        if _out_of_memory(error):
+            sentence = "Out of memory: lower curvature.memory_mb or curvature.batch_size."
+            _say_failed(state, sentence)
+            raise GifError(sentence) from None
         _say_failed(state, f"Unexpected {type(error).__name__}: {error}")
         raise
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Is this Python's MemoryError, or what torch's allocator raises in its place?"""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
 
 
 def _say_failed(state: RunState, message: str) -> None:

@@ -77,6 +77,13 @@ def test_show_prints_the_numbers_of_the_record(workspace: Path) -> None:
     assert f"{info['selection']['k']:,} of 650 parameters" in said
 
 
+def test_show_says_how_a_run_without_a_result_ended(tmp_path: Path) -> None:
+    state = {"status": "failed", "title": "t", "hash": "h", "message": "No space left.",
+             "pid": 1, "pid_started": None, "created": "", "stages": []}  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(state))
+    refused(gif("show", tmp_path), "failed. No space left.")
+
+
 def test_show_of_what_is_no_record(workspace: Path, tmp_path: Path) -> None:
     refused(gif("show", tmp_path / "none"), "no record here")
     refused(gif("show", tmp_path / "[/red] odd"), "[/red] odd")

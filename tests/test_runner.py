@@ -519,3 +519,10 @@ def test_a_full_disk_is_one_sentence_and_an_earlier_record_stays(workspace: Path
     assert status(workspace / "x") == "failed"
     with pytest.raises(RecordError):
         Record.open(workspace / "x")
+
+
+def test_torchs_own_out_of_memory_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**46)
+    assert runner._out_of_memory(caught.value)
+    assert not runner._out_of_memory(RuntimeError("shapes do not match"))
