@@ -117,7 +117,7 @@ def ranking(problem: Problem, table: Table) -> None:
 def solver(problem: Problem, table: Table) -> None:
     change = RemoveClass(8)
     selected = select(problem, change, ratio=0.05)
-    curved = curvature(change.apply(problem), samples=512, of="retained", batch_size=512)
+    curved = curvature(change.apply(problem), samples=512, of="retained", batch_size=128)
     g = change.gradient(problem)
     found = {
         kind: influence(

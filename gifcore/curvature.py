@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
@@ -55,19 +56,54 @@ class Hessian(LinearOperator):
     def apply(self, vector: Tensor) -> Tensor:
         total = self.problem.weight_decay * vector
         with engine_mode(self.problem.model):
+            products = self._of_kept(vector)
             for number, part in enumerate(self.samples.split(self.batch_size)):
-                if self.stop:
-                    self.stop()
-                gradient, parameters = self._gradient_graph(number, part)
-                product = torch.autograd.grad(
-                    gradient,
-                    tuple(parameters.values()),
-                    grad_outputs=vector,
-                    retain_graph=number < len(self._kept),
-                    allow_unused=True,
-                )
-                total = total + self._flat(product, parameters) / len(self.samples)
+                if number < len(products):
+                    product = products[number]
+                else:
+                    gradient, parameters = self._gradient_graph(number, part)
+                    product = self._product(
+                        gradient, parameters, vector, keep=number < len(self._kept)
+                    )
+                total = total + product / len(self.samples)
         return total
+
+    def _of_kept(self, vector: Tensor) -> list[Tensor]:
+        """Return the products of the batches whose graphs are kept, in order.
+
+        On a CPU each batch has one thread to itself: that scales better than many threads in one
+        operation. The sum over batches stays in order, so the result does not depend on timing.
+        """
+
+        def one(graph: tuple[Tensor, dict[str, Tensor]]) -> Tensor:
+            return self._product(*graph, vector, keep=True)
+
+        threads = torch.get_num_threads()
+        workers = min(threads, len(self._kept))
+        if workers < 2 or vector.device.type != "cpu":
+            return [one(graph) for graph in self._kept]
+        try:
+            with ThreadPoolExecutor(
+                workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
+            ) as pool:
+                return list(pool.map(one, self._kept))
+        finally:
+            torch.set_num_threads(threads)  # what threads made later start with
+
+    def _product(
+        self, gradient: Tensor, parameters: dict[str, Tensor], vector: Tensor, *, keep: bool
+    ) -> Tensor:
+        """Return (sum_i grad^2 l_i) v of one batch from the graph of its gradient."""
+        if self.stop:
+            self.stop()
+        product = torch.autograd.grad(
+            gradient,
+            tuple(parameters.values()),
+            grad_outputs=vector,
+            retain_graph=keep,
+            allow_unused=True,
+        )
+        return self._flat(product, parameters)
 
     apply_transposed = apply  # H is symmetric
 
@@ -82,9 +118,7 @@ class Hessian(LinearOperator):
         self._bytes.clear()
 
     def _gradient_graph(self, number: int, part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return sum_i grad l_i of one batch with its graph, kept or made."""
-        if number < len(self._kept):
-            return self._kept[number]
+        """Return sum_i grad l_i of one batch with its graph, which is kept if it fits."""
         problem, used = self.problem, _SavedBytes()
         parameters = problem.leaves()
         with torch.autograd.graph.saved_tensors_hooks(used.pack, used.unpack):

@@ -256,3 +256,20 @@ def test_a_loss_that_is_linear_in_the_parameters() -> None:
     )
     with pytest.raises(GifError, match="Hessian is zero"):
         Hessian(problem, problem.positions) @ problem.theta
+
+
+def test_batches_side_by_side_change_nothing() -> None:
+    """Each kept batch has a thread of its own; the sum and the caller's thread count stay."""
+    problem = cases.problem(next(iter(cases.PROBLEMS)))
+    vector = cases.random_vector(problem.space.size, 3)
+    H = Hessian(problem, problem.positions, batch_size=3)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = [H @ vector, H @ vector]
+        torch.set_num_threads(3)
+        together = H @ vector
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(together, alone[1], rtol=1e-12, atol=1e-14)
