@@ -38,7 +38,8 @@ class Hessian(LinearOperator):
     Each mini-batch keeps the graph of its gradient for the next product while the kept graphs
     fit `memory_mb`; the other batches rebuild theirs. Averages are weighted by batch size.
 
-    Cost: about 1.5 to 2.5 gradients over the curvature samples a product.
+    Cost: about two gradients over the curvature samples a product; three to four where the graph
+    is rebuilt (`make bench`).
     """
 
     problem: Problem
