@@ -31,6 +31,15 @@ def probes(study: Study) -> int:
     return default if default >= 4 else 0
 
 
+STACKED = 16  # solves whose scores one sweep over the training set gives
+
+
+def sweeps(solves: int) -> float:
+    """Return the forward passes over the training set that the scores of these solves cost."""
+    whole, rest = divmod(solves, STACKED)
+    return whole * (2 + STACKED) + (3 if rest == 1 else 2 + rest if rest else 0)
+
+
 def query_count(study: Study) -> int:
     """Return how many test images are ranked."""
     return len(study.ranking.queries) or study.ranking.count
@@ -56,7 +65,7 @@ def estimate(
         "load": FIXED_SECONDS + both * forward,
         "select": gradient * sizes["train"] / 10,
         "solve": solves * hvp + updates * gradient * sizes["train"],
-        "rank": m * len(study.methods) * sizes["train"] * costs["jvp_per_sample"],
+        "rank": sweeps(m * len(study.methods)) * sizes["train"] * costs["jvp_per_sample"] / 3,
         "edit": updates * searched,
         "evaluate": updates * 2 * both * forward * len(study.methods),
     }

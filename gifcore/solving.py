@@ -23,7 +23,7 @@ from gifcore.influence import (
 )
 from gifcore.problem import Progress
 from gifcore.run_state import RunState
-from gifcore.scoring import influence_scores
+from gifcore.scoring import STACKED, influence_scores
 from gifcore.selection import Selection
 from gifcore.solvers import LSMR, Solution, Status
 from gifcore.stages import Kept, Loaded, Meter
@@ -136,30 +136,51 @@ class Solving:
         return self._curved
 
     def rank(self, results: Mapping[str, MethodResult]) -> None:
-        """Solve and rank every query by every method, one after the other: memory flat in both."""
-        for query in self.queries:
-            for method in self.methods:
-                weight = products(method, self.study) or 1
-                info, arrays = self.kept.part(
-                    f"rank-{method}-{query}",
-                    partial(self._rank, method, query, weight),
-                )
-                self.solve_meter.add(weight)
-                self.rank_meter.add(1)
-                result = results[method]
-                result.scores[query] = arrays["scores"]
-                result.info.setdefault("query_certificates", {})[str(query)] = info["certificate"]
+        """Solve every query by every method; a sweep over the training set scores many at once.
+
+        Memory is flat in the number of queries: one stack of solves at a time.
+        """
+        systems = [(method, query) for query in self.queries for method in self.methods]
+        for first in range(0, len(systems), STACKED):
+            stack = systems[first : first + STACKED]
+            info, arrays = self.kept.part(f"rank-{first}", partial(self._rank, stack))
+            self.kept.drop(f"solve-{method}-{query}" for method, query in stack)
+            self.rank_meter.add(len(stack))
+            for place, (method, query) in enumerate(stack):
+                result, history = results[method], arrays[f"history-{place}"]
+                result.scores[query] = arrays["scores"][place]
+                certificate = info["certificates"][place]
+                result.info.setdefault("query_certificates", {})[str(query)] = certificate
                 seconds = result.info.setdefault("seconds", {})
-                seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"]
-                seconds["solve"] = seconds.get("solve", 0.0) + info["certificate"]["seconds"]
-                history = arrays["history"]
+                seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"] / len(stack)
+                seconds["solve"] = seconds.get("solve", 0.0) + certificate["seconds"]
                 result.curves.append(curve_frame("residual", range(len(history)), history, query))
         self._curved = None
 
     def _rank(
-        self, method: str, query: int, weight: float
+        self, stack: Sequence[tuple[str, int]]
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        problem, label = self.loaded.problem, METHOD_LABELS[method]
+        solved = []
+        for method, query in stack:
+            part = self.kept.part(f"solve-{method}-{query}", partial(self._solve, method, query))
+            self.solve_meter.add(products(method, self.study) or 1)
+            solved.append(part)
+        note = f"{len(stack)} solves against all training images"
+        started = time.perf_counter()
+        scores = influence_scores(
+            self.loaded.problem,
+            torch.from_numpy(np.stack([arrays["s"] for _, arrays in solved])),
+            batch_size=self.study.ranking.batch_size,
+            progress=self.rank_meter.part(len(stack), note),
+        )
+        seconds = time.perf_counter() - started
+        histories = {f"history-{i}": arrays["history"] for i, (_, arrays) in enumerate(solved)}
+        info = {"certificates": [info["certificate"] for info, _ in solved], "seconds": seconds}
+        return info, {"scores": scores.numpy()} | histories
+
+    def _solve(self, method: str, query: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        problem = self.loaded.problem
+        weight = products(method, self.study) or 1
         g_q = problem.data_gradient(torch.tensor([query]), data=self.loaded.splits["test"])
         solution = adjoint(
             problem,
@@ -169,18 +190,10 @@ class Solving:
             curved=self._curvature("full", method),
             solver=self.solver,
             seed=self.study.seed,
-            progress=self.solve_meter.part(weight, f"{label} for test image {query}"),
+            progress=self.solve_meter.part(weight, f"{METHOD_LABELS[method]} for image {query}"),
         )
-        started = time.perf_counter()
-        scores = influence_scores(
-            problem,
-            solution.value,
-            batch_size=self.study.ranking.batch_size,
-            progress=self.rank_meter.part(1, f"{label} for test image {query}"),
-        )
-        seconds = time.perf_counter() - started
-        info = {"certificate": certificate(solution, "query"), "seconds": seconds}
-        return info, {"scores": scores.numpy(), "history": np.array(solution.residual_history)}
+        arrays = {"s": solution.value.numpy(), "history": np.array(solution.residual_history)}
+        return {"certificate": certificate(solution, "query")}, arrays
 
 
 def certificate(solution: Solution, system: str) -> dict[str, Any]:

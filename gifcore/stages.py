@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,11 @@ class Kept:
         np.savez(buffer, **stored)
         write_atomically(path, buffer.getvalue())
         return info, arrays
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget parts that a later part has taken up."""
+        for key in keys:
+            (self.folder / f"{key}.npz").unlink(missing_ok=True)
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 import pytest
 
+from gifcore import scoring
 from gifcore.change import RemoveSamples
-from gifcore.estimate import estimate, probes, products, query_count
+from gifcore.estimate import STACKED, estimate, probes, products, query_count, sweeps
 from gifcore.influence import influence
 from gifcore.manifest import measured_costs
 from gifcore.solvers import LSMR
@@ -54,7 +55,7 @@ def test_by_hand() -> None:
     solves = ((10 + 2) + (20 + 1 + 2)) * (3 + 1)
     gradient = 3 * 1e-5 * 1000
     assert found["stages"]["solve"] == pytest.approx(solves * 500 * 1e-3 + gradient)
-    assert found["stages"]["rank"] == pytest.approx(3 * 2 * 1000 * 1e-4)
+    assert found["stages"]["rank"] == pytest.approx((2 + 3 * 2) * 1000 * 1e-4 / 3)
     assert found["seconds"] == pytest.approx(sum(found["stages"].values()))
     assert query_count(study) == 3
 
@@ -89,3 +90,9 @@ def test_the_measured_cost_of_a_product_leaves_shared_probes_out() -> None:
     solved = {"1": certificate(16, 0, 18.0), "2": certificate(37, 4, 35.0)}  # a second a product
     result = MethodResult("gif", {"query_certificates": solved})
     assert measured_costs([result], None)["hvp_per_sample"] == pytest.approx(0.1)  # type: ignore[arg-type]
+
+
+def test_one_sweep_serves_a_stack_of_solves() -> None:
+    """Two passes for the batch and one a solve; one solve alone goes by forward mode."""
+    assert STACKED == scoring.STACKED
+    assert [sweeps(m) for m in (0, 1, 2, 16, 17, 18)] == [0, 3, 4, 18, 21, 22]

@@ -12,7 +12,13 @@ from gifcore.change import RemoveSamples
 from gifcore.errors import Cancelled, GifError
 from gifcore.influence import curvature, embedded, influence
 from gifcore.problem import Problem, cross_entropy
-from gifcore.scoring import Queries, gradient_products, influence_scores, rank
+from gifcore.scoring import (
+    Queries,
+    _layers_agree,
+    gradient_products,
+    influence_scores,
+    rank,
+)
 from gifcore.solvers import LSMR
 from tests import cases, oracles
 from tests.test_influence import CONVERGED, chosen, refitted
@@ -211,3 +217,42 @@ def test_progress_counts_samples_and_can_cancel() -> None:
     with pytest.raises(Cancelled):
         gradient_products(problem, problem.theta, progress=cancel)
     assert problem.model.training
+
+
+@pytest.mark.parametrize("batch_size", cases.BATCH_SIZES)
+@pytest.mark.parametrize("name", cases.PROBLEMS)
+def test_a_stack_of_vectors_is_every_vector_alone(name: str, batch_size: int) -> None:
+    """Layer by layer where every layer allows it, else by forward mode: the same products."""
+    problem = cases.problem(name)
+    stack = torch.stack([cases.random_vector(problem.space.size, seed) for seed in range(3)])
+    gradients = oracles.train_gradients(problem)
+    products = gradient_products(problem, stack, batch_size=batch_size)
+    np.testing.assert_allclose(products, stack.numpy() @ gradients.T, rtol=1e-9, atol=1e-11)
+
+
+class Tied(nn.Module):
+    """A weight that two layers share, a layer that is called twice, an activation in place."""
+
+    def __init__(self, *, outside: bool) -> None:
+        super().__init__()
+        self.outside = outside
+        self.first, self.second, self.last = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.overwrite = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.overwrite(self.first(self.overwrite(self.second(torch.tanh(self.first(x))))))
+        return self.last(x) + (x @ self.last.weight if self.outside else 0)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_layers_that_share_and_weights_used_outside_of_their_layer(outside: bool) -> None:
+    row = cases.PROBLEMS["perceptron"]
+    problem = Problem(Tied(outside=outside).double(), cases.samples(row, 11, 0))
+    stack = torch.stack([cases.random_vector(problem.space.size, seed) for seed in range(2)])
+    directions = [problem.space.unflatten(vector) for vector in stack]
+    assert _layers_agree(problem, directions, problem.positions) is not outside
+    gradients = oracles.train_gradients(problem)
+    products = gradient_products(problem, stack, batch_size=4)
+    np.testing.assert_allclose(products, stack.numpy() @ gradients.T, rtol=1e-9, atol=1e-11)
+    assert not problem.model.first._forward_hooks

@@ -1,0 +1,103 @@
+"""Products of per-sample gradients with many vectors at once, layer by layer.
+
+A layer that is linear in its own parameters, y = layer(a; W), takes part in the gradient of sample
+i as <grad_y l_i, d layer>. So for a direction S of the parameters
+
+    S . grad l_i = sum over calls of such layers of <grad_y l_i, layer(a_i; S)>
+
+One forward and one backward pass to the activations serve every direction; each direction then
+costs one more call of every layer. No gradient of any sample is formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from gifcore.problem import Problem, engine_mode, fetch
+
+# layers whose output is linear in their parameters (batch norm: in eval mode)
+LINEAR_IN_PARAMETERS = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.Embedding,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.LayerNorm,
+    nn.GroupNorm,
+)
+
+
+def contractible(model: nn.Module) -> bool:
+    """Does every parameter belong to a layer that is linear in it?"""
+    return all(type(module) in LINEAR_IN_PARAMETERS for module in _owners(model))
+
+
+def batch_products(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> Tensor:
+    """Return S . grad l_i for these training samples and each direction S: (m, b).
+
+    Args:
+        directions: m maps from parameter name to tensor.
+        part: (b,) positions in the training set.
+
+    Cost: about 2 + m forward passes. Memory: the activations of one batch.
+    """
+    batch = fetch(problem.train, part, problem.device)
+    names = {id(tensor): name for name, tensor in problem.model.named_parameters()}
+    products = torch.zeros(len(directions), len(part), dtype=problem.theta.dtype).to(problem.device)
+    with engine_mode(problem.model):
+        with _recorded(problem.model) as calls:
+            losses = problem.losses(problem.leaves(), batch)
+        outputs = [call.output for call in calls]
+        gradients = torch.autograd.grad(losses.sum(), outputs, materialize_grads=True)
+        with torch.no_grad():
+            for call, gradient in zip(calls, gradients, strict=True):
+                own = call.module.named_parameters(recurse=False)
+                own_names = {short: names[id(tensor)] for short, tensor in own}
+                for number, direction in enumerate(directions):
+                    along = {short: direction[name] for short, name in own_names.items()}
+                    moved = functional_call(call.module, along, call.inputs)
+                    products[number] += (moved * gradient).reshape(len(part), -1).sum(dim=1)
+    return products
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    output: Tensor
+
+
+def _owners(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[list[_Call]]:
+    """Record every call of a layer with parameters while the block runs the model once.
+
+    Where an activation overwrites its input, the model goes on with a copy of what is recorded.
+    """
+    calls: list[_Call] = []
+    overwrites = any(getattr(module, "inplace", False) for module in model.modules())
+
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        kept = tuple(x.detach() if isinstance(x, Tensor) else x for x in inputs)
+        calls.append(_Call(module, kept, output))
+        return output.clone() if overwrites else output
+
+    handles = [module.register_forward_hook(record) for module in _owners(model)]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
