@@ -68,7 +68,7 @@ def fingerprint(source: str) -> str:
     """The hash that load(source) would give, without decoding the data.
 
     Raises:
-        GifError: if the name is unknown or the files are not there.
+        GifError: if the name is unknown or the files are not there and cannot be downloaded.
     """
     if source in DATASETS:
         return DATASETS[source].fingerprint()

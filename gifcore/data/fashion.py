@@ -75,19 +75,12 @@ def load_full() -> Data:
 
 
 def fingerprint_full() -> str:
-    """The hash of the files on disk; nothing is downloaded for it.
+    """The hash of the files, which are downloaded if they are nowhere.
 
     Raises:
-        GifError: if they are not there yet.
+        GifError: if they are nowhere and cannot be downloaded.
     """
-    files = find_files()
-    if files is None:
-        raise GifError(
-            "The full Fashion-MNIST is not on this machine yet: install Debian's"
-            f" dataset-fashion-mnist, put its four IDX files into {data_folder()}, or train a model"
-            " on it (`python -m gifcore train`), which downloads it."
-        )
-    return sha256_of(files)
+    return sha256_of(find_files() or _download())
 
 
 def find_files() -> tuple[Path, ...] | None:

@@ -1,13 +1,19 @@
 """The registry, the bundled set, the digits and the full Fashion-MNIST in its folders."""
 
 import gzip
+import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
+import torchvision
 
 from gifcore.assets_path import asset
 from gifcore.data import DATASETS, Data, Split, fashion, fingerprint, load
@@ -133,10 +139,32 @@ def test_full_set_nowhere_and_no_network(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("GIF_DATA", str(tmp_path))
     monkeypatch.setattr(fashion, "DEBIAN", tmp_path / "not-installed")
     monkeypatch.setattr("torchvision.datasets.FashionMNIST", refuse)
-    with pytest.raises(GifError, match="the download failed: install Debian's dataset-fashion"):
-        load("fashion-mnist")
-    with pytest.raises(GifError, match="is not on this machine yet"):
-        fingerprint("fashion-mnist")
+    for call in (load, fingerprint):
+        with pytest.raises(GifError, match="the download failed: install Debian's dataset-fashion"):
+            call("fashion-mnist")
+
+
+@pytest.mark.parametrize("first", [load, fingerprint])
+def test_full_set_is_downloaded_when_it_is_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Callable[[str], object]
+) -> None:
+    """torchvision's own download, from a server on this machine with small files."""
+    write_idx(tmp_path / "served", packed=True)
+    served = sorted((tmp_path / "served").glob("*.gz"))
+    monkeypatch.setenv("GIF_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(fashion, "DEBIAN", tmp_path / "not-installed")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        original = torchvision.datasets.FashionMNIST
+        monkeypatch.setattr(original, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        digests = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in served]  # noqa: S324
+        monkeypatch.setattr(original, "resources", digests)
+        first("fashion-mnist")
+        server.shutdown()
+    data = load("fashion-mnist")
+    assert tuple(map(len, (data.train, data.validation, data.test))) == (30, 10, 10)
+    assert fingerprint("fashion-mnist") == data.hash
 
 
 def test_damaged_idx_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
