@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gifcore.errors import GifError
@@ -19,11 +20,12 @@ __all__ = ["MODELS", "ModelRow", "build", "bundled", "checkpoint_card", "load_we
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One architecture; the function of the same name in architectures.py builds it."""
+    """One architecture; the function of the same name (- is _) in its module builds it."""
 
     name: str
     title: str
     text: str  # one line for people
+    module: str = "architectures"
 
 
 MODELS: dict[str, ModelRow] = {
@@ -33,6 +35,24 @@ MODELS: dict[str, ModelRow] = {
         ModelRow("fcn", "Fully connected", "Three fully connected layers with ReLU."),
         ModelRow("lenet", "LeNet", "Two convolutions with pooling and three linear layers."),
         ModelRow("logistic", "Logistic regression", "One linear layer; its objective is convex."),
+        ModelRow(
+            "resnet18",
+            "ResNet-18",
+            "Eight residual blocks with batch norm, for small images; 11 million parameters.",
+            "small_image",
+        ),
+        ModelRow(
+            "vgg11-bn",
+            "VGG-11",
+            "Eight convolutions with batch norm, for small images; 9 million parameters.",
+            "small_image",
+        ),
+        ModelRow(
+            "shufflenet-v2",
+            "ShuffleNetV2",
+            "Depthwise convolutions and channel shuffle, for small images; 1.3 million parameters.",
+            "small_image",
+        ),
     )
 }
 
@@ -45,9 +65,9 @@ def build(name: str, shape: tuple[int, int, int], n_classes: int) -> nn.Module:
     """
     if name not in MODELS:
         raise GifError(f"There is no model '{name}'; the models are {', '.join(MODELS)}.")
-    from gifcore.models import architectures
-
-    builder: Callable[[tuple[int, int, int], int], nn.Module] = getattr(architectures, name)
+    module = import_module(f"gifcore.models.{MODELS[name].module}")
+    builder: Callable[[tuple[int, int, int], int], nn.Module]
+    builder = getattr(module, name.replace("-", "_"))
     return builder(shape, n_classes)
 
 

@@ -1,4 +1,4 @@
-"""The architectures, for any (C, H, W) input; readable module names, no buffers, no dropout."""
+"""The plain architectures for any (C, H, W); readable module names, no buffers, no dropout."""
 
 import math
 from collections import OrderedDict

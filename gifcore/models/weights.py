@@ -92,7 +92,7 @@ def _tensors(content: Any, where: str) -> dict[str, Tensor]:  # noqa: ANN401 - a
 
 
 def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) -> None:
-    """Every key there, no other, with the right shape and finite real numbers."""
+    """Every key there, no other, with the right shape, finite; counters are whole numbers."""
     for key, tensor in expected.items():
         if key not in found:
             raise GifError(
@@ -104,10 +104,9 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: s
                 f"{where}: '{key}' has shape {tuple(found[key].shape)}, expected"
                 f" {tuple(tensor.shape)} for this model and data."
             )
-        if found[key].layout != torch.strided or not found[key].is_floating_point():
-            raise GifError(
-                f"{where}: '{key}' is {_kind(found[key])}, expected floating-point numbers."
-            )
+        if found[key].layout != torch.strided or not _same_kind(found[key], tensor):
+            kind = "floating-point numbers" if tensor.is_floating_point() else _kind(tensor)
+            raise GifError(f"{where}: '{key}' is {_kind(found[key])}, expected {kind}.")
         if not torch.isfinite(found[key]).all():
             raise GifError(f"{where}: '{key}' has values that are NaN or infinite; train it again.")
     extra = [key for key in found if key not in expected]
@@ -116,6 +115,13 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: s
             f"{where} has weights '{extra[0]}' of shape {tuple(found[extra[0]].shape)}, which this"
             " architecture does not have."
         )
+
+
+def _same_kind(found: Tensor, expected: Tensor) -> bool:
+    """Any floating-point type for another; the counters of batch norm keep their own type."""
+    if expected.is_floating_point():
+        return found.is_floating_point()
+    return found.dtype == expected.dtype
 
 
 def _kind(tensor: Tensor) -> str:

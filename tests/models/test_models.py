@@ -17,6 +17,7 @@ from gifcore.assets_path import asset
 from gifcore.data import load
 from gifcore.errors import GifError
 from gifcore.models import MODELS, build, bundled, checkpoint_card, load_weights
+from gifcore.models.small_image import ShuffleUnit
 
 SHAPE = (1, 8, 8)
 State = dict[str, Tensor]
@@ -36,7 +37,9 @@ def test_importing_the_registry_imports_no_torch() -> None:
 def test_any_shape(name: str, shape: tuple[int, int, int]) -> None:
     model = build(name, shape, 4)
     assert model(torch.zeros(3, *shape)).shape == (3, 4)
-    assert not list(model.buffers())
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(list(model.buffers())) == 3 * len(norms)  # running statistics and nothing else
+    assert bool(norms) == (MODELS[name].module == "small_image")
     assert MODELS[name].title
     assert MODELS[name].text
 
@@ -49,6 +52,50 @@ def test_sizes_on_fashion_mnist(name: str, count: int) -> None:
     assert parameters(build(name, (1, 28, 28), 10)) == count
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "count"),
+    [
+        ("resnet18", (1, 28, 28), 11_172_810),
+        ("resnet18", (3, 32, 32), 11_173_962),
+        ("vgg11-bn", (3, 32, 32), 9_231_114),
+        ("shufflenet-v2", (3, 32, 32), 1_263_854),
+    ],
+)
+def test_sizes_of_the_paper(name: str, shape: tuple[int, int, int], count: int) -> None:
+    assert parameters(build(name, shape, 10)) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("resnet18", {64: 32, 128: 16, 256: 8, 512: 4}),
+        ("vgg11-bn", {64: 32, 128: 16, 256: 8, 512: 2}),  # the last two stages: 4, then 2
+        ("shufflenet-v2", {58: 16, 116: 8, 232: 4, 1024: 4}),
+    ],
+)
+def test_the_small_image_networks_keep_the_image_as_large_as_they_should(
+    name: str, shapes: dict[int, int]
+) -> None:
+    """Width of a convolution -> side of the last feature map of that width, from 32 x 32."""
+    sides: dict[int, int] = {}
+    model = build(name, (3, 32, 32), 10).eval()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(
+                lambda m, _, y: sides.__setitem__(m.out_channels, len(y[0, 0]))
+            )
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 32, 32))
+    assert {width: sides[width] for width in shapes} == shapes
+
+
+def test_the_channel_shuffle_interleaves_the_halves() -> None:
+    unit = ShuffleUnit(8).eval()
+    nn.init.zeros_(unit.branch[3].norm.weight)  # the branch answers zero
+    x = torch.arange(1.0, 9.0).reshape(1, 8, 1, 1)
+    assert unit(x).flatten().tolist() == [1, 0, 2, 0, 3, 0, 4, 0]
+
+
 def test_names_of_tinynet_are_readable() -> None:
     names = [name for name, _ in build("tinynet", SHAPE, 2).named_parameters()]
     layers = ("conv1", "conv2", "conv3", "conv4", "linear")
@@ -58,6 +105,14 @@ def test_names_of_tinynet_are_readable() -> None:
 def test_unknown_model() -> None:
     with pytest.raises(GifError, match="no model 'resnet'; the models are tinynet, fcn, lenet"):
         build("resnet", SHAPE, 2)
+
+
+def with_statistics(name: str) -> nn.Module:
+    """A small-image network after two batches in training mode."""
+    model = build(name, SHAPE, 3)
+    for _ in range(2):
+        model(torch.randn(4, *SHAPE))
+    return model
 
 
 SAVERS: dict[str, Callable[[State, Path], Any]] = {
@@ -74,6 +129,45 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     load_weights(target, tmp_path / name)
     for key, tensor in source.state_dict().items():
         assert torch.equal(tensor, target.state_dict()[key])
+
+
+@pytest.mark.parametrize("file", SAVERS)
+def test_round_trip_with_the_statistics_of_batch_norm(tmp_path: Path, file: str) -> None:
+    source, target = with_statistics("shufflenet-v2"), build("shufflenet-v2", SHAPE, 3)
+    SAVERS[file](dict(source.state_dict()), tmp_path / file)
+    load_weights(target, tmp_path / file)
+    state = target.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in source.state_dict().items())
+    assert int(state["stem.norm.num_batches_tracked"]) == 2
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(source.eval()(x), target.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        (
+            "stem.norm.num_batches_tracked",
+            torch.tensor(2.0),
+            "'stem.norm.num_batches_tracked' is float32, expected int64",
+        ),
+        ("stem.norm.running_var", torch.tensor([1] * 24), "is int64, expected floating-point"),
+        ("stem.norm.running_mean", torch.full((24,), torch.inf), "values that are NaN or infinite"),
+        ("stem.norm.running_var", None, "has no weights 'stem.norm.running_var'"),
+    ],
+)
+def test_statistics_that_do_not_fit(
+    tmp_path: Path, key: str, value: Tensor | None, sentence: str
+) -> None:
+    state = dict(build("shufflenet-v2", SHAPE, 3).state_dict())
+    if value is None:
+        del state[key]
+    else:
+        state[key] = value
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(GifError) as caught:
+        load_weights(build("shufflenet-v2", SHAPE, 3), tmp_path / "w.pt")
+    assert sentence in str(caught.value)
 
 
 WRONG: list[tuple[str, Callable[[State], object], str]] = [
