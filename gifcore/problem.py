@@ -2,11 +2,12 @@
 
     L(theta) = (sum_i w_i l_i) / (sum_i w_i) + (wd / 2) ||theta||^2          [nats]
 
-Per-sample losses are summed and divided by the weights' sum exactly once, here.
+w_i = 1 unless a change reweights. Losses are weighted and divided by the weights' sum only here.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,7 @@ class Problem:
         weight_decay: wd of the objective, as the model was trained (0 if none).
         device: where to compute.
         samples: positions of `train` that count; None: all. A change narrows it.
+        weights: w of every sample of `train`, (len(train),), above 0; None: all 1.
     """
 
     model: nn.Module
@@ -69,6 +71,7 @@ class Problem:
     weight_decay: float = 0.0
     device: str | torch.device = "cpu"
     samples: Tensor | None = None
+    weights: Tensor | None = None
 
     space: ParameterSpace = field(init=False)
     theta: Tensor = field(init=False)  # (p,) the trained parameters
@@ -79,7 +82,8 @@ class Problem:
         """Copy the parameters; refuse what cannot be explained.
 
         Raises:
-            GifError: NaN in the parameters, a negative weight decay or no training sample.
+            GifError: NaN in the parameters, a negative weight decay, no training sample or
+                weights that are not one number above 0 for each.
         """
         if not 0 <= self.weight_decay < float("inf"):
             raise GifError(f"weight_decay is {self.weight_decay}; it must be 0 or more.")
@@ -95,6 +99,8 @@ class Problem:
         positions = everything if self.samples is None else self.samples
         if len(positions) == 0:
             raise GifError("There is no training sample left; remove fewer.")
+        if self.weights is not None:
+            _refuse_weights(self.weights, len(everything))
         buffers = {k: v.detach().clone().to(self.device) for k, v in self.model.named_buffers()}
         computed = {
             "space": space,
@@ -113,6 +119,22 @@ class Problem:
     def narrowed(self, samples: Tensor) -> Problem:
         """Return the same problem on fewer training samples (positions of `train`)."""
         return replace(self, samples=samples)
+
+    def weights_of(self, positions: Tensor) -> Tensor:
+        """Return w of these training samples, (m,), in the parameters' type, on the device."""
+        if self.weights is None:
+            return self.theta.new_ones(len(positions))
+        return self.weights[positions.to(self.weights.device)].to(self.theta)
+
+    def shares(self) -> Tensor:
+        """Return w_i / sum w of every sample of `train`, (len(train),), 0 where it does not count.
+
+        The data part of L is the sum of shares_i l_i. In float64, on the CPU.
+        """
+        weights = torch.zeros(len(self.train), dtype=torch.float64)  # type: ignore[arg-type]
+        positions = self.positions.cpu()
+        weights[positions] = 1.0 if self.weights is None else self.weights.cpu().double()[positions]
+        return weights / weights.sum()
 
     # --- batches ----------------------------------------------------------------------------
 
@@ -156,22 +178,50 @@ class Problem:
         batch_size: int = 256,
         progress: Progress = silent,
     ) -> Tensor:
-        """Return the mean data gradient over these samples, (p,): (1/m) sum grad l_i.
+        """Return the mean data gradient over these samples, (p,): sum w_i grad l_i / sum w_i.
+
+        Args:
+            indices: (m,) positions in `data`.
+            data: another data set, whose samples all have weight 1; None: the training set.
+
+        Cost: one forward and backward pass over m samples.
+        """
+        weights = self.weights_of(indices) if data is None else self.theta.new_ones(len(indices))
+        total = self.weighted_gradient(
+            indices, weights, data=data, batch_size=batch_size, progress=progress
+        )
+        return total / weights.sum()
+
+    def weighted_gradient(
+        self,
+        indices: Tensor,
+        coefficients: Tensor,
+        *,
+        data: Dataset[Any] | None = None,
+        batch_size: int = 256,
+        progress: Progress = silent,
+    ) -> Tensor:
+        """Return sum c_i grad l_i over these samples, (p,); the problem's weights have no part.
+
+        Args:
+            indices: (m,) positions in `data` (default: the training set).
+            coefficients: (m,) c, of any sign.
 
         Cost: one forward and backward pass over m samples.
         """
         total = torch.zeros_like(self.theta)
         parameters = self.leaves()
+        parts = coefficients.to(self.theta).split(batch_size)
         done = 0
         with engine_mode(self.model):
-            for batch in self.batches(indices, batch_size, data):
+            for batch, c in zip(self.batches(indices, batch_size, data), parts, strict=True):
                 losses = self.losses(parameters, batch)
-                total += self.flat_gradient(losses.sum(), parameters)
+                total += self.flat_gradient((c * losses).sum(), parameters)
                 done += len(losses)
                 progress(done, len(indices), "gradient")
         if not bool(torch.isfinite(total).all()):
             raise GifError("The gradient holds NaN or infinity; check the inputs and the weights.")
-        return total / len(indices)
+        return total
 
     def flat_gradient(
         self, value: Tensor, parameters: dict[str, Tensor], *, create_graph: bool = False
@@ -192,13 +242,33 @@ def inputs_of(batch: Any) -> Any:
     return batch if isinstance(batch, dict) else batch[0]
 
 
+class Batched(Dataset[Any], ABC):
+    """A map-style data set that gives a whole batch, and labels without inputs. Interface only."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, indices: Tensor) -> Any:
+        """Return these samples collated, in this order."""
+
+    @abstractmethod
+    def labels(self, indices: Tensor) -> Tensor:
+        """Return the labels of these samples, (m, ...)."""
+
+
 def fetch(data: Dataset[Any], indices: Tensor, device: str | torch.device) -> Any:
     """Return one collated batch of these positions on the device."""
+    return _to(collated(data, indices), device)
+
+
+def collated(data: Dataset[Any], indices: Tensor) -> Any:
+    """Return one batch of these positions where the data set keeps it."""
     if type(data) is TensorDataset:
-        batch: Any = tuple(tensor[indices] for tensor in data.tensors)
-    else:
-        batch = default_collate([data[int(i)] for i in indices])
-    return _to(batch, device)
+        return tuple(tensor[indices] for tensor in data.tensors)
+    if isinstance(data, Batched):
+        return data.batch(indices)
+    return default_collate([data[int(i)] for i in indices])
 
 
 def _to(batch: Any, device: str | torch.device) -> Any:
@@ -211,8 +281,46 @@ def _to(batch: Any, device: str | torch.device) -> Any:
     return batch
 
 
-def targets(data: Dataset[Any]) -> Tensor:
-    """Return the labels of a data set, (n,)."""
+def targets(data: Dataset[Any], indices: Tensor | None = None) -> Tensor:
+    """Return the labels of a data set, (n, ...), or of these positions of it.
+
+    Raises:
+        GifError: a sample has no label, or labels that are not numbers.
+    """
+    if indices is None:
+        indices = torch.arange(len(data))  # type: ignore[arg-type]
     if type(data) is TensorDataset:
-        return data.tensors[1]
-    return torch.tensor([int(data[i][1]) for i in range(len(data))])  # type: ignore[arg-type]
+        return data.tensors[1][indices]
+    if isinstance(data, Batched):
+        return data.labels(indices)
+    labels = default_collate([label_of(data[int(i)]) for i in indices])
+    if not isinstance(labels, Tensor):
+        raise GifError(f"A label is a {type(labels[0]).__name__}; labels must be numbers.")
+    return labels
+
+
+def label_of(sample: Any) -> Any:
+    """Return the label of a sample or the labels of a batch: "labels" of a dict, else the second.
+
+    Raises:
+        GifError: there is none.
+    """
+    if not isinstance(sample, dict):
+        return sample[1]
+    if "labels" not in sample:
+        keys = ", ".join(str(key) for key in sample)
+        raise GifError(f"The samples are dicts of {keys}; name the key of the label 'labels'.")
+    return sample["labels"]
+
+
+def _refuse_weights(weights: Tensor, size: int) -> None:
+    if weights.shape != (size,):
+        raise GifError(
+            f"weights has shape {tuple(weights.shape)}; give one for each of {size} samples."
+        )
+    bad = (~(weights > 0) | ~torch.isfinite(weights)).nonzero().flatten()
+    if len(bad):
+        raise GifError(
+            f"Training sample {int(bad[0])} has weight {float(weights[bad[0]]):g}; a weight is a "
+            "finite number above 0, and a sample without any is removed."
+        )
