@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gifcore.convolution import FastConvolutions
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
@@ -47,7 +48,7 @@ class Hessian(LinearOperator):
     batch_size: int = BATCH_SIZE
     memory_mb: float = MEMORY_MB
     stop: Callable[[], None] | None = None  # called once a batch; raises Cancelled
-    _kept: list[tuple[Tensor, dict[str, Tensor]]] = field(default_factory=list, init=False)
+    _kept: list[_Graph] = field(default_factory=list, init=False)
     _bytes: list[int] = field(default_factory=list, init=False)
 
     @property
@@ -55,29 +56,46 @@ class Hessian(LinearOperator):
         return self.problem.space.size, self.problem.space.size
 
     def apply(self, vector: Tensor) -> Tensor:
+        return self._multiply(vector, {})
+
+    def transposed_at(self, vector: Tensor, indices: Tensor) -> Tensor:
+        """Return (H v)[J]; convolutions leave out the output channels that J does not touch."""
+        return self._multiply(vector, self._channels(indices))[indices]
+
+    def _multiply(self, vector: Tensor, channels: dict[str, Tensor]) -> Tensor:
+        """Return H v, of the named convolutions at these output channels only."""
         total = self.problem.weight_decay * vector
         with engine_mode(self.problem.model):
-            products = self._of_kept(vector)
+            products = self._of_kept(vector, channels)
             for number, part in enumerate(self.samples.split(self.batch_size)):
                 if number < len(products):
                     product = products[number]
                 else:
-                    gradient, parameters = self._gradient_graph(number, part)
-                    product = self._product(
-                        gradient, parameters, vector, keep=number < len(self._kept)
-                    )
+                    graph = self._gradient_graph(number, part)
+                    keep = number < len(self._kept)
+                    product = self._product(graph, vector, channels, keep=keep)
                 total = total + product / len(self.samples)
         return total
 
-    def _of_kept(self, vector: Tensor) -> list[Tensor]:
+    def _channels(self, indices: Tensor) -> dict[str, Tensor]:
+        """Return the output channels of every convolution's weight that J touches."""
+        blocks = [block for block in self.problem.space.blocks if len(block.shape) == 4]
+        touched = {}
+        for block in blocks:
+            inside = (indices >= block.offset) & (indices < block.offset + block.size)
+            rows = (indices[inside] - block.offset) // (block.size // block.shape[0])
+            touched[block.name] = rows.unique()
+        return touched
+
+    def _of_kept(self, vector: Tensor, channels: dict[str, Tensor]) -> list[Tensor]:
         """Return the products of the batches whose graphs are kept, in order.
 
         On a CPU each batch has one thread to itself: that scales better than many threads in one
         operation. The sum over batches stays in order, so the result does not depend on timing.
         """
 
-        def one(graph: tuple[Tensor, dict[str, Tensor]]) -> Tensor:
-            return self._product(*graph, vector, keep=True)
+        def one(graph: _Graph) -> Tensor:
+            return self._product(graph, vector, channels, keep=True)
 
         threads = torch.get_num_threads()
         workers = min(threads, len(self._kept))
@@ -92,19 +110,21 @@ class Hessian(LinearOperator):
             torch.set_num_threads(threads)  # what threads made later start with
 
     def _product(
-        self, gradient: Tensor, parameters: dict[str, Tensor], vector: Tensor, *, keep: bool
+        self, graph: _Graph, vector: Tensor, channels: dict[str, Tensor], *, keep: bool
     ) -> Tensor:
         """Return (sum_i grad^2 l_i) v of one batch from the graph of its gradient."""
         if self.stop:
             self.stop()
+        leaves = graph.parameters
+        graph.convolutions.want({id(leaves[name]): rows for name, rows in channels.items()})
         product = torch.autograd.grad(
-            gradient,
-            tuple(parameters.values()),
+            graph.gradient,
+            tuple(leaves.values()),
             grad_outputs=vector,
             retain_graph=keep,
             allow_unused=True,
         )
-        return self._flat(product, parameters)
+        return self._flat(product, leaves)
 
     apply_transposed = apply  # H is symmetric
 
@@ -118,20 +138,21 @@ class Hessian(LinearOperator):
         self._kept.clear()
         self._bytes.clear()
 
-    def _gradient_graph(self, number: int, part: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _gradient_graph(self, number: int, part: Tensor) -> _Graph:
         """Return sum_i grad l_i of one batch with its graph, which is kept if it fits."""
-        problem, used = self.problem, _SavedBytes()
+        problem, used, convolutions = self.problem, _SavedBytes(), FastConvolutions()
         parameters = problem.leaves()
         with torch.autograd.graph.saved_tensors_hooks(used.pack, used.unpack):
             batch = next(problem.batches(part, len(part)))
-            losses = problem.losses(parameters, batch)
+            with convolutions:
+                losses = problem.losses(parameters, batch)
             gradient = problem.flat_gradient(losses.sum(), parameters, create_graph=True)
         if not gradient.requires_grad:
             raise GifError(
                 "The gradient does not depend on the parameters: the model is linear in them and "
                 "so is the loss, its Hessian is zero; choose another loss."
             )
-        graph = gradient, parameters
+        graph = _Graph(gradient, parameters, convolutions)
         fits = sum(self._bytes) + used.bytes <= self.memory_mb * 2**20
         if fits and number == len(self._kept):
             self._kept.append(graph)
@@ -144,6 +165,15 @@ class Hessian(LinearOperator):
             for (name, leaf), value in zip(parameters.items(), product, strict=True)
         }
         return self.problem.space.flatten(named).detach()
+
+
+@dataclass(frozen=True, eq=False)
+class _Graph:
+    """The gradient of one batch with the graph that its Hessian products run through."""
+
+    gradient: Tensor  # (p,)
+    parameters: dict[str, Tensor]
+    convolutions: FastConvolutions
 
 
 class _SavedBytes:

@@ -31,6 +31,10 @@ class LinearOperator(ABC):
     def apply_transposed(self, vector: Tensor) -> Tensor:  # (m,) -> (n,)
         """Return A^T v."""
 
+    def transposed_at(self, vector: Tensor, indices: Tensor) -> Tensor:  # (m,) -> (k,)
+        """Return (A^T v)[J]; overridden where the rest of A^T v can be left out."""
+        return self.apply_transposed(vector)[indices]
+
     @property
     def T(self) -> LinearOperator:  # noqa: N802
         return Transposed(self)
@@ -165,6 +169,8 @@ class Product(LinearOperator):
         return self.left.apply(self.right.apply(vector))
 
     def apply_transposed(self, vector: Tensor) -> Tensor:
+        if isinstance(self.right, Embedding):
+            return self.left.transposed_at(vector, self.right.indices)
         return self.right.apply_transposed(self.left.apply_transposed(vector))
 
 
@@ -189,6 +195,9 @@ class Sum(LinearOperator):
     def apply_transposed(self, vector: Tensor) -> Tensor:
         return self.left.apply_transposed(vector) + self.right.apply_transposed(vector)
 
+    def transposed_at(self, vector: Tensor, indices: Tensor) -> Tensor:
+        return self.left.transposed_at(vector, indices) + self.right.transposed_at(vector, indices)
+
 
 @dataclass(frozen=True, eq=False)
 class Scaled(LinearOperator):
@@ -206,3 +215,6 @@ class Scaled(LinearOperator):
 
     def apply_transposed(self, vector: Tensor) -> Tensor:
         return self.factor * self.operator.apply_transposed(vector)
+
+    def transposed_at(self, vector: Tensor, indices: Tensor) -> Tensor:
+        return self.factor * self.operator.transposed_at(vector, indices)

@@ -125,7 +125,7 @@ def test_a_budget_keeps_every_graph_once_and_release_frees_it() -> None:
     for _ in range(3):
         H @ problem.theta
     assert len(model.hidden) == 3  # the forward passes of the first product alone
-    kept = [weakref.ref(gradient) for gradient, _ in H._kept]
+    kept = [weakref.ref(graph.gradient) for graph in H._kept]
     assert H.kept_megabytes > 0
     H.release()
     gc.collect()
