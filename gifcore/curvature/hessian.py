@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from gifcore.convolution import FastConvolutions
+from gifcore.curvature.batches import BATCH_SIZE, MEMORY_MB, SavedBytes, flat, side_by_side
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
-
-BATCH_SIZE = 128
-MEMORY_MB = 512
-
-
-def draw_samples(problem: Problem, count: int | None, seed: int) -> Tensor:
-    """Return the positions of the curvature samples: one seeded draw without replacement.
-
-    None, or a count of at least n, means all training samples of the problem's objective.
-    """
-    positions = problem.positions
-    if count is not None and count < 1:
-        raise GifError(f"samples is {count}; a curvature needs one or more.")
-    if count is None or count >= problem.n:
-        return positions
-    order = torch.randperm(problem.n, generator=torch.Generator().manual_seed(seed))
-    return positions[order[:count].sort().values]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,24 +73,14 @@ class Hessian(LinearOperator):
     def _of_kept(self, vector: Tensor, channels: dict[str, Tensor]) -> list[Tensor]:
         """Return the products of the batches whose graphs are kept, in order.
 
-        On a CPU each batch has one thread to itself: that scales better than many threads in one
-        operation. The sum over batches stays in order, so the result does not depend on timing.
+        Each batch has one thread to itself; the sum over batches stays in order, so the result
+        does not depend on timing.
         """
 
         def one(graph: _Graph) -> Tensor:
             return self._product(graph, vector, channels, keep=True)
 
-        threads = torch.get_num_threads()
-        workers = min(threads, len(self._kept))
-        if workers < 2 or vector.device.type != "cpu":
-            return [one(graph) for graph in self._kept]
-        try:
-            with ThreadPoolExecutor(
-                workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
-            ) as pool:
-                return list(pool.map(one, self._kept))
-        finally:
-            torch.set_num_threads(threads)  # what threads made later start with
+        return side_by_side(one, self._kept, vector.device)
 
     def _product(
         self, graph: _Graph, vector: Tensor, channels: dict[str, Tensor], *, keep: bool
@@ -124,7 +97,7 @@ class Hessian(LinearOperator):
             retain_graph=keep,
             allow_unused=True,
         )
-        return self._flat(product, leaves)
+        return flat(self.problem, product, leaves)
 
     apply_transposed = apply  # H is symmetric
 
@@ -140,7 +113,7 @@ class Hessian(LinearOperator):
 
     def _gradient_graph(self, number: int, part: Tensor) -> _Graph:
         """Return sum_i grad l_i of one batch with its graph, which is kept if it fits."""
-        problem, used, convolutions = self.problem, _SavedBytes(), FastConvolutions()
+        problem, used, convolutions = self.problem, SavedBytes(), FastConvolutions()
         parameters = problem.leaves()
         with torch.autograd.graph.saved_tensors_hooks(used.pack, used.unpack):
             batch = next(problem.batches(part, len(part)))
@@ -159,13 +132,6 @@ class Hessian(LinearOperator):
             self._bytes.append(used.bytes)
         return graph
 
-    def _flat(self, product: tuple[Tensor | None, ...], parameters: dict[str, Tensor]) -> Tensor:
-        named = {
-            name: torch.zeros_like(leaf) if value is None else value
-            for (name, leaf), value in zip(parameters.items(), product, strict=True)
-        }
-        return self.problem.space.flatten(named).detach()
-
 
 @dataclass(frozen=True, eq=False)
 class _Graph:
@@ -174,24 +140,6 @@ class _Graph:
     gradient: Tensor  # (p,)
     parameters: dict[str, Tensor]
     convolutions: FastConvolutions
-
-
-class _SavedBytes:
-    """Counts the distinct storage that autograd saves for backward."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._seen: set[int] = set()
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
-        return tensor.detach()  # the tensor itself would be a cycle that is never freed
-
-    def unpack(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def check_deterministic(hessian: Hessian, vector: Tensor) -> None:
