@@ -146,13 +146,27 @@ def queries(name: str, *, n: int = 5) -> Dataset[Any]:
     return samples(PROBLEMS[name], n, seed=99)
 
 
-# name -> (score on outputs, on gradients or none; highest first?)
-SELECTORS: dict[str, tuple[str | None, bool]] = {
-    "highest-k-gradients": ("gradient", True),
-    "highest-k-outputs": ("output", True),
-    "lowest-k-gradients": ("gradient", False),
-    "lowest-k-outputs": ("output", False),
-    "random": (None, False),
+# name -> (score of oracles.py or none, rule)
+SELECTORS: dict[str, tuple[str | None, str]] = {
+    "highest-k-gradients": ("gradient", "highest-k"),
+    "highest-k-outputs": ("output", "highest-k"),
+    "lowest-k-gradients": ("gradient", "lowest-k"),
+    "lowest-k-outputs": ("output", "lowest-k"),
+    "random": (None, "random"),
+    "exclusive-k-gradients": ("gradient", "exclusive-k"),
+    "exclusive-k-outputs": ("output", "exclusive-k"),
+    "threshold": ("output", "threshold"),
+    "caps": ("caps", "greedy-highest"),
+    "reverse-caps": ("caps", "greedy-lowest"),
+    "highest-k-absolute-gradients": ("absolute gradient", "highest-k"),
+    "highest-k-absolute-outputs": ("absolute output", "highest-k"),
+    "lowest-k-absolute-gradients": ("absolute gradient", "lowest-k"),
+    "lowest-k-absolute-outputs": ("absolute output", "lowest-k"),
+    "highest-k-magnitude": ("magnitude", "highest-k"),
+    "lowest-k-magnitude": ("magnitude", "lowest-k"),
+    "highest-k-fisher": ("fisher", "highest-k"),
+    "lowest-k-fisher": ("fisher", "lowest-k"),
+    "all": (None, "all"),
 }
 
 METHODS = ("gradient", "if", "gif")

@@ -150,13 +150,49 @@ def at(problem: Problem, theta: np.ndarray) -> nn.Module:
     return model
 
 
-# --- selection, from the description of the published code (papers.md, A3) -----------------------
+# --- selection, from the description of the published code (papers.md, A3 and d) ------------------
+
+OUTPUT_KINDS = nn.Conv2d | nn.Linear
+NORMS = nn.BatchNorm2d | nn.LayerNorm
 
 
-def unit_scores(problem: Problem, samples: Sequence[int], of: str) -> dict[str, list[float]]:
-    """|mean over samples and positions| of every unit's output or output gradient, by layer."""
+def unit_scores(
+    problem: Problem, samples: Sequence[int], of: str, kinds: Any = OUTPUT_KINDS
+) -> dict[str, list[float]]:
+    """The score of every unit, by layer, one sample and one unit at a time."""
+    if of == "magnitude":
+        return {
+            name: [float(np.mean(np.abs(row.detach().numpy()))) for row in module.weight]
+            for name, module in problem.model.named_modules()
+            if isinstance(module, kinds)
+        }
+    if of == "fisher":
+        F = diagonal_fisher(problem, samples, 1)
+        means = {
+            name: [float(np.mean([F[i] for i in unit])) for unit in layer_units(problem, name)]
+            for name, module in problem.model.named_modules()
+            if isinstance(module, kinds)
+        }
+        return {name: values for name, values in means.items() if any(values)}
+    found = {}
+    for name, values in _responses(problem, samples, "gradient" in of, kinds).items():
+        if "absolute" in of:
+            found[name] = [float(np.mean([np.abs(v[u]) for v in values])) for u in _units(values)]
+        else:
+            found[name] = [abs(float(np.mean([v[u] for v in values]))) for u in _units(values)]
+    return found
+
+
+def _units(values: list[np.ndarray]) -> range:
+    return range(len(values[0]))
+
+
+def _responses(
+    problem: Problem, samples: Sequence[int], gradient: bool, kinds: Any
+) -> dict[str, list[np.ndarray]]:
+    """The output of every layer on every sample, or its gradient, each (units, positions)."""
     model = copy.deepcopy(problem.model).eval()
-    seen: dict[str, list[Tensor]] = {}
+    seen: dict[str, list[np.ndarray]] = {}
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -167,21 +203,59 @@ def unit_scores(problem: Problem, samples: Sequence[int], of: str) -> dict[str, 
         return hook
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, kinds):
             module.register_forward_hook(keep(name))
     for i in samples:
         batch = default_collate([problem.train[int(i)]])
         loss = problem.loss(model(batch if isinstance(batch, dict) else batch[0]), batch)[0]
         loss.backward()
         for name, output in outputs.items():
-            value = output.grad if of == "gradient" else output
-            seen.setdefault(name, []).append(value[0].detach())
-    found = {}
-    for name, values in seen.items():
-        units = len(values[0])
-        found[name] = [
-            abs(float(np.mean([v[u].reshape(-1).numpy() for v in values]))) for u in range(units)
-        ]
+            value = (output.grad if gradient else output.detach())[0]
+            last = isinstance(model.get_submodule(name), nn.Linear | nn.LayerNorm)
+            value = value.movedim(-1, 0) if last else value
+            seen.setdefault(name, []).append(value.reshape(len(value), -1).numpy())
+    return seen
+
+
+def diagonal_fisher(problem: Problem, samples: Sequence[int], batch_size: int) -> np.ndarray:
+    """The mean over batches of the squared mean gradient of the batch, (p,)."""
+    G = sample_gradients(problem, problem.train, list(samples))
+    starts = range(0, len(G), batch_size)
+    return np.mean([np.mean(G[s : s + batch_size], axis=0) ** 2 for s in starts], axis=0)
+
+
+def caps_score(
+    problem: Problem, target: Sequence[int], block: Sequence[int], batch_size: int
+) -> float | None:
+    """sum over the block of g^2 / (F + 1e-6), None if its mean Fisher is below 1e-12."""
+    retained = [i for i in problem.positions.tolist() if i not in set(target)]
+    g = sample_gradients(problem, problem.train, list(target)).mean(0)
+    F = diagonal_fisher(problem, retained, batch_size)
+    if np.mean([F[j] for j in block]) < 1e-12:
+        return None
+    return float(sum(g[j] ** 2 / (F[j] + 1e-6) for j in block))
+
+
+def tensor_offsets(problem: Problem) -> dict[str, int]:
+    offsets, offset = {}, 0
+    for key, parameter in problem.model.named_parameters():
+        offsets[key] = offset
+        offset += parameter.numel()
+    return offsets
+
+
+def layer_units(problem: Problem, name: str) -> list[list[int]]:
+    """The flat indices of every unit of a layer: its weights, then its bias."""
+    offsets, layer = tensor_offsets(problem), problem.model.get_submodule(name)
+    units = len(layer.weight)
+    fan_in = layer.weight.numel() // units
+    found = []
+    for u in range(units):
+        start = offsets[f"{name}.weight"] + u * fan_in
+        unit = list(range(start, start + fan_in))
+        if layer.bias is not None:
+            unit.append(offsets[f"{name}.bias"] + u)
+        found.append(unit)
     return found
 
 
@@ -190,30 +264,80 @@ def layer_quota(ratio: float, count: int) -> int:
     return int(Fraction(str(ratio)) * count)
 
 
+def ranked(scores: Sequence[float], rule: str) -> list[int]:
+    sign = -1 if rule == "highest-k" else 1
+    return sorted(range(len(scores)), key=lambda u: (sign * scores[u], u))
+
+
 def unit_rule(
-    problem: Problem, name: str, unit_score: list[float], ratio: float, *, highest: bool
+    units: list[list[int]],
+    weights: list[int],
+    scores: list[float],
+    ratio: float,
+    *,
+    rule: str,
 ) -> tuple[set[int], set[int], int]:
-    """(indices that must be taken, indices some of which are taken at random, how many of them)."""
-    offsets, offset = {}, 0
-    for key, parameter in problem.model.named_parameters():
-        offsets[key] = offset
-        offset += parameter.numel()
-    layer = problem.model.get_submodule(name)
-    units = len(layer.weight)
-    fan_in = layer.weight.numel() // units
-    per_unit = fan_in + (layer.bias is not None)
-    k = layer_quota(ratio, per_unit * units)
-    order = sorted(range(units), key=lambda u: ((-1 if highest else 1) * unit_score[u], u))
+    """(indices that must be taken, indices some of which are taken at random, how many of them).
 
-    def weights(u: int) -> set[int]:
-        start = offsets[f"{name}.weight"] + u * fan_in
-        return set(range(start, start + fan_in))
-
+    units: indices of every unit, the first `weights[u]` of them weights, the others biases.
+    """
+    left = layer_quota(ratio, sum(len(unit) for unit in units))
     taken: set[int] = set()
-    for u in order[: k // per_unit]:
-        taken |= weights(u)
-        if layer.bias is not None:
-            taken.add(offsets[f"{name}.bias"] + u)
-    rest = k % per_unit
-    pool = weights(order[k // per_unit]) if rest else set()
-    return taken, pool, rest
+    for u in ranked(scores, rule):
+        if len(units[u]) > left:
+            return taken, set(units[u][: weights[u]]) if left else set(), left
+        taken |= set(units[u])
+        left -= len(units[u])
+    return taken, set(), 0
+
+
+def threshold_rule(
+    layers: list[tuple[list[list[int]], list[float]]], ratio: float
+) -> list[tuple[set[int], int]]:
+    """For each layer the indices that may be drawn and how many are; the threshold never rises."""
+    found, hundredth = [], 100
+    for units, scores in layers:
+        k = layer_quota(ratio, sum(len(unit) for unit in units))
+        while True:
+            above = {i for unit, s in zip(units, scores, strict=True) for i in unit
+                     if s > hundredth / 100}  # fmt: skip
+            if len(above) >= k:
+                break
+            hundredth -= 1
+        found.append((above, k))
+    return found
+
+
+def greedy_rule(
+    layers: list[list[tuple[float | None, list[int]]]],
+    ratio: float,
+    *,
+    highest: bool,
+    split: bool,
+) -> set[int]:
+    """Whole blocks (score, indices) by score per parameter in a budget, split over layers or not.
+
+    Shares in proportion to what can be selected, by largest remainder; then the pooled rest.
+    """
+    total = layer_quota(ratio, sum(len(block) for blocks in layers for _, block in blocks))
+    alive = [[(s / len(b), b) for s, b in blocks if s is not None] for blocks in layers]
+    sizes = [sum(len(b) for _, b in blocks) for blocks in alive]
+    total = min(total, sum(sizes))
+    exact = [Fraction(total * size, sum(sizes)) for size in sizes]
+    shares = [int(e) for e in exact]
+    while sum(shares) < total:
+        gaps = [e - s for e, s in zip(exact, shares, strict=True)]
+        shares[gaps.index(max(gaps))] += 1
+    taken: list[list[int]] = []
+
+    def pack(blocks: list[tuple[float, list[int]]], budget: int) -> None:
+        for _, block in sorted(blocks, key=lambda b: b[0], reverse=highest):
+            if len(block) <= budget and block not in taken:
+                taken.append(block)
+                budget -= len(block)
+
+    if split:
+        for blocks, share in zip(alive, shares, strict=True):
+            pack(blocks, share)
+    pack([b for blocks in alive for b in blocks], total - sum(map(len, taken)))
+    return {i for block in taken for i in block}

@@ -1,5 +1,6 @@
 """Which parameters may move: unit scores x rules -> Selection."""
 
-from gifcore.selection.select import SELECTORS, Selection, select
+from gifcore.selection.select import SELECTORS, Selector, select
+from gifcore.selection.selection import Selection
 
-__all__ = ["SELECTORS", "Selection", "select"]
+__all__ = ["SELECTORS", "Selection", "Selector", "select"]

@@ -1,60 +1,116 @@
-"""Selection: the sorted flat indices J of the parameters that may move."""
+"""select: the table of selectors, each a score and a rule, and the one call that runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from gifcore.change import Change
 from gifcore.errors import GifError
-from gifcore.operators import Embedding
-from gifcore.parameters import ParameterSpace
-from gifcore.problem import Problem
+from gifcore.problem import Problem, Progress, silent
 from gifcore.selection import rules, scores
+from gifcore.selection.layers import filtered, layers_of
+from gifcore.selection.selection import Selection
 
-UnitScores = Callable[[Problem, Tensor], dict[str, Tensor]]
+BUDGETS = ("layer", "global")
 
-# name -> (unit score or None for no score, take the highest?)
-SELECTORS: dict[str, tuple[UnitScores | None, bool]] = {
-    "highest-k-gradients": (scores.mean_output_gradients, True),
-    "highest-k-outputs": (scores.mean_outputs, True),
-    "lowest-k-gradients": (scores.mean_output_gradients, False),
-    "lowest-k-outputs": (scores.mean_outputs, False),
-    "random": (None, False),
+
+@dataclass(frozen=True)
+class Selector:
+    """One row of SELECTORS: which score, if any, which rule, and a line for people."""
+
+    score: scores.Score | None
+    rule: rules.Rule
+    text: str
+
+
+SELECTORS: dict[str, Selector] = {
+    "highest-k-gradients": Selector(
+        scores.mean_output_gradients,
+        rules.highest_k,
+        "Units whose mean output gradient on the target data is largest",
+    ),
+    "highest-k-outputs": Selector(
+        scores.mean_outputs,
+        rules.highest_k,
+        "Units whose mean output on the target data is largest",
+    ),
+    "lowest-k-gradients": Selector(
+        scores.mean_output_gradients,
+        rules.lowest_k,
+        "Units whose mean output gradient on the target data is smallest",
+    ),
+    "lowest-k-outputs": Selector(
+        scores.mean_outputs,
+        rules.lowest_k,
+        "Units whose mean output on the target data is smallest",
+    ),
+    "random": Selector(None, rules.random_k, "Random single weights and biases of every layer"),
+    "exclusive-k-gradients": Selector(
+        scores.mean_output_gradients,
+        rules.exclusive_k,
+        "Random units outside those with the largest mean output gradient",
+    ),
+    "exclusive-k-outputs": Selector(
+        scores.mean_outputs,
+        rules.exclusive_k,
+        "Random units outside those with the largest mean output",
+    ),
+    "threshold": Selector(
+        scores.mean_outputs,
+        rules.threshold,
+        "Random weights of units whose mean output is above a falling threshold",
+    ),
+    "caps": Selector(
+        scores.caps_blocks,
+        rules.greedy_highest,
+        "Whole blocks with the most target gradient for their Fisher on the retained data",
+    ),
+    "reverse-caps": Selector(
+        scores.caps_blocks,
+        rules.greedy_lowest,
+        "Whole blocks with the least target gradient for their Fisher on the retained data",
+    ),
+    "highest-k-absolute-gradients": Selector(
+        scores.mean_absolute_output_gradients,
+        rules.highest_k,
+        "Units whose mean absolute output gradient on the target data is largest",
+    ),
+    "highest-k-absolute-outputs": Selector(
+        scores.mean_absolute_outputs,
+        rules.highest_k,
+        "Units whose mean absolute output on the target data is largest",
+    ),
+    "lowest-k-absolute-gradients": Selector(
+        scores.mean_absolute_output_gradients,
+        rules.lowest_k,
+        "Units whose mean absolute output gradient on the target data is smallest",
+    ),
+    "lowest-k-absolute-outputs": Selector(
+        scores.mean_absolute_outputs,
+        rules.lowest_k,
+        "Units whose mean absolute output on the target data is smallest",
+    ),
+    "highest-k-magnitude": Selector(
+        scores.magnitudes, rules.highest_k, "Units with the largest weights; uses no data"
+    ),
+    "lowest-k-magnitude": Selector(
+        scores.magnitudes, rules.lowest_k, "Units with the smallest weights; uses no data"
+    ),
+    "highest-k-fisher": Selector(
+        scores.fisher,
+        rules.highest_k,
+        "Units with the largest diagonal Fisher information of the target data",
+    ),
+    "lowest-k-fisher": Selector(
+        scores.fisher,
+        rules.lowest_k,
+        "Units with the smallest diagonal Fisher information of the target data",
+    ),
+    "all": Selector(None, rules.everything, "Every parameter of the chosen layers"),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """J, sorted, with the settings that reproduce it.
-
-    Args:
-        indices: (k,) sorted distinct flat indices, in the order of `named_parameters()`.
-    """
-
-    indices: Tensor
-    space: ParameterSpace
-    selector: str
-    ratio: float
-    seed: int
-
-    @property
-    def k(self) -> int:
-        return len(self.indices)
-
-    @property
-    def embedding(self) -> Embedding:
-        """E, (p, k)."""
-        return Embedding(self.indices, self.space.size)
-
-    def by_layer(self) -> dict[str, int]:
-        """Return how many numbers of each named tensor are selected."""
-        edges = torch.tensor([b.offset for b in self.space.blocks] + [self.space.size])
-        counts = torch.searchsorted(self.indices.cpu(), edges).diff()
-        return {b.name: int(c) for b, c in zip(self.space.blocks, counts, strict=True)}
 
 
 def select(
@@ -64,45 +120,66 @@ def select(
     selector: str = "highest-k-gradients",
     ratio: float = 0.05,
     seed: int = 0,
+    layers: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    norms: bool = False,
+    budget: str = "layer",
+    progress: Progress = silent,
 ) -> Selection:
-    """Select a share of every convolution and linear layer by its response to the changed data.
+    """Select a share of the parameters by how their units respond to the changed data.
 
     Args:
         change: its samples are the target data that the units are scored on.
         selector: a name of SELECTORS.
-        ratio: share of each layer's parameters, in (0, 1]; 1 takes these layers whole.
-        seed: for the random rule and for the rest of a unit that is taken in part.
+        ratio: share of the parameters of the layers, in (0, 1]; `all` takes 1 whatever is given.
+        seed: for the random rules and for the rest of a unit that is taken in part.
+        layers: names of layers, of any kind; None: every layer of the kinds.
+        kinds: of "conv", "linear", "norm", "embedding"; None: conv and linear.
+        norms: normalisation layers too, each channel's weight and bias as one unit.
+        budget: "layer": the share is counted in every layer (CAPS: split over them, what is left is
+            pooled); "global": it is counted over all the layers, whose units compete.
+
+    Scores of outputs do not know embeddings, attention projections and layers that are not called:
+    such layers are left out, and refused where they were asked for by name.
 
     Raises:
-        GifError: an unknown selector, a ratio outside (0, 1], or nothing selected.
+        GifError: an unknown selector, layer, kind or budget, a ratio outside (0, 1], a layer asked
+            for by name that the selector cannot score, or nothing selected.
 
-    Reference: Lyu et al. 2023 (arXiv 2312.05586). Cost: at most one forward and backward pass
-    over the changed samples.
+    Reference: Lyu et al. 2023 (arXiv 2312.05586). Cost: that of the score; for the published ones
+    at most one forward and backward pass over the changed samples.
     """
     if selector not in SELECTORS:
         raise GifError(f"Unknown selector '{selector}'; choose one of: {', '.join(SELECTORS)}.")
     if not 0 < ratio <= 1:
         raise GifError(f"The ratio is {ratio}; choose one above 0 and at most 1, such as 0.05.")
-    score, highest = SELECTORS[selector]
-    generator = torch.Generator().manual_seed(seed)
-    by_layer = score(problem, change.samples(problem)) if score else {}
-    parts = []
-    for name in scores.layers(problem.model):
-        if score is None:
-            part = rules.random_weights(name, problem.space, ratio, generator=generator)
-        elif name in by_layer:
-            part = rules.ranked_units(
-                name,
-                problem.space,
-                by_layer[name],
-                ratio,
-                highest=highest,
-                generator=generator,
+    if budget not in BUDGETS:
+        raise GifError(f"Unknown budget '{budget}'; choose one of: {', '.join(BUDGETS)}.")
+    row = SELECTORS[selector]
+    chosen = filtered(layers_of(problem.model, problem.space), layers, kinds, norms=norms)
+    found = {}
+    if row.score:
+        target = change.extended(problem), change.samples(problem)
+        found = row.score(*target, chosen, progress=progress)
+        unscored = [layer.name for layer in chosen if layer.name not in found]
+        if unscored and (layers is not None or not found):
+            raise GifError(
+                f"The selector {selector} cannot score layer '{unscored[0]}' (the loss does not "
+                "reach it, or no output of its units can be seen); leave it out or choose random."
             )
-        else:
-            continue  # the loss does not reach this layer
-        parts.append(part)
-    indices = torch.cat(parts).sort().values
-    if len(indices) == 0:
+    ratio = 1.0 if row.rule is rules.everything else ratio
+    terms = rules.Terms(ratio, budget, torch.Generator().manual_seed(seed))
+    parts = row.rule(chosen, found, terms)
+    if sum(len(part) for part in parts) == 0:
         raise GifError(f"The ratio {ratio} selects no parameter in any layer; raise it.")
-    return Selection(indices.to(problem.device), problem.space, selector, ratio, seed)
+    return Selection(
+        torch.cat(parts).sort().values.to(problem.device),
+        problem.space,
+        selector,
+        ratio,
+        seed,
+        None if layers is None else tuple(layers),
+        None if kinds is None else tuple(kinds),
+        norms,
+        budget,
+    )
