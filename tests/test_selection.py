@@ -541,6 +541,11 @@ def test_layer_filters() -> None:
     assert chosen(layers=["1"]) == {"1.weight": 3, "1.bias": 3}  # asked for by name
 
 
+def test_the_layers_that_are_selected_unless_asked_otherwise() -> None:
+    model = cases.problem("batch norm").model
+    assert scores.layers(model) == {"0": model[0], "4": model[4]}
+
+
 def test_a_channel_of_a_normalisation_layer_is_one_unit() -> None:
     problem = cases.problem("batch norm")
     for of, selector in (("output", "highest-k-outputs"), ("fisher", "highest-k-fisher")):

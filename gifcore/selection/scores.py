@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gifcore.errors import GifError
+from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem, Progress, engine_mode, silent
 from gifcore.selection.layers import Layer, filtered, layers_of
 
@@ -35,6 +36,12 @@ class Score(Protocol):
         *,
         progress: Progress = silent,
     ) -> dict[str, Tensor]: ...
+
+
+def layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers that are selected unless asked otherwise, by name: PUBLISHED kinds."""
+    chosen = filtered(layers_of(model, ParameterSpace.of(model)), None, None, norms=False)
+    return {layer.name: layer.module for layer in chosen if layer.module}
 
 
 # --- responses: outputs and their gradients -------------------------------------------------------
