@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,9 +40,21 @@ class ParameterSpace:
 
     @classmethod
     def of(cls, model: nn.Module) -> ParameterSpace:
-        """Read the layout of a model; tied parameters appear once, under their first name."""
+        """Read the layout of a model; tied parameters appear once, under their first name.
+
+        Frozen parameters (requires_grad=False) are part of theta as any other: the objective
+        depends on them, and a selection says what may move.
+
+        Raises:
+            GifError: no module, no parameters, or some without real numbers of one type in one
+                place.
+        """
+        if not isinstance(model, nn.Module):
+            raise GifError(f"The model is a {type(model).__name__}; give a torch.nn.Module.")
         blocks, offset = [], 0
-        for name, tensor in model.named_parameters():
+        named = list(model.named_parameters())
+        for name, tensor in named:
+            _refuse(name, tensor, named[0][1])
             blocks.append(Block(name, tuple(tensor.shape), offset, tensor.numel()))
             offset += tensor.numel()
         if not blocks:
@@ -84,3 +97,47 @@ class ParameterSpace:
             coordinates.append(rest // stride)
             rest %= stride
         return block.name, tuple(coordinates)
+
+
+def tangents(model: nn.Module, space: ParameterSpace, vector: Tensor) -> dict[str, Tensor]:
+    """Return a direction (p,) by name for forward mode, cut to what reverse mode differentiates.
+
+    The padding row of an embedding has no gradient, but forward mode follows it; its direction is
+    set to 0.
+
+    Raises:
+        NotImplementedError: the table with padding is used elsewhere too, where that row counts.
+    """
+    named = space.unflatten(vector)
+    names = {id(tensor): name for name, tensor in model.named_parameters()}
+    uses = Counter(id(t) for module in model.modules() for t in module.parameters(recurse=False))
+    for module in model.modules():
+        if not isinstance(module, nn.Embedding | nn.EmbeddingBag) or module.padding_idx is None:
+            continue
+        if uses[id(module.weight)] != 1:
+            raise NotImplementedError("There is no forward mode for a shared table with padding.")
+        name = names[id(module.weight)]
+        named[name] = named[name].clone()
+        named[name][module.padding_idx] = 0
+    return named
+
+
+def _refuse(name: str, tensor: Tensor, first: Tensor) -> None:
+    """Refuse a parameter that is no tensor of real numbers like the first one."""
+    if isinstance(tensor, nn.parameter.UninitializedParameter):
+        raise GifError(
+            f"The parameter {name} has no shape yet; call the model once on a batch and train it."
+        )
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise GifError(
+            f"The parameter {name} is {kind}; parameters must be real floating-point numbers, "
+            "others belong into buffers."
+        )
+    if tensor.is_meta:
+        raise GifError(f"The parameter {name} is on the meta device; load the weights first.")
+    if tensor.dtype != first.dtype or tensor.device != first.device:
+        raise GifError(
+            f"The parameter {name} is {tensor.dtype} on {tensor.device}, others are {first.dtype} "
+            f"on {first.device}; bring all to one with model.to(device, dtype)."
+        )
