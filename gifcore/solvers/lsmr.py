@@ -17,13 +17,16 @@ from torch import Tensor
 from gifcore.errors import GifError
 from gifcore.operators import Diagonal, LinearOperator
 from gifcore.problem import Progress, silent
+from gifcore.solvers.many import Run, products_of, together
 from gifcore.solvers.solution import (
     Solution,
     Status,
     against,
     drifted,
+    half,
     kept_vectors,
     relative,
+    settled,
 )
 
 
@@ -31,7 +34,8 @@ from gifcore.solvers.solution import (
 class LSMR:
     """Settings of LSMR; `least_squares` and `minimum_norm` solve with them.
 
-    Cost: two products an iteration, one at the start, two to certify; a ridge costs nothing.
+    Cost: two products an iteration, one at the start, two to certify; a ridge costs nothing, an R
+    of `least_squares` that is not diagonal one product more to certify.
     """
 
     iterations: int = 50
@@ -40,6 +44,7 @@ class LSMR:
     preconditioner: str = "jacobi"  # or "none"; on the k side only
     probes: int | None = None  # None: min(8, products // 8), none below 4
     reorthogonalise: int | None = None  # against so many earlier vectors; None: all that fit 256 MB
+    keep_halfway: bool = False  # keep the iterate at half the budget
 
     def __post_init__(self) -> None:
         if not (self.iterations >= 1 and self.ridge >= 0 and self.tolerance >= 0):
@@ -50,59 +55,135 @@ class LSMR:
         A: LinearOperator,  # (p, k)
         b: Tensor,  # (p,)
         *,
-        right: Diagonal | None = None,  # R (k, k): A R z = b, x = R z
+        right: LinearOperator | None = None,  # R (k, k) symmetric: A R z = b, x = R z
         progress: Progress = silent,
     ) -> Solution:
         """Return argmin_x ||A x - b||^2 + ridge ||x||^2, judged by the normal residual."""
-        rows = A.shape[0]
-        if self.ridge > 0:
-            A = _Augmented(A, math.sqrt(self.ridge))
-            b = torch.cat([b, b.new_zeros(A.shape[1])])
-        B = A if right is None else A @ right
-        run = self._bidiagonalise(B, b, progress)
-        x = run.solution.value if right is None else right @ run.solution.value
-        if run.solution.status is not Status.ZERO_RHS:
-            r = b - A @ x
-            weights = 1.0 if right is None else right.diagonal
-            scale = float((run.first / weights).norm())  # ||A^T b||
-            run = _certified(run, r[:rows], b[:rows], r, b, A.T @ r, scale)
-        return replace(run.solution, value=x, judged_by="normal_residual")
+        return self.least_squares_many(A, b[:, None], right=right, progress=progress)[0]
 
     def minimum_norm(
         self,
         A: LinearOperator,  # (k, p)
         b: Tensor,  # (k,)
         *,
-        left: Diagonal | None = None,  # R (k, k): R A s = R b
+        left: LinearOperator | None = None,  # R (k, k) symmetric: R A s = R b
         progress: Progress = silent,
     ) -> Solution:
         """Return the s of least norm with A s = b, judged by the residual of that system.
 
         With a ridge A A^T + ridge I stands for A A^T. The normal residual is that of R A s = R b.
+        A system without a solution ends with the status INCONSISTENT.
         """
-        columns = A.shape[1]
+        return self.minimum_norm_many(A, b[:, None], left=left, progress=progress)[0]
+
+    def least_squares_many(
+        self,
+        A: LinearOperator,  # (p, k)
+        b: Tensor,  # (p, m)
+        *,
+        right: LinearOperator | None = None,
+        progress: Progress = silent,
+    ) -> list[Solution]:
+        """Return `least_squares` for every column of b, each with its own certificate.
+
+        The columns go side by side and ask for their products together (`apply_many`); one that
+        has ended costs nothing more.
+        """
+        system = _System(
+            A if self.ridge == 0 else _Augmented(A, math.sqrt(self.ridge)), right=right
+        )
+        window = self._window(system, b)
+        report = _furthest(progress)
+        runs = [self._least_squares(system, c, A.shape[0], window, report) for c in _columns(b)]
+        return self._finished(runs, progress)
+
+    def minimum_norm_many(
+        self,
+        A: LinearOperator,  # (k, p)
+        b: Tensor,  # (k, m)
+        *,
+        left: LinearOperator | None = None,
+        progress: Progress = silent,
+    ) -> list[Solution]:
+        """Return `minimum_norm` for every column of b, each with its own certificate."""
+        whole = A if self.ridge == 0 else _Augmented(A.T, math.sqrt(self.ridge)).T
+        system = _System(whole, left=left)
+        window = self._window(system, b)
+        report = _furthest(progress)
+        runs = [self._minimum_norm(system, c, A.shape[1], window, report) for c in _columns(b)]
+        return self._finished(runs, progress)
+
+    def _window(self, system: _System, b: Tensor) -> int:
+        numbers = sum(system.B.shape) * (b.shape[1] if b.dim() == 2 else 1)
+        return kept_vectors(self.reorthogonalise, self.iterations, max(numbers, 1), b)
+
+    def _finished(self, runs: list[Run[Solution]], progress: Progress) -> list[Solution]:
+        solutions = together(runs)
+        progress(self.iterations, self.iterations, "LSMR")
+        return solutions
+
+    def _least_squares(
+        self, system: _System, b: Tensor, rows: int, window: int, progress: Progress
+    ) -> Run[Solution]:
         if self.ridge > 0:
-            A = _Augmented(A.T, math.sqrt(self.ridge)).T
-        B, c = (A, b) if left is None else (left @ A, left @ b)
-        run = self._bidiagonalise(B, c, progress)
+            b = torch.cat([b, b.new_zeros(system.A.shape[1])])
+        run = yield from self._bidiagonalise(system, b, window, progress)
+        R = system.right
+        x, halfway = (z if R is None else R @ z for z in (run.solution.value, run.halfway))
+        if run.solution.status is not Status.ZERO_RHS:
+            r = b - (yield system.A, x)
+            normal = yield system.At, r
+            checks = 2
+            if R is None:
+                gradient = run.first
+            elif isinstance(R, Diagonal):
+                gradient = run.first / R.diagonal
+            else:
+                gradient = yield system.At, b
+                checks = 3
+            scale = float(gradient.norm())  # ||A^T b||
+            run = _certified(run, r[:rows], b[:rows], r, b, normal, scale, checks)
+        return replace(
+            run.solution,
+            value=x,
+            halfway=halfway if self.keep_halfway else None,
+            judged_by="normal_residual",
+        )
+
+    def _minimum_norm(
+        self, system: _System, b: Tensor, columns: int, window: int, progress: Progress
+    ) -> Run[Solution]:
+        R = system.left
+        c = b if R is None else R @ b
+        run = yield from self._bidiagonalise(system, c, window, progress)
         x = run.solution.value
         if run.solution.status is not Status.ZERO_RHS:
-            r = b - A @ x
-            weighted = r if left is None else left @ r
-            run = _certified(run, r, b, weighted, c, B.T @ weighted, float(run.first.norm()))
-        return replace(run.solution, value=x[:columns], judged_by="residual")
+            r = b - (yield system.A, x)
+            weighted = r if R is None else R @ r
+            normal = yield system.Bt, weighted
+            run = _certified(run, r, b, weighted, c, normal, float(run.first.norm()), 2)
+        solution = replace(
+            run.solution,
+            value=x[:columns],
+            halfway=run.halfway[:columns] if self.keep_halfway else None,
+            judged_by="residual",
+        )
+        return settled(solution, self.tolerance, otherwise=Status.INCONSISTENT)
 
-    def _bidiagonalise(self, B: LinearOperator, b: Tensor, progress: Progress) -> _Run:
+    def _bidiagonalise(
+        self, system: _System, b: Tensor, window: int, progress: Progress
+    ) -> Run[_Ended]:
         started = time.perf_counter()
-        window = kept_vectors(self.reorthogonalise, self.iterations, sum(B.shape), b)
-        state = _Lsmr(B, b, window)
-        status = state.start()
+        state = _Lsmr(system, b, window)
+        status = yield from state.start()
+        halfway: Tensor | None = None
         while status is None:
             progress(state.iteration, self.iterations, "LSMR")
-            status = state.step(self.tolerance)
+            status = yield from state.step(self.tolerance)
+            if state.iteration == half(self.iterations):
+                halfway = state.x
             if status is None and state.iteration >= self.iterations:
                 status = Status.ITERATION_LIMIT
-        progress(self.iterations, self.iterations, "LSMR")
         solution = Solution(
             value=state.x,
             status=status,
@@ -113,38 +194,59 @@ class LSMR:
             ridge=self.ridge,
             seconds=time.perf_counter() - started,
         )
-        return _Run(solution, state.first)
+        return _Ended(solution, state.first, state.x if halfway is None else halfway)
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
-    """A solution without its certificate, and B^T b, which came with the first product."""
+class _Ended:
+    """A solution without its certificate, B^T b, which came with the first product, and x half."""
 
     solution: Solution
     first: Tensor
+    halfway: Tensor
+
+
+class _System:
+    """A and the B = A R or R A that is iterated on; one object each, so that columns share them."""
+
+    def __init__(
+        self,
+        A: LinearOperator,
+        *,
+        left: LinearOperator | None = None,
+        right: LinearOperator | None = None,
+    ) -> None:
+        self.A, self.At, self.left, self.right = A, A.T, left, right
+        self.B, self.Bt = self.A, self.At
+        if right is not None:
+            self.B = A @ right
+            self.Bt = self.B.T
+        if left is not None:
+            self.B = left @ A
+            self.Bt = self.B.T
 
 
 class _Lsmr:
     """The vectors and scalars of one run. x minimises ||B^T r|| over the Krylov space."""
 
-    def __init__(self, B: LinearOperator, b: Tensor, reorthogonalise: int) -> None:
-        self.B, self.b = B, b
+    def __init__(self, system: _System, b: Tensor, reorthogonalise: int) -> None:
+        self.B, self.Bt, self.b = system.B, system.Bt, b
         self.window = reorthogonalise
         self.us: list[Tensor] = []
         self.vs: list[Tensor] = []
-        self.x = self.first = b.new_zeros(B.shape[1])
+        self.x = self.first = b.new_zeros(system.B.shape[1])
         self.products = self.iteration = 0
         self.history: list[float] = []
         self.eps = 10 * torch.finfo(b.dtype).eps  # of a product that should be zero
 
-    def start(self) -> Status | None:
+    def start(self) -> Run[Status | None]:
         self.beta1 = self.beta = float(self.b.norm())
         if not math.isfinite(self.beta1):
             return Status.NOT_FINITE
         if self.beta1 == 0:
             return Status.ZERO_RHS
         self.u = self.b / self.beta1
-        self.v = self.B.T @ self.u
+        self.v = yield self.Bt, self.u
         self.first = self.v * self.beta
         self.products += 1
         self.alpha = float(self.v.norm())
@@ -165,9 +267,9 @@ class _Lsmr:
         self.history.append(1.0)
         return None
 
-    def step(self, tolerance: float) -> Status | None:
+    def step(self, tolerance: float) -> Run[Status | None]:
         """One iteration: two products; returns how it ended, None to go on."""
-        u = self.B @ self.v - self.alpha * self.u
+        u = (yield self.B, self.v) - self.alpha * self.u
         self.products += 1
         u = against(u, self.us)
         beta = float(u.norm())
@@ -177,7 +279,7 @@ class _Lsmr:
         alpha = 0.0
         if not exhausted:
             u = u / beta
-            v = against(self.B.T @ u - beta * self.v, self.vs)
+            v = against((yield self.Bt, u) - beta * self.v, self.vs)
             self.products += 1
             alpha = float(v.norm())
             if not math.isfinite(alpha):
@@ -252,11 +354,47 @@ class _Augmented(LinearOperator):
         rows = self.operator.shape[0]
         return self.operator.T @ vector[:rows] + self.factor * vector[rows:]
 
+    def apply_many(self, vectors: Tensor) -> Tensor:
+        return torch.cat([products_of(self.operator, vectors), self.factor * vectors])
+
+    def apply_transposed_many(self, vectors: Tensor) -> Tensor:
+        rows = self.operator.shape[0]
+        products = products_of(self.operator, vectors[:rows], transposed=True)
+        return products + self.factor * vectors[rows:]
+
+
+def _columns(b: Tensor) -> list[Tensor]:
+    if b.dim() != 2 or b.shape[1] == 0:
+        raise GifError(
+            f"Many right-hand sides are the columns of a matrix, not of shape {tuple(b.shape)}."
+        )
+    return [column.clone() for column in b.T]
+
+
+def _furthest(progress: Progress) -> Progress:
+    """Return a callback that reports an iteration once, though many columns go through it."""
+    reached = -1
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal reached
+        if done > reached:
+            reached = done
+            progress(done, total, note)
+
+    return report
+
 
 def _certified(
-    run: _Run, r: Tensor, b: Tensor, run_r: Tensor, run_b: Tensor, normal: Tensor, scale: float
-) -> _Run:
-    """Return the run with its residuals recomputed from the value: two products.
+    run: _Ended,
+    r: Tensor,
+    b: Tensor,
+    run_r: Tensor,
+    run_b: Tensor,
+    normal: Tensor,
+    scale: float,
+    checks: int,
+) -> _Ended:
+    """Return the run with its residuals, recomputed from the value by so many products.
 
     r and b are those of the user's system, run_r and run_b of the system that was iterated on.
     """
@@ -264,7 +402,7 @@ def _certified(
     history = run.solution.residual_history
     certified = replace(
         run.solution,
-        check_hvps=2,
+        check_hvps=checks,
         residual=relative(float(r.norm()), float(b.norm())),
         normal_residual=relative(float(normal.norm()), scale),
         drift=bool(history) and drifted(history[-1], true, b.dtype),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,9 +21,13 @@ from gifcore.solvers.solution import (
     Solution,
     Status,
     against,
-    drifted,
+    asymmetric,
+    certified,
+    half,
     kept_vectors,
-    relative,
+    settled,
+    unsolvable,
+    untouched,
 )
 
 
@@ -31,12 +35,16 @@ from gifcore.solvers.solution import (
 class MINRES:
     """Settings of MINRES; `solve` minimises ||A x - b|| over the Krylov space of A and b.
 
-    Cost: one product an iteration, two to certify.
+    A system without a solution ends with the status INCONSISTENT and an x of least residual.
+
+    Cost: one product an iteration, two to certify, two if symmetry is checked.
     """
 
     iterations: int = 50
     tolerance: float = 1e-6  # on the relative residual
     reorthogonalise: int | None = None  # against so many earlier vectors; None: all that fit 256 MB
+    symmetry_seed: int | None = None  # compare u . A v with v . A u first, u and v drawn from it
+    keep_halfway: bool = False  # keep the iterate at half the budget
 
     def __post_init__(self) -> None:
         if not (self.iterations >= 1 and self.tolerance >= 0):
@@ -45,9 +53,12 @@ class MINRES:
     def solve(self, A: LinearOperator, b: Tensor, *, progress: Progress = silent) -> Solution:
         """Return x with A x = b for a symmetric A (p, p), judged by the residual."""
         started = time.perf_counter()
-        scale = float(b.norm())
+        status = unsolvable(b)
+        checks = 0
+        if status is None and self.symmetry_seed is not None:
+            status, checks = asymmetric(A, b, self.symmetry_seed), 2
         x, history, products = torch.zeros_like(b), [1.0], 0
-        status = _bad_rhs(scale)
+        halfway: Tensor | None = None
         if status is None:
             product = A @ b
             window = kept_vectors(self.reorthogonalise, self.iterations, len(b), b)
@@ -57,35 +68,29 @@ class MINRES:
                 status = ended
                 if status is not Status.NOT_FINITE:
                     history.append(residual)
+                if products == half(self.iterations):
+                    halfway = x
                 progress(products, self.iterations, "MINRES")
                 if status is not None or products >= self.iterations:
                     break
         status = status or Status.ITERATION_LIMIT
-        residual = normal = 0.0 if status is Status.ZERO_RHS else math.inf
-        if products:
-            r = b - A @ x
-            residual = relative(float(r.norm()), scale)
-            normal = relative(float((A @ r).norm()), float(product.norm()))
-        return Solution(
+        solution = Solution(
             value=x,
             status=status,
             solver="MINRES",
             iterations=len(history) - 1,
             hvps=products,
-            check_hvps=2 if products else 0,
-            residual=residual,
-            normal_residual=normal,
-            judged_by="residual",
+            check_hvps=checks,
+            residual=untouched(status),
+            normal_residual=untouched(status),
             residual_history=tuple(history),
-            drift=drifted(history[-1], residual, b.dtype) if products else False,
-            seconds=time.perf_counter() - started,
+            halfway=(x if halfway is None else halfway) if self.keep_halfway else None,
         )
-
-
-def _bad_rhs(norm: float) -> Status | None:
-    if not math.isfinite(norm):
-        return Status.NOT_FINITE
-    return Status.ZERO_RHS if norm == 0 else None
+        if products:
+            scale = float(product.norm())
+            solution = certified(solution, A, b, symmetric=True, scale=scale)
+            solution = settled(solution, self.tolerance, otherwise=Status.INCONSISTENT)
+        return replace(solution, seconds=time.perf_counter() - started)
 
 
 def _iterate(

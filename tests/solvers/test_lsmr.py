@@ -246,6 +246,8 @@ def test_a_right_hand_side_that_the_columns_do_not_reach() -> None:
     assert (update.residual, update.normal_residual) == (1.0, 0.0)
     adjoint = EXACT.minimum_norm(Matrix(A), b)  # a system without a solution
     assert adjoint.residual == 1.0
+    assert adjoint.status is Status.INCONSISTENT
+    assert not adjoint.trusted
 
 
 def test_exact_termination() -> None:

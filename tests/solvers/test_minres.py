@@ -92,6 +92,8 @@ def test_a_singular_system_without_a_solution_ends_and_says_how_far_it_is() -> N
     assert solution.residual == pytest.approx(1 / math.sqrt(3), rel=1e-6)
     assert solution.normal_residual < 1e-6
     assert solution.iterations < 50
+    assert solution.status is Status.INCONSISTENT
+    assert not solution.trusted
 
 
 def test_a_right_hand_side_in_the_null_space() -> None:
@@ -99,7 +101,8 @@ def test_a_right_hand_side_in_the_null_space() -> None:
     solution = MINRES().solve(Matrix(A), torch.tensor([0.0, 0, 4], dtype=torch.float64))
     assert not solution.value.any()
     assert solution.residual == 1.0
-    assert solution.status is Status.EXACT
+    assert solution.status is Status.INCONSISTENT
+    assert not solution.trusted
 
 
 def test_exact_termination() -> None:
