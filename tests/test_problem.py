@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from gifcore.change import RemoveSamples
 from gifcore.curvature import Hessian
 from gifcore.errors import GifError
 from gifcore.influence import influence
-from gifcore.problem import Problem, cross_entropy, engine_mode
+from gifcore.problem import Problem, cross_entropy, engine_mode, fetch, targets
 from gifcore.scoring import Queries, rank
 from gifcore.selection import select
 from tests import cases, oracles
@@ -189,3 +190,82 @@ def test_no_samples() -> None:
 def test_cross_entropy_is_one_number_a_sample_in_nats() -> None:
     losses = cross_entropy(torch.zeros(2, 4), (None, torch.tensor([0, 3])))
     torch.testing.assert_close(losses, torch.full((2,), 4.0).log())
+
+
+# --- weights -------------------------------------------------------------------------------------
+
+
+def weighted(name: str) -> tuple[Problem, Tensor]:
+    plain = cases.problem(name)
+    w = torch.linspace(0.2, 3.0, plain.n, dtype=torch.float32)
+    problem = Problem(plain.model, plain.train, plain.loss, plain.weight_decay, weights=w)
+    return problem.narrowed(torch.tensor([8, 1, 2, 5, 9])), w
+
+
+@pytest.mark.parametrize("batch_size", cases.BATCH_SIZES)
+@pytest.mark.parametrize("name", cases.PROBLEMS)
+def test_a_weighted_mean_is_divided_by_the_sum_of_its_weights_once(
+    name: str, batch_size: int
+) -> None:
+    problem, w = weighted(name)
+    rows, used = oracles.train_gradients(problem), w[problem.positions].double().numpy()
+    mean = torch.from_numpy(used @ rows / used.sum())
+    found = problem.data_gradient(problem.positions, batch_size=batch_size)
+    torch.testing.assert_close(found, mean, rtol=1e-10, atol=1e-12)
+    c = torch.tensor([1.0, -2.0, 0.0, 0.5, 4.0])
+    total = torch.from_numpy(c.double().numpy() @ rows)
+    found = problem.weighted_gradient(problem.positions, c, batch_size=batch_size)
+    torch.testing.assert_close(found, total, rtol=1e-10, atol=1e-12)
+
+
+def test_weights_by_position_and_their_shares() -> None:
+    problem, w = weighted("perceptron")
+    assert problem.weights_of(torch.tensor([3, 0, 3])).tolist() == w[[3, 0, 3]].double().tolist()
+    expected = torch.zeros(11, dtype=torch.float64)
+    expected[problem.positions] = w[problem.positions].double()
+    torch.testing.assert_close(problem.shares(), expected / expected.sum())
+    plain = cases.problem("perceptron")
+    assert plain.weights_of(torch.tensor([3, 0])).tolist() == [1.0, 1.0]
+    assert plain.narrowed(torch.tensor([1, 4])).shares().tolist() == [0, 0.5, 0, 0, 0.5] + [0] * 6
+
+
+def test_queries_have_no_weights() -> None:
+    problem, _ = weighted("perceptron")
+    data, some = cases.queries("perceptron"), torch.tensor([0, 3, 4])
+    rows = oracles.sample_gradients(problem, data, some.tolist())
+    found = problem.data_gradient(some, data=data)
+    torch.testing.assert_close(found, torch.from_numpy(rows.mean(0)), rtol=1e-10, atol=1e-12)
+
+
+def test_equal_weights_change_nothing() -> None:
+    plain = cases.problem("convolution")
+    twos = Problem(plain.model, plain.train, weights=torch.full((13,), 2.0))
+    torch.testing.assert_close(
+        twos.data_gradient(twos.positions), plain.data_gradient(plain.positions)
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        (torch.ones(10), r"weights has shape \(10,\); give one for each of 11 samples"),
+        (torch.ones(11, 1), r"shape \(11, 1\)"),
+        (torch.eye(11)[4], "sample 0 has weight 0; a weight is a finite number above 0"),
+        (1 - 2 * torch.eye(11)[4], "sample 4 has weight -1"),
+        (torch.ones(11) / (1 - torch.eye(11)[4]), "sample 4 has weight inf"),
+        (torch.ones(11) * float("nan"), "sample 0 has weight nan"),
+    ],
+)
+def test_impossible_weights(weights: Tensor, sentence: str) -> None:
+    plain = cases.problem("perceptron")
+    with pytest.raises(GifError, match=sentence):
+        Problem(plain.model, plain.train, weights=weights)
+
+
+@pytest.mark.parametrize("kind", [int, float, torch.tensor, np.int64, np.float32])
+def test_labels_keep_the_type_that_a_batch_gives_them(kind: Any) -> None:
+    rows = cases.Rows([(torch.zeros(2), kind(i)) for i in (2, 0, 1)])
+    found = targets(rows)
+    assert found.tolist() == [2, 0, 1]
+    assert found.dtype == fetch(rows, torch.tensor([0]), "cpu")[1].dtype
+    assert targets(rows, torch.tensor([1, 1])).tolist() == [0, 0]
