@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.utils.data import Dataset, TensorDataset
 
 from gifcore.problem import Loss, Problem, cross_entropy
 
 BATCH_SIZES = (1, 4, 5, 1000)  # n is 11 or 13
 CLASSES = 3
+TOKENS = 5  # size of the vocabulary
 
 
 class Unused(nn.Module):
@@ -43,6 +45,99 @@ class OfDict(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         return self.left(batch["a"]) * torch.sigmoid(self.right(batch["b"]))
+
+
+class Shuffled(nn.Module):
+    """Depthwise convolution, channel shuffle, group norm, an activation that overwrites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 2)
+        self.overwrite = nn.ReLU(inplace=True)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
+        self.norm = nn.GroupNorm(2, 4)
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.overwrite(self.first(x))
+        x = x + self.depthwise(x)
+        x = x.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2)
+        return self.last(self.overwrite(self.norm(x)).mean((2, 3)))
+
+
+class Attention(nn.Module):
+    """Embedded tokens, layer norm, multi-head attention with its weights, mean over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(TOKENS, 4)
+        self.norm = nn.LayerNorm(4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.norm(self.embedding(tokens))
+        return self.last((x + self.attention(x, x, x)[0]).mean(1))
+
+
+class Encoder(nn.Module):
+    """A transformer layer: fused attention, dropout and a mask of padding (token 0)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(TOKENS, 4, padding_idx=0)
+        self.layer = nn.TransformerEncoderLayer(4, 2, 3, activation="gelu", batch_first=True)
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        padding = (tokens == 0) & (torch.arange(tokens.shape[1]) > 0)
+        return self.last(self.layer(self.embedding(tokens), src_key_padding_mask=padding)[:, 0])
+
+
+class Causal(nn.Module):
+    """Fused causal attention called as a function; the word table is also the last layer (tied)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(TOKENS, 4)
+        self.qkv = nn.Linear(4, 12)
+        self.last = nn.Linear(4, TOKENS, bias=False)
+        self.last.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.embedding(tokens)).unflatten(-1, (6, 2)).transpose(1, 2).chunk(3, 1)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.last(mixed.transpose(1, 2).flatten(2))[:, -1]
+
+
+class OfPair(nn.Module):
+    """A model that is called with two inputs of different kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(TOKENS, 3)
+        self.numbers, self.last = nn.Linear(2, 3), nn.Linear(3, CLASSES)
+
+    def forward(self, numbers: Tensor, tokens: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.numbers(numbers)) * self.words(tokens).mean(1))
+
+
+class Exponential(nn.Module):
+    """A parametrization: the weight is the exponential of what is trained."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+class Recurrent(nn.Module):
+    """An LSTM over a few steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps, self.last = nn.LSTM(2, 3, batch_first=True), nn.Linear(3, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.steps(x)[0][:, -1])
 
 
 class Rows(Dataset[Any]):
@@ -82,10 +177,42 @@ def with_norm() -> nn.Module:
     return model
 
 
+def tied() -> nn.Module:
+    """Two layers that share a weight, one of which has a bias of its own."""
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Tanh(), nn.Linear(3, 3))
+    model[2].weight = model[0].weight
+    return model
+
+
+def parametrized() -> nn.Module:
+    """A layer whose weight is computed from its parameter."""
+    first = nn.Linear(3, 4)
+    nn.utils.parametrize.register_parametrization(first, "weight", Exponential())
+    return nn.Sequential(first, nn.Tanh(), nn.Linear(4, CLASSES))
+
+
 def half_square(outputs: Tensor, batch: Any) -> Tensor:
     """Squared error against the label as a number, per sample: smooth, with a constant H_out."""
     target = nn.functional.one_hot(batch[1], outputs.shape[1]).to(outputs)
     return 0.5 * (outputs - target).square().sum(1)
+
+
+def mean_square(outputs: Tensor, batch: Any) -> Tensor:
+    """Regression on three numbers with an ordinary loss of torch, one number per sample."""
+    target = torch.stack([batch[1], batch[1] ** 2, -batch[1]], dim=1).to(outputs)
+    return F.mse_loss(outputs, target, reduction="none").mean(1)
+
+
+def binary(outputs: Tensor, batch: Any) -> Tensor:
+    """Binary cross-entropy with logits, a yes or no for every class."""
+    target = F.one_hot(batch[1], outputs.shape[1]).to(outputs)
+    return F.binary_cross_entropy_with_logits(outputs, target, reduction="none").sum(1)
+
+
+def focal(outputs: Tensor, batch: Any) -> Tensor:
+    """A loss of the user's own: cross-entropy weighted by (1 - p)^2."""
+    log_p = outputs.log_softmax(1).gather(1, batch[1][:, None])[:, 0]
+    return -((1 - log_p.exp()) ** 2) * log_p
 
 
 def of_dict(outputs: Tensor, batch: Any) -> Tensor:
@@ -101,7 +228,7 @@ class Row:
     n: int = 11
     weight_decay: float = 0.0
     loss: Loss = cross_entropy
-    data: str = "tensors"  # or "rows", "dicts"
+    data: str = "tensors"  # or "rows", "dicts", "tokens", "pairs"
 
 
 PROBLEMS: dict[str, Row] = {
@@ -112,6 +239,22 @@ PROBLEMS: dict[str, Row] = {
     "batch norm": Row(with_norm, (1, 4, 4), n=13, weight_decay=0.02),
     "dict batches": Row(OfDict, (2,), weight_decay=0.05, loss=of_dict, data="dicts"),
     "squared loss": Row(perceptron, (3,), loss=half_square, weight_decay=0.1),
+    "binary loss": Row(perceptron, (3,), loss=binary, weight_decay=0.02),
+    "regression": Row(perceptron, (3,), loss=mean_square, weight_decay=0.05),
+    "loss of one's own": Row(perceptron, (3,), loss=focal),
+    "depthwise and group norm": Row(Shuffled, (1, 4, 4), n=13, weight_decay=0.03),
+}
+
+# Models whose layers have no units as the published selectors read them, or whose inputs the
+# oracles do not unpack: tests/test_any_model.py runs its generic tests on these and on PROBLEMS.
+ANY_MODEL: dict[str, Row] = {
+    "attention": Row(Attention, (3,), data="tokens", weight_decay=0.01),
+    "transformer layer": Row(Encoder, (3,), data="tokens", weight_decay=0.02),
+    "fused attention, tied words": Row(Causal, (4,), n=13, data="tokens"),
+    "tuple of inputs": Row(OfPair, (2,), data="pairs", weight_decay=0.03),
+    "recurrent": Row(Recurrent, (3, 2), weight_decay=0.1),
+    "tied layers": Row(tied, (3,), weight_decay=0.2),
+    "parametrized weight": Row(parametrized, (3,), weight_decay=0.1),
 }
 
 
@@ -123,18 +266,27 @@ def features(shape: tuple[int, ...], n: int, seed: int) -> tuple[Tensor, Tensor]
     return x, y
 
 
+def tokens(x: Tensor) -> Tensor:
+    """Whole numbers from 0 to TOKENS - 1, as irregular as x."""
+    return (x.abs() * 1000).long() % TOKENS
+
+
 def samples(row: Row, n: int, seed: int) -> Dataset[Any]:
     x, y = features(row.shape, n, seed)
     if row.data == "rows":
         return Rows([(x[i], y[i]) for i in range(n)])
     if row.data == "dicts":
         return Rows([{"a": x[i], "b": x[i].flip(0), "labels": y[i]} for i in range(n)])
+    if row.data == "pairs":
+        return Rows([((x[i], tokens(x[i])), int(y[i])) for i in range(n)])
+    if row.data == "tokens":
+        return TensorDataset(tokens(x), y)
     return TensorDataset(x, y)
 
 
 def problem(name: str, *, seed: int = 0) -> Problem:
     """A problem of the table, at parameters that are not stationary."""
-    row = PROBLEMS[name]
+    row = (PROBLEMS | ANY_MODEL)[name]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = row.model().double()
@@ -143,7 +295,7 @@ def problem(name: str, *, seed: int = 0) -> Problem:
 
 def queries(name: str, *, n: int = 5) -> Dataset[Any]:
     """Samples of the same kind that are not in training."""
-    return samples(PROBLEMS[name], n, seed=99)
+    return samples((PROBLEMS | ANY_MODEL)[name], n, seed=99)
 
 
 # name -> (score of oracles.py or none, rule)

@@ -1,0 +1,471 @@
+"""Checks of a problem on a few of its samples: what cannot be explained is refused by name.
+
+check_problem              data, layers, labels, loss, determinism: before anything is computed
+check_second_derivatives   every layer's second derivative, on its own
+explain_double_backward    which layer made a curvature product fail, and what helps
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import TensorDataset
+
+from gifcore.errors import GifError
+from gifcore.problem import Problem, cross_entropy, engine_mode, fetch, inputs_of
+
+PROBE = 4  # samples that are read
+
+ANYTHING = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)  # of users' code
+
+
+def check_problem(problem: Problem) -> tuple[str, ...]:
+    """Refuse what cannot be explained; return notes, one sentence each, for the record.
+
+    Raises:
+        GifError: layers without a proper gradient, samples that differ from one read to the
+            next, a model or loss that fails, labels that do not fit, losses that are not one
+            finite number per sample, are random or depend on the rest of their batch.
+
+    Cost: a few forward passes over 4 samples, which are read twice.
+    """
+    _check_layers(problem.model)
+    part = problem.positions[:PROBE]
+    batch = _read(problem, part)
+    if not _same(batch, _read(problem, part)):
+        raise GifError(
+            "Two reads of the same training samples differ; give the data set without random "
+            "augmentation: an influence belongs to fixed samples."
+        )
+    with engine_mode(problem.model):
+        losses = _losses(problem, batch)
+        _check_losses(losses, len(part))
+        _check_repeatable(losses.detach(), problem, batch)
+        _check_alone(losses.detach(), problem, part)
+    return _notes(problem.model)
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+def _check_layers(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        advice = _obstacle(module)
+        if advice:
+            raise GifError(f"{_named(name, module)} cannot be explained: {advice}.")
+
+
+def _obstacle(module: nn.Module) -> str | None:
+    """Return why a layer has no proper gradient and what helps, None if it has."""
+    if isinstance(getattr(module, "_orig_mod", None), nn.Module):
+        return "torch.compile hides its derivatives; give the model as it was before (._orig_mod)"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "TorchScript keeps its parameters to itself; give the Python model"
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+        return (
+            "without running statistics one sample's loss depends on its batch; train it with "
+            "track_running_stats=True"
+        )
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        for option in ("sparse", "max_norm", "scale_grad_by_freq"):
+            if getattr(module, option):
+                return f"{option}={getattr(module, option)} changes its gradient; switch it off"
+    return _computed_weight(module)
+
+
+def _computed_weight(module: nn.Module) -> str | None:
+    """Return why a weight that is computed from others stands in the way, if it does."""
+    hooks = {type(hook).__name__ for hook in module._forward_pre_hooks.values()}
+    if hooks & {"WeightNorm", "SpectralNorm"}:
+        return (
+            "its hook overwrites the weight in every call; take it off with "
+            "torch.nn.utils.remove_weight_norm or remove_spectral_norm"
+        )
+    for weight, chain in (getattr(module, "parametrizations", None) or {}).items():
+        if any(type(step).__name__ == "_WeightNorm" for step in chain):
+            return (
+                "torch's second derivative of weight_norm is wrong; take it off with "
+                f"torch.nn.utils.parametrize.remove_parametrizations(layer, '{weight}')"
+            )
+    return None
+
+
+def _notes(model: nn.Module) -> tuple[str, ...]:
+    for name, module in model.named_modules():
+        if module.training and isinstance(
+            module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm
+        ):
+            return (
+                f"{_named(name, module)} was given in training mode; everything here is computed "
+                "in eval mode, as at prediction time, and the mode is restored.",
+            )
+    return ()
+
+
+def _named(name: str, module: nn.Module) -> str:
+    kind = type(module).__name__
+    return f"Layer '{name}' ({kind})" if name else f"The model itself ({kind})"
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+def _read(problem: Problem, part: Tensor) -> Any:
+    """Return one batch of these samples, with a sentence for whatever does not make one."""
+    if type(problem.train) is not TensorDataset:
+        sample = problem.train[int(part[0])]
+        pair = isinstance(sample, list | tuple) and len(sample) > 1
+        if not pair and not isinstance(sample, dict):
+            raise GifError(
+                f"Training sample {int(part[0])} is a {type(sample).__name__}; a data set must "
+                "return pairs (input, target) or dicts."
+            )
+    try:
+        return fetch(problem.train, part, problem.device)
+    except ANYTHING as error:
+        raise GifError(
+            f"The first training samples do not make a batch ({_line(error)}); return tensors or "
+            "numbers of the same shape for every sample."
+        ) from error
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _same(one: Any, other: Any) -> bool:
+    pairs = list(zip(_tensors(one), _tensors(other), strict=True))
+    return all(
+        a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())  # noqa: PLR0124
+        for a, b in pairs
+    )
+
+
+# --- outputs, labels, losses ---------------------------------------------------------------------
+
+
+def _losses(problem: Problem, batch: Any) -> Tensor:
+    """Return the losses of a batch, with a sentence for whatever goes wrong on the way."""
+    try:
+        outputs = problem.outputs(problem.leaves(), batch)
+    except ANYTHING as error:
+        raise _of_model(problem, batch, error) from error
+    if problem.loss is cross_entropy:
+        _check_labels(problem, outputs, batch)
+    try:
+        losses = problem.loss(outputs, batch)
+    except ANYTHING as error:
+        raise GifError(
+            f"The loss failed on the first batch ({_line(error)}); it is called as "
+            "loss(outputs, batch) with the whole batch and returns one number per sample."
+        ) from error
+    return losses
+
+
+def _of_model(problem: Problem, batch: Any, error: Exception) -> GifError:
+    found = {x.dtype for x in _tensors(inputs_of(batch))}
+    expected = problem.theta.dtype
+    if found and expected not in found and not found <= {torch.int32, torch.int64, torch.bool}:
+        kinds = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+        name = str(expected).removeprefix("torch.")
+        return GifError(
+            f"The inputs are {kinds} and the parameters {name}; convert the data with "
+            f".to(torch.{name}) or the model."
+        )
+    if "on the same device" in str(error):
+        return GifError(
+            f"The model keeps a tensor that does not move to '{problem.device}'; register it with "
+            "register_buffer."
+        )
+    shapes = ", ".join(str(tuple(x.shape)) for x in _tensors(inputs_of(batch)))
+    return GifError(
+        f"The model failed on the first batch, inputs of shape {shapes} ({_line(error)}); check "
+        "that the data set returns what the model takes."
+    )
+
+
+def _check_labels(problem: Problem, outputs: Any, batch: Any) -> None:
+    """Refuse what cross-entropy cannot take: whole-number labels from 0 to C - 1, shape (b,)."""
+    if not isinstance(outputs, Tensor) or isinstance(batch, dict):
+        raise GifError(
+            "cross_entropy needs one tensor of outputs and batches (inputs, labels); give a loss "
+            "of your own, loss(outputs, batch) -> one number per sample."
+        )
+    labels = batch[1]
+    if outputs.dim() < 2 or labels.shape != outputs.shape[:1] + outputs.shape[2:]:
+        if labels.is_floating_point() and labels.shape == outputs.shape:
+            return  # a distribution over the classes for every sample
+        raise GifError(
+            f"cross_entropy found outputs of shape {tuple(outputs.shape)} and labels of shape "
+            f"{tuple(labels.shape)}; it needs (batch, classes) and (batch,)."
+        )
+    if labels.dtype != torch.int64:
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise GifError(f"The labels are {kind}; cross_entropy needs int64: use labels.long().")
+    if type(problem.train) is TensorDataset:
+        labels = problem.train.tensors[1][problem.positions]
+    classes = outputs.shape[1]
+    wrong = labels[((labels < 0) & (labels != IGNORED)) | (labels >= classes)]
+    if len(wrong):
+        raise GifError(
+            f"There is a label {int(wrong[0])}, but the model has {classes} outputs; labels must "
+            f"be 0 … {classes - 1}."
+        )
+
+
+IGNORED = -100  # the label that torch's cross-entropy passes over
+
+
+def _check_losses(losses: Any, count: int) -> None:
+    if not isinstance(losses, Tensor) or losses.shape != (count,):
+        found = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses)
+        raise GifError(
+            f"The loss returned {found} for {count} samples; return one number per sample, shape "
+            f"({count},), for example with reduction='none'."
+        )
+    if not losses.is_floating_point() or not bool(torch.isfinite(losses).all()):
+        raise GifError("The losses of the first samples are not finite; check inputs and weights.")
+    if not losses.requires_grad:
+        raise GifError(
+            "The losses do not depend on the parameters; take detach(), no_grad() or argmax out "
+            "of the model and the loss."
+        )
+
+
+def _check_repeatable(losses: Tensor, problem: Problem, batch: Any) -> None:
+    if not _close(_losses(problem, batch).detach(), losses):
+        raise GifError(
+            "Two evaluations of the same samples differ: the model is not deterministic; switch "
+            "off random layers and dropout that acts in eval mode."
+        )
+
+
+def _check_alone(losses: Tensor, problem: Problem, part: Tensor) -> None:
+    alone = [_losses(problem, fetch(problem.train, i, problem.device)) for i in part.split(1)]
+    if not _close(torch.cat(alone).detach(), losses):
+        raise GifError(
+            "A sample's loss depends on the other samples in its batch; every sample needs a loss "
+            "of its own: no batch statistics, no averages over the batch."
+        )
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    limit = 1e-8 if one.dtype == torch.float64 else 1e-3
+    return bool(torch.allclose(one, other, rtol=limit, atol=limit))
+
+
+def _line(error: Exception) -> str:
+    """Return the first line of a foreign error, cut to a readable length."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160].rstrip(".")
+
+
+# --- second derivatives, layer by layer ----------------------------------------------------------
+
+# what the text of an error names -> what helps
+ADVICE = (
+    (
+        ("scaled_dot_product", "flash", "efficient_attention"),
+        "let the engine choose the attention kernel: take sdpa_kernel(...) out of the model or "
+        "set it to SDPBackend.MATH",
+    ),
+    (
+        ("once_differentiable",),
+        "write the backward of its autograd function in differentiable operations, without "
+        "once_differentiable",
+    ),
+    (("cudnn_rnn",), "compute it inside torch.backends.cudnn.flags(enabled=False)"),
+    (("embedding_bag",), "use nn.Embedding and take the mean or sum over the words"),
+)
+OTHERWISE = (
+    "build it from differentiable operations, or choose curvature 'fisher', which differentiates "
+    "once"
+)
+SILENT = "its gradient does not follow the rules of differentiation"
+
+
+def explain_double_backward(problem: Problem, error: Exception) -> GifError:
+    """Return the sentence for a second derivative that failed: the layer and what helps.
+
+    Cost: forward and twice backward on 2 samples for every layer and its parents.
+    """
+    found = _without_second_derivative(problem)
+    if found is None:
+        return GifError(f"A curvature product failed ({_line(error)}); try a smaller batch size.")
+    return _no_second_derivative(*found)
+
+
+def check_second_derivatives(problem: Problem) -> None:
+    """Refuse a layer whose second derivative is missing or wrong, be it silently so.
+
+    For phi = sum c y^2 / 2 of a layer's outputs y, with u and v random directions of its inputs
+    and parameters: u . (d2 phi) v = v . (d2 phi) u, and every gradient depends on c.
+
+    Raises:
+        GifError: names the layer and what helps.
+
+    Cost: as `explain_double_backward`.
+    """
+    found = _without_second_derivative(problem)
+    if found is not None:
+        raise _no_second_derivative(*found)
+
+
+def _no_second_derivative(where: str, reason: str) -> GifError:
+    advice = next(
+        (text for words, text in ADVICE if any(word in reason for word in words)), OTHERWISE
+    )
+    return GifError(f"{where} has no second derivative ({reason}); {advice}.")
+
+
+def _without_second_derivative(problem: Problem) -> tuple[str, str] | None:
+    """Return the innermost layer without a second derivative and the reason, None if all have."""
+    batch = fetch(problem.train, problem.positions[:2], problem.device)
+    parameters = problem.leaves()
+    state = {**parameters, **problem.buffers}
+    with engine_mode(problem.model):
+        calls, outputs = _calls(problem, parameters, batch)
+        for call in reversed(calls):  # parents are called before their children
+            own = _own_state(state, call.name)
+            reason = _second_derivative_fails(call, own)
+            if reason:
+                return _named(call.name, call.module), reason
+        loss = _Call("", _Loss(problem, batch), (outputs,), {})
+        reason = _second_derivative_fails(loss, {}) if isinstance(outputs, Tensor) else None
+    return ("The loss", reason) if reason else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+class _Loss(nn.Module):
+    def __init__(self, problem: Problem, batch: Any) -> None:
+        super().__init__()
+        self.problem, self.batch = problem, batch
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return self.problem.loss(outputs, self.batch)
+
+
+def _calls(problem: Problem, parameters: dict[str, Tensor], batch: Any) -> tuple[list[_Call], Any]:
+    """Return the first call of every module, in order, with copies of its inputs; the outputs."""
+    calls: dict[str, _Call] = {}
+
+    def recorder(name: str) -> Any:
+        def record(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            calls.setdefault(name, _Call(name, module, _leaves(inputs), _leaves(keywords)))
+
+        return record
+
+    handles = [
+        module.register_forward_pre_hook(recorder(name), with_kwargs=True)
+        for name, module in problem.model.named_modules()
+    ]
+    try:
+        outputs = problem.outputs(parameters, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(calls.values()), _leaves(outputs)
+
+
+def _leaves(value: Any) -> Any:
+    """Return a copy in which every tensor of real numbers is a leaf."""
+    if isinstance(value, Tensor):
+        copied = value.detach().clone()
+        return copied.requires_grad_() if copied.is_floating_point() else copied
+    if isinstance(value, dict):
+        return {key: _leaves(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_leaves(item) for item in value)
+    return value
+
+
+def _own_state(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    prefix = f"{name}." if name else ""
+    return {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+
+
+def _second_derivative_fails(call: _Call, state: dict[str, Tensor]) -> str | None:
+    """Return the reason why a layer on its own has no second derivative, None if it has."""
+    variables = [
+        x for x in (*_tensors([call.inputs, call.keywords]), *state.values()) if x.requires_grad
+    ]
+    generator = torch.Generator().manual_seed(0)
+
+    def random(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+
+    try:
+        copies = [_writable(x) for x in (call.inputs, call.keywords)]
+        outputs = functional_call(call.module, state, copies[0], copies[1])
+        outputs = [y for y in _tensors(outputs) if y.requires_grad]
+        if not outputs or not variables:
+            return None
+        weights = [random(y).requires_grad_() for y in outputs]
+        phi = torch.stack(
+            [(c * y.square()).sum() / 2 for c, y in zip(weights, outputs, strict=True)]
+        ).sum()
+        first = torch.autograd.grad(phi, variables, create_graph=True, materialize_grads=True)
+        if any(bool(g.any()) and not g.requires_grad for g in first):
+            return SILENT
+        u, v = ([random(x) for x in variables] for _ in range(2))
+        Hu, Hv = (_second(first, variables, direction) for direction in (u, v))
+    except RuntimeError as error:
+        return _line(error)
+    symmetric = _close_products(_dot(u, Hv), _dot(v, Hu), (_dot(Hu, Hu) * _dot(v, v)).sqrt())
+    return None if symmetric else SILENT
+
+
+def _writable(value: Any) -> Any:
+    """Return clones of tensors, that a layer may overwrite, on the graph of the originals."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _writable(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_writable(item) for item in value)
+    return value
+
+
+def _second(
+    first: tuple[Tensor, ...], variables: list[Tensor], direction: list[Tensor]
+) -> list[Tensor]:
+    pairs = [(g, d) for g, d in zip(first, direction, strict=True) if g.requires_grad]
+    if not pairs:
+        return [torch.zeros_like(x) for x in variables]
+    return list(
+        torch.autograd.grad(
+            [g for g, _ in pairs],
+            variables,
+            [d for _, d in pairs],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+    )
+
+
+def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+
+
+def _close_products(one: Tensor, other: Tensor, scale: Tensor) -> bool:
+    limit = 1e-8 if one.dtype == torch.float64 else 1e-3
+    return bool((one - other).abs() <= limit * scale)
