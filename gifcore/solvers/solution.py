@@ -125,6 +125,11 @@ class Observed(LinearOperator):
 
     apply_transposed = apply
 
+    def transposed_at(self, vector: Tensor, indices: Tensor) -> Tensor:
+        """Count a product of which only a part is known: it has no Rayleigh quotient."""
+        self.products += 1
+        return self.operator.transposed_at(vector, indices)
+
     def apply_many(self, vectors: Tensor) -> Tensor:
         """Return A V, column by column counted and observed: (p, m) -> (p, m)."""
         products = products_of(self.operator, vectors)
