@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from gifcore.errors import GifError
 from gifcore.problem import (
@@ -126,14 +126,14 @@ def _concatenated(one: Any, other: Any) -> Any:
 def numbers(values: Sequence[Any], what: str) -> Tensor:
     """Return numbers, or tensors of one shape, as one tensor; refuse anything else."""
     try:
-        found = default_collate(list(values))
-    except (TypeError, ValueError, RuntimeError, IndexError):
-        found = None
-    if not isinstance(found, Tensor):
+        found = np.asarray([v.tolist() if hasattr(v, "tolist") else v for v in values])
+    except ValueError:  # of different lengths
+        found = np.asarray(None)
+    if found.dtype.kind not in "biuf" or len(found) == 0:
         raise GifError(
             f"{what} are a sequence of numbers, one for each sample; got {values!r:.80}."
         )
-    return found
+    return torch.from_numpy(found)
 
 
 def labels_like(old: Tensor, labels: Sequence[Any]) -> Tensor:
