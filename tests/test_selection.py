@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from gifcore.change import AddSamples, RemoveClass, RemoveSamples
-from gifcore.errors import GifError
+from gifcore.errors import Cancelled, GifError
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem
 from gifcore.selection import SELECTORS, Selection, scores, select
@@ -842,6 +842,14 @@ def test_progress_is_told_and_can_cancel(selector: str) -> None:
     problem, told = cases.problem("convolution"), []
     select(problem, CHANGE, selector=selector, ratio=0.3, progress=lambda *t: told.append(t))
     assert (told[-1][0] == told[-1][1]) if told else selector.endswith("magnitude")
+
+    def cancel(*_: object) -> None:
+        raise Cancelled
+
+    if told:
+        with pytest.raises(Cancelled):
+            select(problem, CHANGE, selector=selector, ratio=0.3, progress=cancel)
+        assert not any(module._forward_hooks for module in problem.model.modules())
 
 
 @pytest.mark.parametrize("ratio", [0, -0.1, 1.0001, 5, float("nan"), float("inf")])
