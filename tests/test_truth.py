@@ -144,10 +144,7 @@ def test_ridge_if_with_the_curvature_of_the_new_objective_is_the_refit(
     before = problem.theta.numpy()
     assert np.linalg.norm(expected - before) > 1e-3  # there is something to predict
     changed = change.apply(problem)
-    curvatures: list[Any] = [curved(changed)]
-    if changed.weights is None:
-        curvatures.append("hessian")
-    for curvature in curvatures:
+    for curvature in ("hessian", curved(changed)):
         result = influence(
             problem, change, method="if", curvature_of="retained", curvature=curvature,
             solver=EXACT,
