@@ -224,16 +224,19 @@ def diagonal_fisher(problem: Problem, samples: Sequence[int], batch_size: int) -
     return np.mean([np.mean(G[s : s + batch_size], axis=0) ** 2 for s in starts], axis=0)
 
 
-def caps_score(
-    problem: Problem, target: Sequence[int], block: Sequence[int], batch_size: int
-) -> float | None:
-    """sum over the block of g^2 / (F + 1e-6), None if its mean Fisher is below 1e-12."""
+def caps_scores(
+    problem: Problem, target: Sequence[int], blocks: Sequence[Sequence[int]], batch_size: int
+) -> list[float | None]:
+    """sum over each block of g^2 / (F + 1e-6), None if its mean Fisher is below 1e-12."""
     retained = [i for i in problem.positions.tolist() if i not in set(target)]
     g = sample_gradients(problem, problem.train, list(target)).mean(0)
     F = diagonal_fisher(problem, retained, batch_size)
-    if np.mean([F[j] for j in block]) < 1e-12:
-        return None
-    return float(sum(g[j] ** 2 / (F[j] + 1e-6) for j in block))
+    return [
+        None
+        if np.mean([F[j] for j in block]) < 1e-12
+        else float(sum(g[j] ** 2 / (F[j] + 1e-6) for j in block))
+        for block in blocks
+    ]
 
 
 def tensor_offsets(problem: Problem) -> dict[str, int]:
