@@ -20,6 +20,13 @@ from gifcore.record import Record  # noqa: E402
 from gifcore.run_state import RUN  # noqa: E402
 
 RATIOS = (0.05, 0.01, 0.10, 0.25)
+SELECTORS = (
+    "highest-k-gradients",
+    "highest-k-outputs",
+    "lowest-k-gradients",
+    "lowest-k-outputs",
+    "random",
+)
 DEMO = HERE / "demo"
 
 
@@ -34,7 +41,7 @@ def main() -> None:
     first = folder("highest-k-gradients", RATIOS[0])
     with tempfile.TemporaryDirectory() as workspace:
         for ratio in RATIOS:
-            for selector in study.SELECTORS:
+            for selector in SELECTORS:
                 wanted = study.parse(
                     base.model_dump() | {"selection": {"selector": selector, "ratio": ratio}}
                 )

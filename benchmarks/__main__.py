@@ -21,7 +21,8 @@ from rich.table import Table
 from gifcore import data as datasets
 from gifcore.change import RemoveClass
 from gifcore.curvature import Hessian, draw_samples
-from gifcore.influence import curvature, influence
+from gifcore.curved import curvature
+from gifcore.influence import influence
 from gifcore.models import build, bundled, load_weights
 from gifcore.problem import Problem, engine_mode
 from gifcore.scoring import gradient_products

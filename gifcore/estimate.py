@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gifcore.study import Study
+from gifcore.study import RANKS, Study
 
 CHECK_PRODUCTS = 2  # spent on the final residuals of every solve
 EVALUATIONS = 19  # of the validation split in a full step search
@@ -12,13 +12,23 @@ FIXED_SECONDS = 6.0  # start of the process and import of torch
 
 
 def products(method: str, study: Study) -> int:
-    """Return the Hessian products of one solve at its iteration limit, certificate included."""
+    """Return the products of one solve by LSMR or MINRES at its limit, certificate included.
+
+    Other solvers take about as many an iteration.
+    """
     iterations = study.solver.iterations
-    if method == "gradient":
-        return 0
-    if method == "if":
-        return iterations + CHECK_PRODUCTS
-    return 2 * iterations + 1 + CHECK_PRODUCTS
+    match method:
+        case "if" | "projected" | "freeze":
+            return iterations + CHECK_PRODUCTS
+        case "gif":
+            return 2 * iterations + 1 + CHECK_PRODUCTS
+        case "second-order":  # two solves and a product of the removed samples between them
+            return 2 * (iterations + CHECK_PRODUCTS) + 1
+        case "hyperinf":  # as many doublings as fit the iterations, and six power iterations
+            terms = 2 ** ((iterations + 1).bit_length() - 1) - 1
+            return 2 * terms + 2 * 6 + 1 + CHECK_PRODUCTS
+        case _:  # closed forms
+            return 0
 
 
 def probes(study: Study) -> int:
@@ -55,7 +65,10 @@ def estimate(
     samples = sizes["train"] if wanted == "all" else min(int(wanted), sizes["train"])
     hvp = samples * costs["hvp_per_sample"]
     m, updates = query_count(study), int(study.edit.enabled)
-    solves = sum(products(method, study) for method in study.methods) * (m + updates)
+    ranked = [method for method in study.methods if RANKS[method]]
+    solves = sum(
+        products(method, study) * (m * RANKS[method] + updates) for method in study.methods
+    )
     solves += probes(study) * (updates + (1 if m else 0))
     forward = costs["forward_per_sample"]
     gradient = 3 * forward
@@ -65,7 +78,7 @@ def estimate(
         "load": FIXED_SECONDS + both * forward,
         "select": gradient * sizes["train"] / 10,
         "solve": solves * hvp + updates * gradient * sizes["train"],
-        "rank": sweeps(m * len(study.methods)) * sizes["train"] * costs["jvp_per_sample"] / 3,
+        "rank": sweeps(2 * m * len(ranked)) * sizes["train"] * costs["jvp_per_sample"] / 3,
         "edit": updates * searched,
         "evaluate": updates * 2 * both * forward * len(study.methods),
     }

@@ -9,50 +9,38 @@ s . grad l_i, because g_q . delta_i = s_q . g_i.
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gifcore.change import Change
-from gifcore.curvature import Hessian, draw_samples
+from gifcore.change import Change, RemoveClass, RemoveSamples
+from gifcore.curved import Approximation, Curved, build, curvature, preconditioned
 from gifcore.errors import GifError
-from gifcore.operators import Diagonal, Embedding, Identity, LinearOperator
+from gifcore.operators import Embedding, Identity, LinearOperator
 from gifcore.problem import Problem, Progress, silent
 from gifcore.selection import Selection
-from gifcore.solvers import LSMR, MINRES, Preconditioner, Solution, Status, jacobi
-from gifcore.solvers.preconditioners import default_probes
+from gifcore.solvers import (
+    CG,
+    LSMR,
+    MINRES,
+    Dense,
+    Lissa,
+    Neumann,
+    PLissa,
+    Schulz,
+    Solution,
+    Status,
+    auto_ridge,
+)
 from gifcore.solvers.solution import Observed
 
+Solver = LSMR | MINRES | CG | Neumann | PLissa | Lissa | Dense
+
 # --- the methods: update and adjoint ------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Solve:
-    """What a method needs to solve: the solver, R of the k side and who listens."""
-
-    solver: LSMR | MINRES
-    R: Diagonal | None
-    progress: Progress
-
-    def symmetric(self, A: LinearOperator, b: Tensor) -> Solution:
-        solver = self.solver
-        if isinstance(solver, LSMR):
-            solver = MINRES(solver.iterations, solver.tolerance, solver.reorthogonalise)
-        return solver.solve(A, b, progress=self.progress)
-
-    @property
-    def rectangular(self) -> LSMR:
-        if isinstance(self.solver, LSMR):
-            return self.solver
-        return LSMR(
-            self.solver.iterations,
-            self.solver.tolerance,
-            preconditioner="none",
-            reorthogonalise=self.solver.reorthogonalise,
-        )
 
 
 def gradient_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:  # noqa: ARG001
@@ -75,88 +63,296 @@ def if_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) 
     return solve.symmetric(H, g_q)
 
 
+def projected_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:
+    """delta = E^T H^-1 g."""
+    return mapped(E.T, solve.symmetric(H, g))
+
+
+def projected_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:
+    """s = H^-1 E E^T g_q."""
+    return solve.symmetric(H, E @ (E.T @ g_q))
+
+
+def freeze_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:
+    """delta = (E^T H E)^-1 E^T g."""
+    return solve.symmetric(E.T @ (H @ E), E.T @ g)
+
+
+def freeze_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:
+    """s = E (E^T H E)^-1 E^T g_q."""
+    return mapped(E, solve.symmetric(E.T @ (H @ E), E.T @ g_q))
+
+
 def gif_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:
     """delta = argmin_x ||H E x - g||_2."""
-    return solve.rectangular.least_squares(H @ E, g, right=solve.R, progress=solve.progress)
+    return solve.least_squares(H @ E, g)
 
 
 def gif_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:
     """s = argmin ||s||_2 subject to E^T H s = E^T g_q."""
-    return solve.rectangular.minimum_norm(
-        (H @ E).T, E.T @ g_q, left=solve.R, progress=solve.progress
-    )
+    return solve.minimum_norm((H @ E).T, E.T @ g_q)
 
 
-Method = Callable[[LinearOperator, LinearOperator, Tensor, Solve], Solution]
+def hyperinf_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:
+    """delta = X (H E)^T g, X by Schulz doubling towards (E^T H^2 E)^-1."""
+    return solve.doubling.least_squares(H @ E, g, progress=solve.progress)
 
-# name -> (update, adjoint, moves the selected parameters only, is preconditioned on the k side)
-METHODS: dict[str, tuple[Method, Method, bool, bool]] = {
-    "gradient": (gradient_update, gradient_adjoint, True, False),
-    "if": (if_update, if_adjoint, False, False),
-    "gif": (gif_update, gif_adjoint, True, True),
+
+def hyperinf_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:
+    """s = H E X E^T g_q."""
+    return solve.doubling.minimum_norm((H @ E).T, E.T @ g_q, progress=solve.progress)
+
+
+def second_order_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:
+    """delta = E^T (d1 - c (d1 - H^-1 H_U d1)), d1 = H^-1 g, c = r / (n - r)."""
+    group = solve.group()
+    first = solve.symmetric(H, g)
+    second = solve.symmetric(H, group.H @ first.value)
+    both = worse_of(first, second, E.T @ ((1 - group.c) * first.value + group.c * second.value))
+    return replace(both, hvps=both.hvps + 1)
+
+
+def closed_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:  # noqa: ARG001
+    """delta = (E^T Hhat E)^-1 E^T g by layers; where that has no closed form, E^T Hhat^-1 g."""
+    value, exact = solve.inverse.cut(E, E.T @ g)
+    return solve.inverse.solution(value if exact else E.T @ solve.inverse.whole(g), exact)
+
+
+def closed_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:  # noqa: ARG001
+    """s = E (E^T Hhat E)^-1 E^T g_q; where that has no closed form, Hhat^-1 E E^T g_q."""
+    b = E.T @ g_q
+    value, exact = solve.inverse.cut(E, b)
+    return solve.inverse.solution(E @ value if exact else solve.inverse.whole(E @ b), exact)
+
+
+Method = Callable[[LinearOperator, LinearOperator, Tensor, "Solve"], Solution]
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method.
+
+    Args:
+        adjoint: None where it gives no score.
+        selects: does it move the selected parameters only?
+        rectangular: does it solve with H E, preconditioned on the k side?
+        approximation: the closed form it takes instead of a solve: "ekfac" or "datainf".
+        checkpoints: is it a sum over checkpoints of the training, each at its own parameters?
+    """
+
+    update: Method
+    adjoint: Method | None
+    selects: bool
+    rectangular: bool = False
+    approximation: str | None = None
+    checkpoints: bool = False
+
+
+METHODS: dict[str, MethodRow] = {
+    "gradient": MethodRow(gradient_update, gradient_adjoint, True),
+    "if": MethodRow(if_update, if_adjoint, False),
+    "projected": MethodRow(projected_update, projected_adjoint, True),
+    "freeze": MethodRow(freeze_update, freeze_adjoint, True),
+    "gif": MethodRow(gif_update, gif_adjoint, True, rectangular=True),
+    "second-order": MethodRow(second_order_update, None, True),
+    "tracin": MethodRow(gradient_update, gradient_adjoint, True, checkpoints=True),
+    "datainf": MethodRow(closed_update, closed_adjoint, True, approximation="datainf"),
+    "hyperinf": MethodRow(hyperinf_update, hyperinf_adjoint, True),
+    "ekfac": MethodRow(closed_update, closed_adjoint, True, approximation="ekfac"),
 }
 
 
-# --- the curvature and its preconditioner, shared by every solve of a study ---------------------
+# --- what a method solves with --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class Curved:
-    """A curvature with damping in it, what it was measured on, and R for a selection."""
+class Group:
+    """The removed samples: H_U, (p, p), the mean over them, and c = r / (n - r)."""
 
-    H: LinearOperator  # Hessian + damping I
-    samples: Tensor
+    H: LinearOperator
+    c: float
+
+
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """A closed form of Hhat^-1 with its damping, whole or cut to J."""
+
+    kind: str
+    approximation: Approximation
     damping: float
-    of: str  # "full" or "retained"
-    preconditioner: Preconditioner | None = None
+    reasons: tuple[str, ...]
+
+    def whole(self, vector: Tensor) -> Tensor:
+        return self.approximation.inverse(vector, self.damping)
+
+    def cut(self, E: LinearOperator, vector: Tensor) -> tuple[Tensor, bool]:
+        """Return (E^T Hhat E)^-1 v and True; False where only the inverse can be cut."""
+        if not isinstance(E, Embedding):
+            return self.whole(vector), True
+        return self.approximation.restricted_inverse(vector, E.indices, self.damping)
+
+    def solution(self, value: Tensor, exact: bool) -> Solution:
+        cut = "inverse of the cut curvature" if exact else "cut of the inverse curvature"
+        return Solution(
+            value,
+            Status.DIRECT,
+            f"{self.kind} closed form",
+            solver_damping=self.damping,
+            auto=self.reasons,
+            notes=(cut,),
+        )
 
 
-def curvature(
-    problem: Problem,
-    *,
-    samples: int | None = None,
-    damping: float = 0.0,
-    of: str = "full",
-    seed: int = 0,
-    batch_size: int = 128,
-    memory_mb: float = 512,
-    stop: Callable[[], None] | None = None,
-) -> Curved:
-    """Return the Hessian of a problem's objective on one seeded draw of its samples.
+@dataclass(frozen=True, eq=False)
+class Solve:
+    """What a method needs to solve: the solver, R of the k side, and who listens."""
+
+    solver: Solver
+    R: LinearOperator | None
+    progress: Progress
+    curved: Curved
+    row: MethodRow
+    change: Change | None = None
+    problem: Problem | None = None
+
+    def symmetric(self, A: LinearOperator, b: Tensor) -> Solution:
+        """Return x with A x = b: by the solver that was asked for, MINRES in place of LSMR."""
+        solver = self.solver
+        if isinstance(solver, LSMR | PLissa):
+            solver = MINRES(solver.iterations, solver.tolerance, keep_halfway=solver.keep_halfway)
+        if isinstance(solver, Lissa) and A.shape == self.curved.H.shape:
+            batches = solver.batches(self.curved.batch, self.curved.samples)
+            return solver.solve(A, b, batches=batches, progress=self.progress)
+        return solver.solve(A, b, progress=self.progress)
+
+    def least_squares(self, A: LinearOperator, b: Tensor) -> Solution:
+        """Return argmin ||A x - b||: by the solver that was asked for if it can, else LSMR."""
+        solver, auto = self._rectangular(A, b)
+        if not isinstance(solver, LSMR):
+            return solver.least_squares(A, b, progress=self.progress)
+        found = solver.least_squares(A, b, right=self.R, progress=self.progress)
+        return replace(found, auto=auto.reasons, hvps=found.hvps + auto.products)
+
+    def minimum_norm(self, A: LinearOperator, b: Tensor) -> Solution:
+        """Return the s of least norm with A s = b, by the same solvers."""
+        solver, auto = self._rectangular(A.T, b)
+        if not isinstance(solver, LSMR):
+            return solver.minimum_norm(A, b, progress=self.progress)
+        found = solver.minimum_norm(A, b, left=self.R, progress=self.progress)
+        return replace(found, auto=auto.reasons, hvps=found.hvps + auto.products)
+
+    def _rectangular(
+        self, A: LinearOperator, b: Tensor
+    ) -> tuple[LSMR | Neumann | PLissa | Dense, _Reasoned]:
+        solver = self.solver
+        if isinstance(solver, MINRES | CG | Lissa):
+            solver = LSMR(
+                solver.iterations,
+                solver.tolerance,
+                preconditioner="none",
+                keep_halfway=solver.keep_halfway,
+            )
+        if isinstance(solver, LSMR) and self.curved.automatic and solver.ridge == 0:
+            found = auto_ridge(A, b.new_zeros(A.shape[1]), seed=self.curved.seed)
+            return replace(solver, ridge=found.value), _Reasoned((found.reason,), found.products)
+        return solver, _Reasoned((), 0)
+
+    @property
+    def doubling(self) -> Schulz:
+        """Schulz with as many doublings as fit the iterations: 2^K - 1 terms."""
+        iterations = getattr(self.solver, "iterations", 50)
+        doublings = max(1, min(30, (iterations + 1).bit_length() - 1))
+        return Schulz(doublings, seed=self.curved.seed)
+
+    @property
+    def inverse(self) -> Inverse:
+        kind = self.row.approximation
+        assert kind is not None
+        damping, reasons = self.curved.damping_of(kind)
+        return Inverse(kind, self.curved.approximation(kind), damping, reasons)
+
+    def group(self) -> Group:
+        """Return H_U and c of the removed samples, H_U on as many of them as H has.
+
+        Raises:
+            GifError: a change that is no removal, or a curvature of the changed objective.
+        """
+        problem, change = self.problem, self.change
+        if problem is None or not isinstance(change, RemoveClass | RemoveSamples):
+            raise GifError("second-order is for removals; choose another method for this change.")
+        if self.curved.of != "full":
+            raise GifError("second-order needs curvature_of='full': the retained one is its aim.")
+        removed = change.samples(problem)
+        few = removed
+        if len(removed) > len(self.curved.samples):
+            generator = torch.Generator().manual_seed(self.curved.seed)
+            order = torch.randperm(len(removed), generator=generator)
+            few = removed[order[: len(self.curved.samples)].sort().values]
+        H = build(self.curved.kind, problem, few, seed=self.curved.seed, stop=self.curved.stop)
+        if self.curved.damping > 0:
+            H = H + self.curved.damping * Identity(problem.space.size)
+        return Group(H, len(removed) / (problem.n - len(removed)))
+
+
+@dataclass(frozen=True)
+class _Reasoned:
+    reasons: tuple[str, ...]
+    products: int
+
+
+def mapped(A: LinearOperator, found: Solution) -> Solution:
+    """Return the solution with A x for x; its certificate is that of x."""
+    halfway = None if found.halfway is None else A @ found.halfway
+    return replace(found, value=A @ found.value, halfway=halfway)
+
+
+def worse_of(one: Solution, other: Solution, value: Tensor) -> Solution:
+    """Return a value that took two solves, with the certificate of the worse and the cost of both.
+
+    Worse is what is not trusted, then what has the larger residual.
+    """
+    worse = max(one, other, key=lambda found: (not found.trusted, found.residual))
+    return replace(
+        worse,
+        value=value,
+        halfway=None,
+        iterations=one.iterations + other.iterations,
+        hvps=one.hvps + other.hvps,
+        check_hvps=one.check_hvps + other.check_hvps,
+        notes=(*worse.notes, "two solves: the worse certificate"),
+    )
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The parameters at a moment of the training, and how far the steps around it went.
 
     Args:
-        samples: how many curvature samples; None: all of the problem's.
-        damping: H + damping I; moves every eigenvalue, which on an indefinite H can bring one
-            onto zero.
-        memory_mb: budget for gradient graphs kept between products.
+        theta: (p,) parameters.
+        rate: learning rate.
+        steps: optimiser steps that this checkpoint stands for.
     """
-    if not 0 <= damping < float("inf"):
-        raise GifError(f"damping is {damping}; it must be 0 or more.")
-    drawn = draw_samples(problem, samples, seed)
-    H: LinearOperator = Hessian(problem, drawn, batch_size, memory_mb, stop)
-    if damping > 0:
-        H = H + damping * Identity(problem.space.size)
-    return Curved(H, drawn, damping, of)
 
+    theta: Tensor
+    rate: float
+    steps: int
 
-def preconditioned(
-    curved: Curved, selected: Selection | None, solver: LSMR | MINRES, *, seed: int = 0
-) -> Curved:
-    """Return the curvature with R measured on the selection, if the solver asks for one."""
-    if not isinstance(solver, LSMR) or solver.preconditioner == "none":
-        return curved
-    if solver.preconditioner != "jacobi":
-        raise GifError(f"Unknown preconditioner '{solver.preconditioner}'; choose jacobi or none.")
-    probes = default_probes(2 * solver.iterations) if solver.probes is None else solver.probes
-    theta = _parameters_of(curved.H).theta
-    indices = torch.arange(len(theta)) if selected is None else selected.indices
-    return replace(curved, preconditioner=jacobi(curved.H, indices, probes, seed, theta))
-
-
-def _parameters_of(H: LinearOperator) -> Problem:
-    while not isinstance(H, Hessian):
-        H = H.left  # type: ignore[attr-defined]  # Hessian + damping I
-    return H.problem
+    def problem(self, problem: Problem) -> Problem:
+        """Return the problem at these parameters; the caller's model is not touched."""
+        model = copy.deepcopy(problem.model)
+        if self.theta.shape != problem.theta.shape:
+            raise GifError(
+                f"A checkpoint holds {tuple(self.theta.shape)} parameters, the model "
+                f"{tuple(problem.theta.shape)}; give those of this model's training."
+            )
+        named = problem.space.unflatten(self.theta.to(problem.theta))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(named[name])
+        return replace(problem, model=model)
 
 
 # --- the public functions ------------------------------------------------------------------------
@@ -192,38 +388,51 @@ def influence(
     selected: Selection | None = None,
     curvature: str | Curved = "hessian",
     samples: int | None = None,
-    curvature_of: str = "retained",
-    solver: LSMR | MINRES | None = None,
-    damping: float = 0.0,
+    curvature_of: str | None = None,
+    solver: Solver | None = None,
+    damping: float | str = 0.0,
     seed: int = 0,
     gradient: Tensor | None = None,
+    checkpoints: Sequence[Checkpoint] = (),
     progress: Progress = silent,
 ) -> Influence:
     """Return the parameter change that a change of the training set calls for.
 
-    Formulas: `gif_update`, `if_update`, `gradient_update` above. The sign is that of the edit:
-    add delta to the parameters to make the change happen.
+    Formulas: the functions `*_update` above. The sign is that of the edit: add delta to the
+    parameters to make the change happen.
 
     Args:
         selected: J; None means all parameters.
-        curvature: "hessian", or a `Curved` made before, to share it between calls.
-        curvature_of: whose curvature: of L' ("retained") or of L ("full").
+        curvature: a name of CURVATURES, or a `Curved` made before, to share it between calls.
+        curvature_of: whose curvature: of L' ("retained") or of L ("full"); None: retained, but
+            full for second-order, whose aim the retained one is.
+        damping: of H + damping I; "auto": from the spectrum, a ridge instead for gif.
         gradient: g if it is known already.
+        checkpoints: of the training, for tracin: delta = E^T sum_t rate_t steps_t g(theta_t).
 
     Raises:
         GifError: an unknown name or an impossible number.
 
-    Reference: Lyu et al. 2023 (arXiv 2312.05586) for gif; Koh and Liang 2017 for if.
+    Reference: Lyu et al. 2023 (arXiv 2312.05586) for gif, and for freeze and projected beside it;
+    Koh and Liang 2017 for if; Basu et al. 2020 for second-order; Pruthi et al. 2020 for tracin;
+    Kwon et al. 2024 for datainf; Zhou et al. 2024 for hyperinf; Grosse et al. 2023 for ekfac.
     Cost: one gradient over all samples and 2 Hessian products an LSMR iteration (MINRES: 1).
     """
-    update, _, uses_selection, _ = _method(method)
-    solver = solver or LSMR()
+    row = _row(method)
+    if row.checkpoints and gradient is None:
+        gradient = _over_checkpoints(problem, change, checkpoints, progress)
     if gradient is None:
         gradient = change.gradient(problem, progress=progress)
-    objective = change.apply(problem) if curvature_of == "retained" else problem
-    curved = _curved(curvature, objective, samples, damping, curvature_of, seed)
-    solution = _solve(update, method, curved, selected, gradient, problem, solver, seed, progress)
-    indices = selected.indices if uses_selection and selected is not None else None
+    of = curvature_of or ("full" if row.update is second_order_update else "retained")
+    objective = change.apply(problem) if of == "retained" else problem
+    curved = _curved(curvature, objective, samples, damping, of, seed)
+    solver = solver or LSMR()
+    if row.rectangular and curved.preconditioner is None:
+        curved = preconditioned(curved, selected, solver, seed=seed)
+    solution = _solve(
+        row.update, row, curved, selected, gradient, solver, progress, change, problem
+    )
+    indices = selected.indices if row.selects and selected is not None else None
     return Influence(solution.value, indices, method, solution, gradient)
 
 
@@ -234,23 +443,75 @@ def adjoint(
     method: str,
     selected: Selection | None,
     curved: Curved,
-    solver: LSMR | MINRES,
+    solver: Solver,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Solution:
-    """Return s_q, (p,): the direction along which training gradients are read for one query."""
-    solve = _method(method)[1]
-    return _solve(solve, method, curved, selected, query_gradient, problem, solver, seed, progress)
+    """Return s_q, (p,): the direction along which training gradients are read for one query.
+
+    Raises:
+        GifError: a method that gives no score.
+    """
+    row = scored(method)
+    if row.rectangular and curved.preconditioner is None:
+        curved = preconditioned(curved, selected, solver, seed=seed)
+    assert row.adjoint is not None
+    return _solve(
+        row.adjoint, row, curved, selected, query_gradient, solver, progress, None, problem
+    )
 
 
-def _method(name: str) -> tuple[Method, Method, bool, bool]:
+def scored(method: str) -> MethodRow:
+    """Return the row of a method that gives per-sample scores.
+
+    Raises:
+        GifError: an unknown method, or one that is an update only.
+    """
+    row = _row(method)
+    if row.adjoint is None:
+        able = ", ".join(name for name, other in METHODS.items() if other.adjoint)
+        raise GifError(f"{method} is an update and ranks no samples; choose one of: {able}.")
+    return row
+
+
+def _row(name: str) -> MethodRow:
     if name not in METHODS:
         raise GifError(f"Unknown method '{name}'; choose one of: {', '.join(METHODS)}.")
     return METHODS[name]
 
 
+def _over_checkpoints(
+    problem: Problem, change: Change, checkpoints: Sequence[Checkpoint], progress: Progress
+) -> Tensor:
+    """Return sum_t rate_t steps_t g(theta_t); each g is a difference of means, so 1/n is in it."""
+    weighted = [
+        point.rate * point.steps * change.gradient(point.problem(problem), progress=progress)
+        for point in required(checkpoints)
+    ]
+    return torch.stack(weighted).sum(dim=0)
+
+
+def required(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+    """Return the checkpoints, one or more.
+
+    Raises:
+        GifError: there are none.
+    """
+    if not checkpoints:
+        raise GifError(
+            "tracin needs checkpoints of the training; save them with "
+            "`python -m gifcore train --checkpoints N`."
+        )
+    return checkpoints
+
+
 def _curved(
-    given: str | Curved, problem: Problem, samples: int | None, damping: float, of: str, seed: int
+    given: str | Curved,
+    problem: Problem,
+    samples: int | None,
+    damping: float | str,
+    of: str,
+    seed: int,
 ) -> Curved:
     if of not in ("retained", "full"):
         raise GifError(f"curvature_of is '{of}'; choose retained or full.")
@@ -261,39 +522,41 @@ def _curved(
                 "or leave them out here."
             )
         return given
-    if given != "hessian":
-        raise GifError(f"Unknown curvature '{given}'; choose one of: hessian.")
-    return curvature(problem, samples=samples, damping=damping, of=of, seed=seed)
+    return curvature(problem, kind=given, samples=samples, damping=damping, of=of, seed=seed)
 
 
 def _solve(
     solve: Method,
-    method: str,
+    row: MethodRow,
     curved: Curved,
     selected: Selection | None,
     b: Tensor,
-    problem: Problem,
-    solver: LSMR | MINRES,
-    seed: int,
+    solver: Solver,
     progress: Progress,
+    change: Change | None,
+    problem: Problem,
 ) -> Solution:
     started = time.perf_counter()
     E = Identity(problem.space.size) if selected is None else selected.embedding
-    wants_R = METHODS[method][3]
-    if wants_R and curved.preconditioner is None:
-        curved = preconditioned(curved, selected, solver, seed=seed)
-    R = curved.preconditioner if wants_R else None
-    H = Observed(curved.H)
-    solution = solve(H, E, b, Solve(solver, R.R if R else None, progress))
+    R = curved.preconditioner if row.rectangular else None
+    solves = row.approximation is None and row.update is not gradient_update
+    automatic = curved.automatic and solves and not row.rectangular
+    auto = curved.auto_damping() if automatic else None
+    damping = curved.damping if auto is None else auto.value
+    H = Observed(curved.H if auto is None else curved.H + auto.value * Identity(len(problem.theta)))
+    found = solve(
+        H, E, b, Solve(solver, R.R if R else None, progress, curved, row, change, problem)
+    )
     return replace(
-        solution,
-        hvps=solution.hvps + (R.probes if R else 0),
-        damping=curved.damping,
+        found,
+        hvps=found.hvps + (R.probes if R else 0) + (auto.products if auto else 0),
+        damping=damping if solves else 0.0,
+        auto=found.auto if auto is None else (auto.reason,),
         preconditioner=R.summary() if R else None,
         lambda_max=H.highest,
-        lambda_min=H.lowest,
+        lambda_min=H.lowest if found.lambda_min is None else found.lambda_min,
         curvature_of=curved.of,
-        samples=len(curved.samples) if H.products else 0,
+        samples=len(curved.samples) if H.products or row.approximation else 0,
         seconds=time.perf_counter() - started,
     )
 

@@ -126,7 +126,7 @@ def measured_costs(results: list[MethodResult], loaded: Loaded) -> dict[str, flo
         costs["hvp_per_sample"] = sum(c["seconds"] for c in solves) / products
     if ranked:
         seconds = sum(r.info["seconds"]["rank"] for r in results if r.scores)
-        costs["jvp_per_sample"] = 3 * seconds / (sweeps(ranked) * loaded.sizes["train"])
+        costs["jvp_per_sample"] = 3 * seconds / (sweeps(2 * ranked) * loaded.sizes["train"])
     return costs
 
 

@@ -9,8 +9,8 @@ Positive = helpful (removing it raises the query's loss), negative = harmful.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -20,13 +20,16 @@ from torch.autograd import forward_ad
 from torch.utils.data import Dataset
 
 from gifcore.contraction import batch_products, contractible
+from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
-from gifcore.influence import Curved, _curved, _method, adjoint, preconditioned
+from gifcore.influence import Checkpoint, Solver, _curved, adjoint, required, scored
+from gifcore.operators import Identity
 from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
 from gifcore.selection import Selection
-from gifcore.solvers import LSMR, MINRES, Solution
+from gifcore.solvers import LSMR, Dense, Solution, Status
 
 STACKED = 16  # solves whose scores one sweep over the training set gives
+TOP = 50  # training samples that rank stability looks at
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,52 +101,126 @@ def rank(
     selected: Selection | None = None,
     curvature: str | Curved = "hessian",
     samples: int | None = None,
-    solver: LSMR | MINRES | None = None,
-    damping: float = 0.0,
+    solver: Solver | None = None,
+    damping: float | str = 0.0,
     seed: int = 0,
+    checkpoints: Sequence[Checkpoint] = (),
     batch_size: int = 256,
     progress: Progress = silent,
 ) -> Scores:
     """Return the influence of every training sample on every query.
 
     Args:
-        curvature: "hessian" (of the full objective), or a `Curved` to share between calls.
+        curvature: a name of CURVATURES (of the full objective), or a `Curved` to share between
+            calls.
+        checkpoints: of the training, for tracin: the scores are summed over them.
 
     Raises:
         GifError: an unknown name, or scores that are not finite.
 
     Cost: per query one adjoint solve; about 2 + m forward passes over the training samples for m
-    queries. Memory: flat in n, apart from the (m, n) result.
+    solves, one more a solve for its rank stability. Memory: flat in n, apart from the (m, n)
+    result.
     """
-    _method(method)
+    row = scored(method)
     solver = solver or LSMR()
+    if row.checkpoints:
+        return _over_checkpoints(
+            problem, queries, method, selected, required(checkpoints), batch_size, progress
+        )
     curved = _curved(curvature, problem, samples, damping, "full", seed)
-    if _method(method)[3] and curved.preconditioner is None:
+    if row.rectangular and curved.preconditioner is None:
         curved = preconditioned(curved, selected, solver, seed=seed)
-    adjoints, solutions = [], []
-    for number, group in enumerate(queries.groups):
-        positions = torch.as_tensor(list(group), dtype=torch.long)
-        g_q = problem.data_gradient(positions, data=queries.data)
+    solutions = []
+    for number, g_q in enumerate(_query_gradients(problem, queries)):
         solution = adjoint(
             problem,
             g_q,
             method=method,
             selected=selected,
             curved=curved,
-            solver=solver,
+            solver=with_halfway(solver),
             seed=seed,
             progress=progress,
         )
-        adjoints.append(solution.value)
         solutions.append(solution)
         progress(number + 1, len(queries.groups), "queries")
-    values = [
-        influence_scores(problem, torch.stack(stack), batch_size=batch_size, progress=progress)
-        for stack in _stacks(adjoints)
-    ]
-    return Scores(
-        torch.cat(values), problem.positions, tuple(queries.groups), tuple(solutions), method
+    values, certified = score(problem, solutions, batch_size=batch_size, progress=progress)
+    return Scores(values, problem.positions, tuple(queries.groups), tuple(certified), method)
+
+
+def score(
+    problem: Problem,
+    solutions: Sequence[Solution],
+    *,
+    batch_size: int = 256,
+    progress: Progress = silent,
+) -> tuple[Tensor, list[Solution]]:
+    """Return the scores of every solve, (m, n), and the solves with their rank stability.
+
+    Rank stability is the overlap of the TOP largest |scores| between the last iterate and the one
+    at half the budget: 1 where the rest of the solve changed nothing up there.
+    """
+    vectors = [found.value for found in solutions]
+    vectors += [found.halfway for found in solutions if found.halfway is not None]
+    stacks = [vectors[i : i + STACKED] for i in range(0, len(vectors), STACKED)]
+    rows = torch.cat(
+        [
+            influence_scores(problem, torch.stack(stack), batch_size=batch_size, progress=progress)
+            for stack in stacks
+        ]
     )
+    values, earlier = rows[: len(solutions)], iter(rows[len(solutions) :])
+    certified = [
+        found
+        if found.halfway is None
+        else replace(found, rank_stability=overlap(value, next(earlier)), halfway=None)
+        for found, value in zip(solutions, values, strict=True)
+    ]
+    return values, certified
+
+
+def overlap(one: Tensor, other: Tensor, top: int = TOP) -> float:
+    """Return the share of the `top` largest |scores| that two rankings have in common."""
+    count = min(top, len(one))
+    best = [set(row.abs().topk(count).indices.tolist()) for row in (one, other)]
+    return len(best[0] & best[1]) / count
+
+
+def with_halfway(solver: Solver) -> Solver:
+    """Return the solver with the iterate at half the budget kept, if it iterates."""
+    return solver if isinstance(solver, Dense) else replace(solver, keep_halfway=True)
+
+
+def _query_gradients(problem: Problem, queries: Queries) -> Iterator[Tensor]:
+    for group in queries.groups:
+        positions = torch.as_tensor(list(group), dtype=torch.long)
+        yield problem.data_gradient(positions, data=queries.data)
+
+
+def _over_checkpoints(
+    problem: Problem,
+    queries: Queries,
+    method: str,
+    selected: Selection | None,
+    checkpoints: Sequence[Checkpoint],
+    batch_size: int,
+    progress: Progress,
+) -> Scores:
+    """Return sum_t rate_t steps_t (E E^T g_q) . (grad l_i - gbar) / (n - 1), all at theta_t."""
+    total = torch.zeros(len(queries.groups), problem.n).to(problem.theta)
+    E = Identity(problem.space.size) if selected is None else selected.embedding
+    for point in checkpoints:
+        there = point.problem(problem)
+        found = [
+            Solution(point.rate * point.steps * (E @ (E.T @ g_q)), Status.DIRECT, "none")
+            for g_q in _query_gradients(there, queries)
+        ]
+        values, solutions = score(there, found, batch_size=batch_size, progress=progress)
+        total += values
+    note = f"a sum over {len(checkpoints)} checkpoints; the value is that of the last"
+    certified = tuple(replace(found, notes=(note,)) for found in solutions)
+    return Scores(total, problem.positions, tuple(queries.groups), certified, method)
 
 
 def influence_scores(
@@ -222,10 +299,6 @@ def _forward_mode(problem: Problem, direction: dict[str, Tensor], part: Tensor) 
         batch = fetch(problem.train, part, problem.device)
         losses = forward_ad.unpack_dual(problem.losses(duals, batch))
     return torch.zeros_like(losses.primal) if losses.tangent is None else losses.tangent
-
-
-def _stacks(vectors: list[Tensor]) -> list[list[Tensor]]:
-    return [vectors[i : i + STACKED] for i in range(0, len(vectors), STACKED)]
 
 
 @cache

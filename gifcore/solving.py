@@ -10,22 +10,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from gifcore.curved import Curved, curvature, preconditioned
 from gifcore.errors import GifError
 from gifcore.estimate import products
-from gifcore.influence import (
-    METHODS,
-    Curved,
-    Update,
-    adjoint,
-    curvature,
-    influence,
-    preconditioned,
-)
+from gifcore.influence import METHODS, Solver, Update, adjoint, influence
 from gifcore.problem import Progress
 from gifcore.run_state import RunState
-from gifcore.scoring import STACKED, influence_scores
+from gifcore.scoring import STACKED, Queries, rank, score, with_halfway
 from gifcore.selection import Selection
-from gifcore.solvers import LSMR, Solution, Status
+from gifcore.solvers import (
+    CG,
+    LSMR,
+    MINRES,
+    Dense,
+    Lissa,
+    Neumann,
+    PLissa,
+    Solution,
+    Status,
+)
 from gifcore.stages import Kept, Loaded, Meter
 from gifcore.study import METHOD_LABELS, Study
 from gifcore.tables import MethodResult, curve_frame
@@ -46,12 +49,12 @@ class Solving:
     ) -> None:
         self.study, self.loaded, self.selected, self.kept = study, loaded, selected, kept
         self.state, self.queries, self.methods = state, queries, methods
-        s = study.solver
-        self.solver = LSMR(s.iterations, s.tolerance, s.ridge, s.preconditioner, s.probes)
+        self.solver = solver_of(study)
+        self.ranked = [m for m in methods if METHODS[m].adjoint]
         updates = int(study.edit.enabled)
         solves = sum(products(m, study) or 1 for m in methods) * (len(queries) + updates)
         self.solve_meter = Meter(state, "solve", max(solves, 1))
-        self.rank_meter = Meter(state, "rank", max(len(methods) * len(queries), 1))
+        self.rank_meter = Meter(state, "rank", max(len(self.ranked) * len(queries), 1))
         self._curved: Curved | None = None
 
     def updates(self, results: Mapping[str, MethodResult]) -> dict[str, Update]:
@@ -81,15 +84,19 @@ class Solving:
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         problem, seed = self.loaded.problem, self.study.seed
         gradient = self.kept.part("gradient", self._gradient)[1]["g"]
+        row = METHODS[method]
+        of = "retained" if row.adjoint else "full"  # an update alone: second-order
         result = influence(
             problem,
             self.loaded.change,
             method=method,
             selected=self.selected,
-            curvature=self._curvature("retained", method),
+            curvature=self._curvature(of, method),
+            curvature_of=of,
             solver=self.solver,
             seed=seed,
-            gradient=torch.from_numpy(gradient),
+            gradient=None if row.checkpoints else torch.from_numpy(gradient),
+            checkpoints=self.loaded.checkpoints,
             progress=progress,
         )
         if not bool(torch.isfinite(result.delta).all()):
@@ -121,15 +128,17 @@ class Solving:
             samples = None if c.samples == "all" else c.samples
             self._curved = curvature(
                 objective,
+                kind=c.kind,
                 samples=samples,
                 damping=c.damping,
                 of=of,
                 seed=self.study.seed,
+                sampler=c.sampler,
                 batch_size=c.batch_size,
                 memory_mb=c.memory_mb,
                 stop=self.state.check,
             )
-        if METHODS[method][3] and self._curved.preconditioner is None:
+        if METHODS[method].rectangular and self._curved.preconditioner is None:
             self._curved = preconditioned(
                 self._curved, self.selected, self.solver, seed=self.study.seed
             )
@@ -140,22 +149,20 @@ class Solving:
 
         Memory is flat in the number of queries: one stack of solves at a time.
         """
-        systems = [(method, query) for query in self.queries for method in self.methods]
+        methods = [m for m in self.ranked if not METHODS[m].checkpoints]
+        systems = [(method, query) for query in self.queries for method in methods]
         for first in range(0, len(systems), STACKED):
             stack = systems[first : first + STACKED]
             info, arrays = self.kept.part(f"rank-{first}", partial(self._rank, stack))
             self.kept.drop(f"solve-{method}-{query}" for method, query in stack)
             self.rank_meter.add(len(stack))
-            for place, (method, query) in enumerate(stack):
-                result, history = results[method], arrays[f"history-{place}"]
-                result.scores[query] = arrays["scores"][place]
-                certificate = info["certificates"][place]
-                result.info.setdefault("query_certificates", {})[str(query)] = certificate
-                seconds = result.info.setdefault("seconds", {})
-                seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"] / len(stack)
-                seconds["solve"] = seconds.get("solve", 0.0) + certificate["seconds"]
-                result.curves.append(curve_frame("residual", range(len(history)), history, query))
+            _take(results, stack, info, arrays)
         self._curved = None
+        for method in [m for m in self.ranked if METHODS[m].checkpoints and self.queries]:
+            stack = [(method, query) for query in self.queries]
+            info, arrays = self.kept.part(f"rank-{method}", partial(self._over_checkpoints, method))
+            self.rank_meter.add(len(stack))
+            _take(results, stack, info, arrays)
 
     def _rank(
         self, stack: Sequence[tuple[str, int]]
@@ -167,16 +174,39 @@ class Solving:
             solved.append(part)
         note = f"{len(stack)} solves against all training images"
         started = time.perf_counter()
-        scores = influence_scores(
+        scores, stable = score(
             self.loaded.problem,
-            torch.from_numpy(np.stack([arrays["s"] for _, arrays in solved])),
+            [_solved(arrays) for _, arrays in solved],
             batch_size=self.study.ranking.batch_size,
             progress=self.rank_meter.part(len(stack), note),
         )
         seconds = time.perf_counter() - started
         histories = {f"history-{i}": arrays["history"] for i, (_, arrays) in enumerate(solved)}
-        info = {"certificates": [info["certificate"] for info, _ in solved], "seconds": seconds}
-        return info, {"scores": scores.numpy()} | histories
+        certificates = [
+            part["certificate"] | {"rank_stability": found.rank_stability}
+            for (part, _), found in zip(solved, stable, strict=True)
+        ]
+        return {"certificates": certificates, "seconds": seconds}, {
+            "scores": scores.numpy()
+        } | histories
+
+    def _over_checkpoints(self, method: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        started = time.perf_counter()
+        found = rank(
+            self.loaded.problem,
+            Queries(self.loaded.splits["test"], [[query] for query in self.queries]),
+            method=method,
+            selected=self.selected,
+            checkpoints=self.loaded.checkpoints,
+            batch_size=self.study.ranking.batch_size,
+            progress=self.rank_meter.part(len(self.queries), METHOD_LABELS[method]),
+        )
+        seconds = time.perf_counter() - started
+        certificates = [certificate(solution, "query") for solution in found.solutions]
+        histories = {f"history-{i}": np.zeros(0) for i in range(len(certificates))}
+        return {"certificates": certificates, "seconds": seconds}, {
+            "scores": found.values.numpy()
+        } | histories
 
     def _solve(self, method: str, query: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         problem = self.loaded.problem
@@ -188,12 +218,60 @@ class Solving:
             method=method,
             selected=self.selected,
             curved=self._curvature("full", method),
-            solver=self.solver,
+            solver=with_halfway(self.solver),
             seed=self.study.seed,
             progress=self.solve_meter.part(weight, f"{METHOD_LABELS[method]} for image {query}"),
         )
         arrays = {"s": solution.value.numpy(), "history": np.array(solution.residual_history)}
+        if solution.halfway is not None:
+            arrays["halfway"] = solution.halfway.numpy()
         return {"certificate": certificate(solution, "query")}, arrays
+
+
+def solver_of(study: Study) -> Solver:
+    """Return the solver that a study asks for."""
+    s = study.solver
+    match s.kind:
+        case "lsmr":
+            return LSMR(s.iterations, s.tolerance, s.ridge, s.preconditioner, s.probes)
+        case "cg":
+            return CG(s.iterations, s.tolerance)
+        case "minres":
+            return MINRES(s.iterations, s.tolerance)
+        case "neumann":
+            return Neumann(s.iterations, s.tolerance)
+        case "p-lissa":
+            return PLissa(s.iterations, s.tolerance, seed=study.seed)
+        case "lissa":
+            return Lissa(
+                s.iterations, s.batch_size, s.chains, s.damp, s.scale, s.tolerance, study.seed
+            )
+        case "dense":
+            return Dense(ridge=s.ridge)
+
+
+def _solved(arrays: dict[str, np.ndarray]) -> Solution:
+    """Return the vectors of a solve that was kept."""
+    halfway = torch.from_numpy(arrays["halfway"]) if "halfway" in arrays else None
+    return Solution(torch.from_numpy(arrays["s"]), Status.DIRECT, "kept", halfway=halfway)
+
+
+def _take(
+    results: Mapping[str, MethodResult],
+    stack: Sequence[tuple[str, int]],
+    info: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+) -> None:
+    """Put the scores and certificates of a stack of solves where they belong."""
+    for place, (method, query) in enumerate(stack):
+        result, history = results[method], arrays[f"history-{place}"]
+        result.scores[query] = arrays["scores"][place]
+        certificate = info["certificates"][place]
+        result.info.setdefault("query_certificates", {})[str(query)] = certificate
+        seconds = result.info.setdefault("seconds", {})
+        seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"] / len(stack)
+        seconds["solve"] = seconds.get("solve", 0.0) + certificate["seconds"]
+        result.curves.append(curve_frame("residual", range(len(history)), history, query))
 
 
 def certificate(solution: Solution, system: str) -> dict[str, Any]:
@@ -224,5 +302,9 @@ def certificate(solution: Solution, system: str) -> dict[str, Any]:
         "negative_curvature": solution.negative_curvature,
         "curvature_of": solution.curvature_of,
         "samples": solution.samples,
+        "rank_stability": solution.rank_stability,
+        "auto": list(solution.auto),
+        "solver_damping": solution.solver_damping,
+        "notes": list(solution.notes),
         "seconds": round(solution.seconds, 3),
     }

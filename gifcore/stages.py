@@ -24,9 +24,7 @@ from gifcore.edit import StepSearch, edited_parameters, search_step
 from gifcore.errors import GifError
 from gifcore.estimate import estimate
 from gifcore.evaluate import Predictions, metrics, predict
-from gifcore.influence import (
-    Update,
-)
+from gifcore.influence import Checkpoint, Update
 from gifcore.models import build, load_weights
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem, Progress
@@ -108,6 +106,7 @@ class Loaded:
     before: dict[str, Predictions]
     sizes: dict[str, int]
     costs: dict[str, float]
+    checkpoints: tuple[Checkpoint, ...] = ()  # of the training, for tracin
 
 
 def tensors(data: Data, split: str) -> TensorDataset:
@@ -219,12 +218,14 @@ def selection(study: Study, loaded: Loaded, kept: Kept, state: RunState) -> Sele
             selector=chosen.selector,
             ratio=chosen.ratio,
             seed=study.seed,
+            progress=lambda done, total, note: state.tick("select", done, total, note),
         )
-        return {}, {"indices": found.indices.cpu().numpy()}
+        return {"ratio": found.ratio}, {"indices": found.indices.cpu().numpy()}
 
-    indices = torch.from_numpy(kept.part("select", compute)[1]["indices"])
+    info, arrays = kept.part("select", compute)
+    indices = torch.from_numpy(arrays["indices"])
     state.finish("select")
-    return Selection(indices, loaded.problem.space, chosen.selector, chosen.ratio, study.seed)
+    return Selection(indices, loaded.problem.space, chosen.selector, info["ratio"], study.seed)
 
 
 # --- edit and evaluate ---------------------------------------------------------------------------

@@ -22,14 +22,55 @@ SELECTORS: dict[str, str] = {
     "lowest-k-gradients": "Units whose mean output gradient on the target data is smallest",
     "lowest-k-outputs": "Units whose mean output on the target data is smallest",
     "random": "Random single weights and biases of every layer",
+    "exclusive-k-gradients": "Random units outside those with the largest mean output gradient",
+    "exclusive-k-outputs": "Random units outside those with the largest mean output",
+    "threshold": "Random weights of units whose mean output is above a falling threshold",
+    "caps": "Whole blocks with the most target gradient for their Fisher on the retained data",
+    "reverse-caps": (
+        "Whole blocks with the least target gradient for their Fisher on the retained data"
+    ),
+    "highest-k-absolute-gradients": (
+        "Units whose mean absolute output gradient on the target data is largest"
+    ),
+    "highest-k-absolute-outputs": "Units whose mean absolute output on the target data is largest",
+    "lowest-k-absolute-gradients": (
+        "Units whose mean absolute output gradient on the target data is smallest"
+    ),
+    "lowest-k-absolute-outputs": "Units whose mean absolute output on the target data is smallest",
+    "highest-k-magnitude": "Units with the largest weights; uses no data",
+    "lowest-k-magnitude": "Units with the smallest weights; uses no data",
+    "highest-k-fisher": "Units with the largest diagonal Fisher information of the target data",
+    "lowest-k-fisher": "Units with the smallest diagonal Fisher information of the target data",
+    "all": "Every parameter of the chosen layers",
 }
 METHODS: dict[str, str] = {
     "gif": "Generalized influence function: least squares on the selected parameters",
     "if": "Classic influence function: inverse Hessian on all parameters",
     "gradient": "Gradient step on the selected parameters (the control)",
+    "projected": "Projected influence: the classic move, cut to the selected parameters",
+    "freeze": "Freezing: inverse Hessian of the selected parameters alone, all others ignored",
+    "second-order": (
+        "Second-order group influence, cut to the selected parameters; gives no ranking"
+    ),
+    "tracin": "TracIn: gradients summed over checkpoints of the training",
+    "datainf": "DataInf: closed form from single gradients, layer by layer",
+    "hyperinf": "HyperINF: GIF's system by Schulz doubling",
+    "ekfac": "EK-FAC: closed form from Kronecker factors, layer by layer",
 }
-METHOD_LABELS: dict[str, str] = {"gif": "GIF", "if": "IF", "gradient": "Gradient"}
-USES_SELECTION: dict[str, bool] = {"gif": True, "if": False, "gradient": True}
+METHOD_LABELS: dict[str, str] = {
+    "gif": "GIF",
+    "if": "IF",
+    "gradient": "Gradient",
+    "projected": "Projected",
+    "freeze": "Freeze",
+    "second-order": "Second-order",
+    "tracin": "TracIn",
+    "datainf": "DataInf",
+    "hyperinf": "HyperINF",
+    "ekfac": "EK-FAC",
+}
+USES_SELECTION: dict[str, bool] = {name: name != "if" for name in METHODS}
+RANKS: dict[str, bool] = {name: name != "second-order" for name in METHODS}
 
 Selector = Literal[
     "highest-k-gradients",
@@ -37,8 +78,33 @@ Selector = Literal[
     "lowest-k-gradients",
     "lowest-k-outputs",
     "random",
+    "exclusive-k-gradients",
+    "exclusive-k-outputs",
+    "threshold",
+    "caps",
+    "reverse-caps",
+    "highest-k-absolute-gradients",
+    "highest-k-absolute-outputs",
+    "lowest-k-absolute-gradients",
+    "lowest-k-absolute-outputs",
+    "highest-k-magnitude",
+    "lowest-k-magnitude",
+    "highest-k-fisher",
+    "lowest-k-fisher",
+    "all",
 ]
-Method = Literal["gif", "if", "gradient"]
+Method = Literal[
+    "gif",
+    "if",
+    "gradient",
+    "projected",
+    "freeze",
+    "second-order",
+    "tracin",
+    "datainf",
+    "hyperinf",
+    "ekfac",
+]
 
 
 class _Section(BaseModel):
@@ -76,9 +142,10 @@ class SelectionSection(_Section):
 class CurvatureSection(_Section):
     """Which H, on how many samples, in how much memory."""
 
-    kind: Literal["hessian"] = "hessian"
+    kind: Literal["hessian", "ggn", "fisher", "block", "ekfac", "datainf"] = "hessian"
     samples: Annotated[int, Field(ge=1)] | Literal["all"] = 512  # of the training split
-    damping: float = Field(0.0, ge=0)  # H + damping I
+    sampler: Literal["uniform", "stratified", "features", "entropy"] = "uniform"
+    damping: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0  # H + damping I
     batch_size: int = Field(128, ge=1, lt=2**31)  # samples per Hessian mini-batch
     memory_mb: int = Field(512, ge=0)  # budget for retained gradient graphs
 
@@ -86,11 +153,16 @@ class CurvatureSection(_Section):
 class SolverSection(_Section):
     """How the systems are solved."""
 
+    kind: Literal["lsmr", "cg", "minres", "neumann", "p-lissa", "lissa", "dense"] = "lsmr"
     iterations: int = Field(20, ge=1, le=10_000)
     tolerance: float = Field(1e-6, ge=0)  # on the relative (normal) residual
     ridge: float = Field(0.0, ge=0)  # ||A x - b||^2 + ridge ||x||^2, gif only
-    preconditioner: Literal["jacobi", "none"] = "jacobi"
+    preconditioner: Literal["jacobi", "kronecker", "none"] = "jacobi"
     probes: int | None = Field(None, ge=1, le=10_000)  # None: min(8, products // 8), none below 4
+    batch_size: int = Field(1, ge=1, lt=2**31)  # B of lissa
+    chains: int = Field(1, ge=1, le=1000)  # T of lissa
+    damp: float = Field(5e-3, ge=0, lt=1)  # of lissa; damp * scale is the damping it really has
+    scale: float = Field(1e4, gt=0)  # of lissa
 
 
 class RankingSection(_Section):
@@ -151,9 +223,11 @@ def parse(values: dict[str, Any], *, origin: str = "study") -> Study:
 
 
 def _explain(error: ValidationError, origin: str) -> str:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    key = _key(first["loc"])
+    others = len({_key(other["loc"]) for other in errors} - {key})
+    more = f" ({others} more)" if others else ""
     if first["type"] == "extra_forbidden":
         section: Any = Study
         for part in first["loc"][:-1]:
@@ -162,6 +236,13 @@ def _explain(error: ValidationError, origin: str) -> str:
         return f"{origin}: unknown key '{key}'; allowed here: {allowed}.{more}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{origin}: {key} = {first['input']!r} is not possible: {_lower(message)}.{more}"
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Return the key a person wrote: without the kinds of value that were tried for it."""
+    parts = [str(part) for part in location]
+    named = [p for p in parts if not p.startswith(("constrained-", "literal["))]
+    return ".".join(named) or "(top level)"
 
 
 def _lower(text: str) -> str:
@@ -215,7 +296,25 @@ def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
     values = study.model_dump(mode="json", exclude={"title"})
     values["data"] = data_hash
     values["model"] |= {"weights": weights_hash}
+    for section, key in LATER:  # a study that does not use them is the study it was before
+        if getattr(getattr(study, section), key) == _default(section, key):
+            del values[section][key]
     return values | {"engine": ENGINE_VERSION}
+
+
+LATER = (  # keys that were added after the first records were shipped
+    ("curvature", "sampler"),
+    ("solver", "kind"),
+    ("solver", "batch_size"),
+    ("solver", "chains"),
+    ("solver", "damp"),
+    ("solver", "scale"),
+)
+
+
+def _default(section: str, key: str) -> Any:
+    model: Any = Study.model_fields[section].annotation
+    return model.model_fields[key].default
 
 
 def study_hash(study: Study, data_hash: str, weights_hash: str) -> str:

@@ -321,7 +321,8 @@ SELECTORS: dict[str, tuple[str | None, str]] = {
     "all": (None, "all"),
 }
 
-METHODS = ("gradient", "if", "gif")
+# methods that solve with the curvature itself, to any accuracy, or not at all
+METHODS = ("gradient", "if", "projected", "freeze", "gif")
 
 
 def random_vector(size: int, seed: int = 0) -> Tensor:

@@ -94,7 +94,11 @@ def update(method: str, H: np.ndarray, J: np.ndarray, g: np.ndarray) -> np.ndarr
             return E.T @ g
         case "if":
             return np.linalg.solve(H, g)
-        case "gif":
+        case "projected":
+            return E.T @ np.linalg.solve(H, g)
+        case "freeze":
+            return np.linalg.solve(E.T @ H @ E, E.T @ g)
+        case "gif" | "hyperinf":  # HyperINF is another way to the same solution
             return np.linalg.lstsq(H @ E, g, rcond=None)[0]
     raise AssertionError(f"no closed form of {method}")
 
@@ -107,7 +111,11 @@ def adjoint(method: str, H: np.ndarray, J: np.ndarray, g_q: np.ndarray) -> np.nd
             return E @ E.T @ g_q
         case "if":
             return np.linalg.solve(H, g_q)
-        case "gif":
+        case "projected":
+            return np.linalg.solve(H, E @ E.T @ g_q)
+        case "freeze":
+            return E @ np.linalg.solve(E.T @ H @ E, E.T @ g_q)
+        case "gif" | "hyperinf":
             return H @ E @ np.linalg.solve(E.T @ H @ H @ E, E.T @ g_q)
     raise AssertionError(f"no closed form of {method}")
 

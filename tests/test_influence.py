@@ -2,15 +2,16 @@
 
 import math
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
 from gifcore.change import RemoveSamples
+from gifcore.curved import Curved, curvature
 from gifcore.errors import GifError
-from gifcore.influence import METHODS, Curved, adjoint, curvature, embedded, influence
+from gifcore.influence import METHODS, adjoint, embedded, influence
 from gifcore.operators import Matrix
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem
@@ -200,7 +201,9 @@ def test_products_of_the_certificate_are_those_that_were_spent(method: str) -> N
         selected=chosen(problem), curved=curved, solver=solver,
     )  # fmt: skip
     assert counted.products == solution.hvps + solution.check_hvps
-    assert counted.products == {"gradient": 0, "if": 7, "gif": 13}[method]
+    assert counted.products == {
+        "gradient": 0, "if": 7, "projected": 7, "freeze": 7, "gif": 13,
+    }[method]  # fmt: skip
 
 
 class Counted(Matrix):
@@ -272,7 +275,10 @@ def refitted(problem: Problem) -> Problem:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"method": "hydra"}, "Unknown method 'hydra'; choose one of: gradient, if, gif"),
+        (
+            {"method": "hydra"},
+            "Unknown method 'hydra'; choose one of: gradient, if, projected",
+        ),
         ({"curvature": "ggnn"}, "Unknown curvature 'ggnn'; choose one of: hessian"),
         ({"curvature_of": "rest"}, "curvature_of is 'rest'; choose retained or full"),
         ({"damping": -0.1}, "damping is -0.1"),
@@ -289,8 +295,10 @@ def test_unknown_names_and_impossible_numbers(arguments: dict[str, Any], sentenc
 def test_the_registry_of_methods_is_the_one_studies_know() -> None:
     from gifcore import study
 
-    assert set(METHODS) == set(study.METHODS) == set(study.METHOD_LABELS) == set(cases.METHODS)
-    assert {name: row[2] for name, row in METHODS.items()} == study.USES_SELECTION
+    assert set(METHODS) == set(study.METHODS) == set(study.METHOD_LABELS)
+    assert set(METHODS) == set(get_args(study.Method))
+    assert {name: row.selects for name, row in METHODS.items()} == study.USES_SELECTION
+    assert {name: row.adjoint is not None for name, row in METHODS.items()} == study.RANKS
 
 
 def test_nan_in_the_curvature_is_a_status_not_a_result() -> None:

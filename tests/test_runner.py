@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from gifcore import runner
 from gifcore.cli import app
+from gifcore.curved import curvature
 from gifcore.errors import Cancelled, GifError
-from gifcore.influence import curvature
 from gifcore.models import build
 from gifcore.record import BEFORE, RECORD, STUDY, Record, RecordError, list_workspace
 from gifcore.run_state import cancel, locked, process_started, read_state

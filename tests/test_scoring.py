@@ -9,8 +9,9 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from gifcore.change import RemoveSamples
+from gifcore.curved import curvature
 from gifcore.errors import Cancelled, GifError
-from gifcore.influence import curvature, embedded, influence
+from gifcore.influence import embedded, influence
 from gifcore.problem import Problem, cross_entropy
 from gifcore.scoring import (
     Queries,

@@ -81,7 +81,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"curvature": {"batch_size": 10**30}}, "curvature.batch_size = 10+"),
     ({"solver": {"iterations": 0}}, "solver.iterations = 0"),
     ({"solver": {"iterations": 10**9}}, "solver.iterations = 1000000000 .*10000"),
-    ({"solver": {"preconditioner": "ilu"}}, "solver.preconditioner = 'ilu' .*'jacobi' or 'none'"),
+    (
+        {"solver": {"preconditioner": "ilu"}},
+        "solver.preconditioner = 'ilu' .*'kronecker' or 'none'",
+    ),
     ({"solver": {"probes": 0}}, "solver.probes = 0"),
     ({"ranking": {"queries": [1, 1]}}, "queries are distinct positions in the test split"),
     ({"ranking": {"queries": [-1]}}, "queries are distinct positions in the test split, 0 or more"),

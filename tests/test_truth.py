@@ -18,7 +18,8 @@ from torch.utils.data import TensorDataset
 
 from gifcore.change import AddSamples, Change, Relabel, RemoveClass, RemoveSamples, Reweight
 from gifcore.curvature import Hessian
-from gifcore.influence import Curved, influence
+from gifcore.curved import Curved
+from gifcore.influence import influence
 from gifcore.problem import Problem
 from gifcore.scoring import Queries, rank
 from gifcore.solvers import MINRES

@@ -1,0 +1,315 @@
+"""The methods that go beyond one solve, against their formulas; what all methods have in common."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from gifcore.change import Relabel, RemoveClass, RemoveSamples
+from gifcore.curvature import EKFAC, DataInf
+from gifcore.curved import CURVATURES, curvature
+from gifcore.errors import GifError
+from gifcore.influence import METHODS, Checkpoint, adjoint, embedded, influence
+from gifcore.problem import Problem
+from gifcore.scoring import Queries, overlap, rank, score
+from gifcore.solvers import CG, LSMR, MINRES, Dense, Lissa, Neumann, PLissa, Solution, Status
+from tests import cases, oracles
+from tests.test_influence import CHANGE, CONVERGED, chosen, hessians, refitted, selection
+
+SCORED = [name for name, row in METHODS.items() if row.adjoint and not row.checkpoints]
+EXACT = ("gradient", "if", "projected", "freeze", "gif", "datainf", "ekfac")
+NAMES = ("perceptron with decay", "convolution")
+
+
+@pytest.mark.parametrize("method", EXACT)
+@pytest.mark.parametrize("name", NAMES)
+def test_adjoint_consistency(name: str, method: str) -> None:
+    """g_q . E delta = s_q . g: dense solves on an indefinite H with damping, and closed forms."""
+    problem = cases.problem(name)
+    selected, p = chosen(problem), problem.space.size
+    curved = curvature(problem, damping=0.05)
+    g_q, g = cases.random_vector(p, 1), cases.random_vector(p, 2)
+    update = influence(
+        problem, CHANGE, method=method, selected=selected, curvature=curved, solver=Dense(),
+        gradient=g,
+    )  # fmt: skip
+    s = adjoint(problem, g_q, method=method, selected=selected, solver=Dense(), curved=curved)
+    left = float(g_q @ embedded(update, p))
+    assert left == pytest.approx(float(s.value @ g), rel=1e-8, abs=1e-10)
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 5])
+@pytest.mark.parametrize("method", ["if", "projected", "freeze", "gif"])
+def test_a_series_is_adjoint_at_any_iteration(method: str, iterations: int) -> None:
+    """`neumann` with a fixed normaliser is linear in the right-hand side; Krylov solves are not."""
+    problem = cases.problem("perceptron with decay")
+    selected, p = chosen(problem), problem.space.size
+    curved = curvature(problem)
+    g_q, g = cases.random_vector(p, 1), cases.random_vector(p, 2)
+
+    def both(solver: Any) -> tuple[float, float]:
+        update = influence(
+            problem, CHANGE, method=method, selected=selected, curvature=curved, solver=solver,
+            gradient=g,
+        )  # fmt: skip
+        s = adjoint(problem, g_q, method=method, selected=selected, solver=solver, curved=curved)
+        return float(g_q @ embedded(update, p)), float(s.value @ g)
+
+    left, right = both(Neumann(iterations, 0.0, normaliser=3.0))
+    assert left == pytest.approx(right, rel=1e-10, abs=1e-12)
+    left, right = both(LSMR(iterations, 0, preconditioner="none"))
+    assert abs(left - right) > 1e-6
+
+
+@pytest.mark.parametrize("method", ["projected", "freeze", "gif", "hyperinf"])
+@pytest.mark.parametrize("name", NAMES)
+def test_with_everything_selected_all_solves_agree(name: str, method: str) -> None:
+    """With damping, so that the terms of HyperINF's series are not too many for a test."""
+    problem = cases.problem(name)
+    everything = selection(problem.space, torch.arange(problem.space.size))
+    solver = LSMR(2**12) if method == "hyperinf" else Dense()
+    found, classic = (
+        influence(problem, CHANGE, method=m, selected=everything, solver=s, damping=2.0).delta
+        for m, s in ((method, solver), ("if", Dense()))
+    )
+    torch.testing.assert_close(found, classic, rtol=1e-4, atol=1e-7)
+
+
+def test_hyperinf_is_a_series_of_two_to_the_doublings_terms() -> None:
+    problem = cases.problem("perceptron with decay")
+    selected = chosen(problem)
+    J = selected.indices.numpy()
+    A = hessians("perceptron with decay")["retained"][:, J]
+    found = influence(problem, CHANGE, method="hyperinf", selected=selected, solver=LSMR(15))
+    g = found.gradient.numpy()
+    beta = float(found.solution.notes[0].split()[-1])
+    expected, term = np.zeros(len(J)), A.T @ g
+    for _ in range(16):
+        expected += beta * term
+        term = term - beta * A.T @ (A @ term)
+    np.testing.assert_allclose(found.delta, expected, rtol=1e-4)
+    assert found.solution.iterations == 4
+
+
+# --- closed forms ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["datainf", "ekfac"])
+def test_closed_forms_are_cut_to_the_selection(kind: str) -> None:
+    """Units of one layer: the inverse of the cut. All parameters: the inverse itself."""
+    problem = cases.problem("perceptron with decay")
+    retained = CHANGE.apply(problem)
+    fitted = (
+        EKFAC.fit(retained, retained.positions)
+        if kind == "ekfac"
+        else DataInf(retained, retained.positions)
+    )
+    selected = chosen(problem)
+    for J in (selected, None):
+        found = influence(problem, CHANGE, method=kind, selected=J, damping=0.2)
+        g = found.gradient
+        if J is None:
+            expected, exact = fitted.inverse(g, 0.2), True
+        else:
+            expected, exact = fitted.restricted_inverse(g[J.indices], J.indices, 0.2)
+            expected = expected if exact else fitted.inverse(g, 0.2)[J.indices]
+        torch.testing.assert_close(found.delta, expected, rtol=1e-10, atol=1e-12)
+        assert found.solution.status is Status.DIRECT
+        assert found.solution.solver_damping == 0.2
+        assert found.solution.notes[0].startswith("inverse of the" if exact else "cut of the")
+
+
+def test_a_closed_form_without_damping_says_what_it_took() -> None:
+    problem = cases.problem("perceptron")
+    found = influence(problem, CHANGE, method="datainf", selected=chosen(problem)).solution
+    assert found.solver_damping > 0
+    assert "mean eigenvalue" in found.auto[0]
+
+
+# --- second order ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("selects", [False, True])
+def test_second_order_is_its_formula(selects: bool) -> None:
+    """d1 - c (d1 - H^-1 H_U d1), with group averages and the minus sign."""
+    problem = cases.problem("perceptron with decay")
+    selected = chosen(problem) if selects else None
+    found = influence(problem, CHANGE, method="second-order", selected=selected, solver=Dense())
+    H = oracles.hessian(problem)
+    H_U = oracles.hessian(problem.narrowed(torch.tensor([0, 3, 4])))
+    c = 3 / (11 - 3)
+    first = np.linalg.solve(H, found.gradient.numpy())
+    expected = first - c * (first - np.linalg.solve(H, H_U @ first))
+    at = slice(None) if selected is None else selected.indices.numpy()
+    np.testing.assert_allclose(found.delta, expected[at], rtol=1e-8, atol=1e-10)
+    assert found.solution.curvature_of == "full"
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3])
+@pytest.mark.parametrize("which", ["random", "high leverage"])
+def test_second_order_is_closer_to_the_refit_of_ridge_regression(share: float, which: str) -> None:
+    x, y = cases.features((4,), 200, seed=3)
+    model = torch.nn.Linear(4, cases.CLASSES).double()
+    problem = refitted(
+        Problem(model, TensorDataset(x, y), loss=cases.half_square, weight_decay=0.05)
+    )
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
+    if which == "high leverage":
+        order = x.square().sum(1).argsort(descending=True)
+    change = RemoveSamples(order[: round(share * 200)].tolist())
+    moved = oracles.refit(change.apply(problem)) - oracles.theta_of(problem).numpy()
+    first, second = (
+        influence(problem, change, method=method, curvature_of="full", solver=Dense()).delta
+        for method in ("if", "second-order")
+    )
+    errors = [float(np.linalg.norm(delta.numpy() - moved)) for delta in (first, second)]
+    assert errors[1] < 0.7 * errors[0]
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def checkpoints(problem: Problem) -> list[Checkpoint]:
+    return [
+        Checkpoint(problem.theta + 0.1 * cases.random_vector(problem.space.size, seed), rate, steps)
+        for seed, rate, steps in ((1, 0.1, 3), (2, 0.05, 7))
+    ]
+
+
+def test_tracin_sums_gradients_over_checkpoints() -> None:
+    problem = cases.problem("convolution")
+    selected, points = chosen(problem), checkpoints(problem)
+    before = problem.theta.clone()
+    found = influence(problem, CHANGE, method="tracin", selected=selected, checkpoints=points)
+    queries = cases.queries("convolution")
+    scores = rank(
+        problem, Queries(queries, [[0], [1, 2]]), method="tracin", selected=selected,
+        checkpoints=points, batch_size=4,
+    )  # fmt: skip
+    update, values = np.zeros(problem.space.size), np.zeros((2, 13))
+    mask = np.zeros(problem.space.size)
+    mask[selected.indices.numpy()] = 1
+    for point in points:
+        there = Problem(oracles.at(problem, point.theta.numpy()), problem.train, weight_decay=0.01)
+        g = oracles.gradient(there) - oracles.gradient(CHANGE.apply(there))
+        update += point.rate * point.steps * g
+        rows = oracles.sample_gradients(there, queries, range(5))
+        for row, g_q in enumerate((rows[0], rows[1:3].mean(0))):
+            s = point.rate * point.steps * mask * g_q
+            values[row] += oracles.scores(s, oracles.train_gradients(there))
+    np.testing.assert_allclose(found.delta, update[selected.indices.numpy()], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(scores.values, values, rtol=1e-9, atol=1e-12)
+    assert torch.equal(problem.theta, before)
+    model = torch.nn.utils.parameters_to_vector(problem.model.parameters())
+    assert torch.equal(model.detach(), before)
+
+
+# --- solvers, curvatures and what a certificate says ----------------------------------------------
+
+SOLVERS = (LSMR(400, 1e-12), MINRES(400, 1e-12), CG(400, 1e-12), Dense(), PLissa(20_000, 1e-9))
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize("method", ["if", "gif", "freeze"])
+def test_every_solver_serves_every_method(method: str, solver: Any) -> None:
+    problem = cases.problem("perceptron with decay")
+    found = influence(
+        problem, CHANGE, method=method, selected=chosen(problem), solver=solver, damping=1.0
+    )
+    H = hessians("perceptron with decay")["retained"] + np.eye(problem.space.size)
+    expected = oracles.update(method, H, chosen(problem).indices.numpy(), found.gradient.numpy())
+    np.testing.assert_allclose(found.delta, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_lissa_walks_through_mini_batches_of_the_same_curvature() -> None:
+    problem = cases.problem("perceptron with decay")
+    solver = Lissa(4000, batch_size=11, chains=1, damp=0.01, scale=20.0)
+    found = influence(problem, RemoveSamples([0]), method="if", solver=solver, curvature_of="full")
+    H = hessians("perceptron with decay")["full"] + 0.2 * np.eye(problem.space.size)
+    np.testing.assert_allclose(found.delta, np.linalg.solve(H, found.gradient), rtol=1e-5)
+    assert found.solution.solver_damping == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("kind", CURVATURES)
+def test_every_curvature_serves_gif(kind: str) -> None:
+    problem = cases.problem("perceptron with decay")
+    curved = curvature(CHANGE.apply(problem), kind=kind, of="retained")
+    found = influence(problem, CHANGE, selected=chosen(problem), curvature=curved, solver=CONVERGED)
+    H = curved.H.dense().numpy()
+    expected = oracles.update("gif", H, chosen(problem).indices.numpy(), found.gradient.numpy())
+    np.testing.assert_allclose(found.delta, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["if", "gif"])
+def test_auto_sets_a_ridge_for_gif_and_damping_for_the_others(method: str) -> None:
+    problem = cases.problem("perceptron")
+    solution = influence(
+        problem, CHANGE, method=method, selected=chosen(problem), damping="auto", solver=LSMR(100)
+    ).solution
+    lowest = float(np.linalg.eigvalsh(oracles.hessian(CHANGE.apply(problem)))[0])
+    if method == "gif":
+        assert solution.damping == 0
+        assert solution.ridge > 0
+        assert "ridge" in solution.auto[0]
+    else:
+        assert solution.damping > -lowest
+        assert "damping" in solution.auto[0]
+
+
+def test_a_kronecker_preconditioner_leads_to_the_same_solution() -> None:
+    problem = cases.problem("perceptron with decay")
+    found = influence(
+        problem, CHANGE, selected=chosen(problem), solver=LSMR(300, 1e-13, 0, "kronecker")
+    )
+    H = hessians("perceptron with decay")["retained"]
+    expected = oracles.update("gif", H, chosen(problem).indices.numpy(), found.gradient.numpy())
+    np.testing.assert_allclose(found.delta, expected, rtol=1e-5, atol=1e-8)
+    assert found.solution.preconditioner["kind"] == "kronecker"
+
+
+def test_rank_stability_is_the_overlap_with_half_the_budget() -> None:
+    problem = cases.problem("convolution")
+    queries = Queries(cases.queries("convolution"), [[0], [3]])
+    found = rank(problem, queries, selected=chosen(problem), solver=LSMR(6, 0, probes=4))
+    assert all(0 < s.rank_stability <= 1 for s in found.solutions)
+    assert all(s.halfway is None for s in found.solutions)
+    one = torch.tensor([5.0, -4.0, 3.0, 0.1, 0.2])
+    assert overlap(one, -one, 3) == 1
+    assert overlap(one, torch.tensor([5.0, 0.0, 3.0, 4.0, 0.0]), 3) == pytest.approx(2 / 3)
+    vectors = [cases.random_vector(problem.space.size, seed) for seed in (0, 1)]
+    half = Solution(vectors[0], Status.DIRECT, "by hand", halfway=vectors[1])
+    values, stable = score(problem, [half, Solution(vectors[1], Status.DIRECT, "by hand")])
+    assert stable[0].rank_stability == overlap(values[0], values[1])
+    assert stable[1].rank_stability is None
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"method": "tracin"}, "tracin needs checkpoints of the training"),
+        ({"method": "second-order", "curvature_of": "retained"}, "needs curvature_of='full'"),
+        (
+            {"method": "second-order", "change": Relabel([0], [1])},
+            "second-order is for removals; choose another method",
+        ),
+        ({"method": "datainf", "curvature": "ggnn"}, "Unknown curvature 'ggnn'; choose one of"),
+    ],
+)
+def test_refused(arguments: dict[str, Any], sentence: str) -> None:
+    change = arguments.pop("change", RemoveClass(1))
+    with pytest.raises(GifError, match=sentence):
+        influence(cases.problem("perceptron"), change, **arguments)
+
+
+def test_an_update_alone_ranks_nothing() -> None:
+    problem = cases.problem("perceptron")
+    with pytest.raises(GifError, match="second-order is an update and ranks no samples; choose"):
+        rank(problem, Queries(cases.queries("perceptron"), [[0]]), method="second-order")
+    point = Checkpoint(torch.zeros(3), 0.1, 1)
+    with pytest.raises(GifError, match="A checkpoint holds"):
+        influence(problem, CHANGE, method="tracin", checkpoints=[point])
