@@ -71,10 +71,6 @@ class Effect:
         parts = self.removed, self.relabelled, self.reweighted, self._new(problem)
         return torch.cat(parts).unique()
 
-    def fresh(self, problem: Problem) -> Tensor:
-        """Return the positions whose loss is another or new: the relabelled and the added."""
-        return torch.cat([self.relabelled, self._new(problem)])
-
     def _new(self, problem: Problem) -> Tensor:
         start: int = len(problem.train)  # type: ignore[arg-type]
         count: int = sum(len(data) for data in self.added)  # type: ignore[arg-type, misc]
@@ -154,12 +150,12 @@ class Change(ABC):
         effect = self.effect(problem)
         before, after = effect.extended(problem), effect.apply(problem)
         old, new = before.shares(), after.shares()
-        fresh = torch.zeros(len(old), dtype=torch.bool)
-        fresh[effect.fresh(problem)] = True
+        other = torch.zeros(len(old), dtype=torch.bool)
+        other[effect.relabelled] = True  # their loss is another one in L'
         scale = _scale(effect.samples(problem), len(old), change_samples, seed)
         parts = (
-            (before, scale * torch.where(fresh, old, old - new)),
-            (after, scale * torch.where(fresh, -new, 0.0)),
+            (before, scale * torch.where(other, old, old - new)),
+            (after, scale * torch.where(other, -new, 0.0)),
         )
         total = sum(int(c.count_nonzero()) for _, c in parts)
         g, done = torch.zeros_like(problem.theta), 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from gifcore.problem import fetch, targets
+from gifcore.problem import Batched, fetch, targets
 from gifcore.views import Joined, Relabelled
 from tests import cases
 
@@ -92,3 +92,32 @@ def test_joined_samples_batches_and_labels_agree(kind: str) -> None:
         found = fetch(data, torch.tensor(some), "cpu")
         expected = default_collate([everything[i] for i in some])
         assert same(_tuples(found), _tuples(expected))
+
+
+class Lent(Batched):
+    """Gives its own tensors away, not copies."""
+
+    def __init__(self) -> None:
+        self.x, self.y = cases.features((3,), 5, 0)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.x[index], self.y[index]
+
+    def batch(self, indices: Tensor) -> Any:
+        assert indices.tolist() == list(range(5))
+        return self.x, self.y
+
+    def labels(self, indices: Tensor) -> Tensor:
+        return self.batch(indices)[1]
+
+
+def test_relabelling_writes_into_nothing_it_was_lent() -> None:
+    base = Lent()
+    before, everything = base.y.clone(), torch.arange(5)
+    data = Relabelled(base, torch.tensor([1]), (before[[1]] + 1) % 3)
+    assert not torch.equal(targets(data), before)
+    assert not torch.equal(fetch(data, everything, "cpu")[1], before)
+    assert torch.equal(base.y, before)
