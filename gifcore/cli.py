@@ -204,6 +204,7 @@ def train(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     patience: int = 8,
+    checkpoints: Annotated[int, typer.Option(help="How many to keep, for tracin.")] = 0,
 ) -> None:
     """Train a model of the registry: deterministic for a seed, stopped early on validation."""
     with _sentences():
@@ -234,6 +235,7 @@ def train(
                 momentum=momentum,
                 weight_decay=weight_decay,
                 patience=patience,
+                checkpoints=checkpoints,
                 out=path,
                 progress=report,
             )

@@ -9,7 +9,6 @@ s . grad l_i, because g_q . delta_i = s_q . g_i.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gifcore.change import Change, RemoveClass, RemoveSamples
+from gifcore.checkpoints import Checkpoint
 from gifcore.curved import Approximation, Curved, build, curvature, preconditioned
 from gifcore.errors import GifError
 from gifcore.operators import Embedding, Identity, LinearOperator
@@ -262,7 +262,8 @@ class Solve:
         """Schulz with as many doublings as fit the iterations: 2^K - 1 terms."""
         iterations = getattr(self.solver, "iterations", 50)
         doublings = max(1, min(30, (iterations + 1).bit_length() - 1))
-        return Schulz(doublings, seed=self.curved.seed)
+        halfway = getattr(self.solver, "keep_halfway", False)
+        return Schulz(doublings, seed=self.curved.seed, keep_halfway=halfway)
 
     @property
     def inverse(self) -> Inverse:
@@ -321,38 +322,6 @@ def worse_of(one: Solution, other: Solution, value: Tensor) -> Solution:
         check_hvps=one.check_hvps + other.check_hvps,
         notes=(*worse.notes, "two solves: the worse certificate"),
     )
-
-
-# --- checkpoints ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """The parameters at a moment of the training, and how far the steps around it went.
-
-    Args:
-        theta: (p,) parameters.
-        rate: learning rate.
-        steps: optimiser steps that this checkpoint stands for.
-    """
-
-    theta: Tensor
-    rate: float
-    steps: int
-
-    def problem(self, problem: Problem) -> Problem:
-        """Return the problem at these parameters; the caller's model is not touched."""
-        model = copy.deepcopy(problem.model)
-        if self.theta.shape != problem.theta.shape:
-            raise GifError(
-                f"A checkpoint holds {tuple(self.theta.shape)} parameters, the model "
-                f"{tuple(problem.theta.shape)}; give those of this model's training."
-            )
-        named = problem.space.unflatten(self.theta.to(problem.theta))
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(named[name])
-        return replace(problem, model=model)
 
 
 # --- the public functions ------------------------------------------------------------------------

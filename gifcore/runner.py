@@ -18,6 +18,7 @@ from gifcore import data as datasets
 from gifcore.data.hashing import sha256_of
 from gifcore.errors import Cancelled, GifError
 from gifcore.models import MODELS, bundled, checkpoint_card
+from gifcore.models.bundle import checkpoints_beside
 from gifcore.record import (
     RECORD,
     SCHEMA,
@@ -96,7 +97,11 @@ def prepare(study: Study) -> Prepared:
             )
         decay = float(decay)
     # the decay the card states decides the objective: it belongs to the identity of the weights
-    identity = hashlib.sha256(f"{sha256_of([weights])} {decay!r}".encode()).hexdigest()
+    known = f"{sha256_of([weights])} {decay!r}"
+    points = checkpoints_beside(weights)
+    if "tracin" in study.methods and points.is_file():
+        known += f" {sha256_of([points])}"
+    identity = hashlib.sha256(known.encode()).hexdigest()
     return Prepared(study, data_hash, weights, identity, decay)
 
 

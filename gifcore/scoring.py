@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.data import Dataset
 
+from gifcore.checkpoints import Checkpoint
 from gifcore.contraction import batch_products, contractible
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
-from gifcore.influence import Checkpoint, Solver, _curved, adjoint, required, scored
+from gifcore.influence import Solver, _curved, adjoint, required, scored
 from gifcore.operators import Identity
 from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
 from gifcore.selection import Selection

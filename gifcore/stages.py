@@ -18,13 +18,14 @@ import torch
 from torch.utils.data import TensorDataset
 
 from gifcore.change import Change, RemoveClass
+from gifcore.checkpoints import Checkpoint, read_checkpoints
 from gifcore.curvature import Hessian, check_deterministic, draw_samples
 from gifcore.data.dataset import Data
 from gifcore.edit import StepSearch, edited_parameters, search_step
 from gifcore.errors import GifError
 from gifcore.estimate import estimate
 from gifcore.evaluate import Predictions, metrics, predict
-from gifcore.influence import Checkpoint, Update
+from gifcore.influence import METHODS, Update
 from gifcore.models import build, load_weights
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem, Progress
@@ -145,7 +146,10 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
     }
     state.expect(estimate(study, sizes, costs)["stages"])
     state.finish("load")
-    return Loaded(problem, change, data, splits, before, sizes, costs)
+    points: tuple[Checkpoint, ...] = ()
+    if any(METHODS[method].checkpoints for method in study.methods):
+        points = read_checkpoints(weights, problem.space)
+    return Loaded(problem, change, data, splits, before, sizes, costs, points)
 
 
 def _refuse_unmeasurable(study: Study, data: Data) -> None:

@@ -20,9 +20,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from gifcore.checkpoints import Checkpoint, as_bytes
 from gifcore.data.dataset import SPLITS, Data, Split
 from gifcore.errors import GifError
 from gifcore.models import build
+from gifcore.models.bundle import checkpoints_beside
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 5e-4  # wd of mean loss + wd/2 ||theta||^2
     patience: int = 8  # epochs without a better validation loss before stopping
+    checkpoints: int = 0  # kept for tracin, evenly over the epochs; 0: none
 
     def __post_init__(self) -> None:
         """Refuse impossible values.
@@ -51,6 +54,11 @@ class Settings:
         for name in ("epochs", "batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise GifError(f"{name} must be 1 or more, found {getattr(self, name)}.")
+        if not 0 <= self.checkpoints <= self.epochs:
+            raise GifError(
+                f"checkpoints must be 0 or at most the epochs ({self.epochs}), found "
+                f"{self.checkpoints}."
+            )
         if not 0 < self.lr < math.inf:
             raise GifError(f"lr must be a positive number, found {self.lr}.")
         if not 0 <= self.momentum < 1:
@@ -82,6 +90,7 @@ def train(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     patience: int = 8,
+    checkpoints: int = 0,
     out: Path,
     progress: Progress | None = None,
     device: str = "cpu",
@@ -89,12 +98,13 @@ def train(
     """Train, keep the weights of the lowest validation loss, save checkpoint and card.
 
     The same seed, threads and machine give the same weights. `out` is the .safetensors file; the
-    card is the .json beside it. The test split is looked at once, at the end.
+    card is the .json beside it. The test split is looked at once, at the end. Checkpoints, if any
+    are asked for, lie beside it too.
 
     Raises:
         GifError: for an unknown model, an impossible setting or a loss that is not finite.
     """
-    settings = Settings(seed, epochs, batch_size, lr, momentum, weight_decay, patience)
+    settings = Settings(seed, epochs, batch_size, lr, momentum, weight_decay, patience, checkpoints)
     return train_with(data, model, settings, out=out, progress=progress, device=device)
 
 
@@ -117,7 +127,7 @@ def train_with(
     started = time.perf_counter()
     net = _fresh(data, model, settings.seed).to(device)
     tensors = {name: _tensors(data.split(name), device) for name in SPLITS}
-    done, best_epoch = _fit(net, tensors, settings, progress or _silent)
+    done, best_epoch, points = _fit(net, tensors, settings, progress or _silent)
     accuracy = {name: _evaluate(net, *tensors[name])[1] for name in SPLITS}
     seconds = time.perf_counter() - started
     card: dict[str, Any] = {
@@ -134,8 +144,9 @@ def train_with(
         "seconds": round(seconds, 2),
         "versions": {"torch": torch.__version__},
         "threads": torch.get_num_threads(),
+        "checkpoints": len(points),
     }
-    _save(net, card, out)
+    _save(net, card, points, out)
     return TrainingResult(out, card, accuracy, done, best_epoch, seconds)
 
 
@@ -155,8 +166,13 @@ def _fit(
     tensors: dict[str, tuple[Tensor, Tensor]],
     settings: Settings,
     progress: Progress,
-) -> tuple[int, int]:
-    """Fit with early stopping; leaves the best weights in net; (epochs done, best epoch)."""
+) -> tuple[int, int, list[Checkpoint]]:
+    """Fit with early stopping; leaves the best weights in net.
+
+    Returns:
+        (epochs done, best epoch, checkpoints). A checkpoint stands for the steps since the one
+        before; none is kept after the best epoch.
+    """
     optimizer = torch.optim.SGD(
         net.parameters(),
         lr=settings.lr,
@@ -167,11 +183,18 @@ def _fit(
     generator = torch.Generator().manual_seed(settings.seed)
     best_loss, best_epoch = math.inf, 0
     best = _copy(net)
-    epoch = 0
+    points: list[tuple[int, Checkpoint]] = []
+    every = math.ceil(settings.epochs / max(settings.checkpoints, 1))
+    steps, epoch = 0, 0
     for epoch in range(1, settings.epochs + 1):
         order = torch.randperm(len(tensors["train"][1]), generator=generator)
-        _one_epoch(net, tensors["train"], order.split(settings.batch_size), optimizer)
+        rate = optimizer.param_groups[0]["lr"] / (1 - settings.momentum)
+        steps += _one_epoch(net, tensors["train"], order.split(settings.batch_size), optimizer)
         schedule.step()
+        if settings.checkpoints and (epoch % every == 0 or epoch == settings.epochs):
+            theta = nn.utils.parameters_to_vector(net.parameters()).detach().clone()
+            points.append((epoch, Checkpoint(theta, rate, steps)))
+            steps = 0
         loss, accuracy = _evaluate(net, *tensors["validation"])
         if not math.isfinite(loss):
             raise GifError(
@@ -185,7 +208,7 @@ def _fit(
             break
     net.load_state_dict(best)
     net.eval()
-    return epoch, best_epoch
+    return epoch, best_epoch, [point for at, point in points if at <= best_epoch]
 
 
 def _one_epoch(
@@ -193,7 +216,8 @@ def _one_epoch(
     train: tuple[Tensor, Tensor],  # (n, C, H, W), (n,)
     batches: Sequence[Tensor],  # indices, on the CPU
     optimizer: torch.optim.Optimizer,
-) -> None:
+) -> int:
+    """Take one step a batch; returns the number of steps."""
     net.train()
     x, y = train
     for batch in batches:
@@ -201,6 +225,7 @@ def _one_epoch(
         optimizer.zero_grad(set_to_none=True)
         F.cross_entropy(net(x[at]), y[at]).backward()
         optimizer.step()
+    return len(batches)
 
 
 @torch.no_grad()
@@ -219,8 +244,8 @@ def _copy(net: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
 
-def _save(net: nn.Module, card: dict[str, Any], out: Path) -> None:
-    """Card and checkpoint under temporary names, then renamed; nothing half-written is left.
+def _save(net: nn.Module, card: dict[str, Any], points: list[Checkpoint], out: Path) -> None:
+    """Card, checkpoints, weights under temporary names, then renamed: nothing half-written stays.
 
     Raises:
         GifError: if the folder cannot be written.
@@ -233,6 +258,13 @@ def _save(net: nn.Module, card: dict[str, Any], out: Path) -> None:
             weights, note = Path(folder) / "weights", Path(folder) / "card"
             weights.write_bytes(save(state))
             note.write_text(text, encoding="utf-8")
+            beside = checkpoints_beside(out)
+            if points:
+                kept = Path(folder) / "checkpoints"
+                kept.write_bytes(as_bytes(points))
+                os.replace(kept, beside)
+            else:
+                beside.unlink(missing_ok=True)  # of an earlier training
             os.replace(note, out.with_suffix(".json"))
             os.replace(weights, out)
     except OSError as error:

@@ -8,10 +8,11 @@ import torch
 from torch.utils.data import TensorDataset
 
 from gifcore.change import Relabel, RemoveClass, RemoveSamples
+from gifcore.checkpoints import Checkpoint
 from gifcore.curvature import EKFAC, DataInf
 from gifcore.curved import CURVATURES, curvature
 from gifcore.errors import GifError
-from gifcore.influence import METHODS, Checkpoint, adjoint, embedded, influence
+from gifcore.influence import METHODS, adjoint, embedded, influence
 from gifcore.problem import Problem
 from gifcore.scoring import Queries, overlap, rank, score
 from gifcore.solvers import CG, LSMR, MINRES, Dense, Lissa, Neumann, PLissa, Solution, Status

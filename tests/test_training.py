@@ -1,15 +1,19 @@
 """Training: deterministic, stops early, keeps the best, says what is wrong, leaves no halves."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
+from gifcore.checkpoints import read_checkpoints
 from gifcore.data import Data, Split, load
 from gifcore.errors import GifError
 from gifcore.models import build, load_weights
+from gifcore.problem import Problem
 from gifcore.training import TrainingResult, train
 
 
@@ -137,3 +141,28 @@ def test_a_folder_that_cannot_be_written(digits: Data, tmp_path: Path) -> None:
 def test_unknown_model(digits: Data, tmp_path: Path) -> None:
     with pytest.raises(GifError, match="no model 'net'"):
         train(digits, "net", out=tmp_path / "x")
+
+
+def test_checkpoints_are_kept_up_to_the_best_epoch_and_read_back(tmp_path: Path) -> None:
+    data = load("digits")
+    found = train(data, "logistic", epochs=6, checkpoints=3, lr=0.1, patience=6, out=tmp_path / "m")
+    problem = Problem(
+        build("logistic", data.shape, data.n_classes),
+        TensorDataset(torch.from_numpy(data.train.inputs()), torch.from_numpy(data.train.y)),
+    )
+    points = read_checkpoints(found.checkpoint, problem.space)
+    assert len(points) == found.card["checkpoints"] == found.best_epoch // 2
+    batches = math.ceil(len(data.train) / 128)
+    assert [point.steps for point in points] == [2 * batches] * len(points)
+    rates = [0.1 * (1 + math.cos(math.pi * epoch / 6)) / 2 / (1 - 0.9) for epoch in (1, 3, 5)]
+    assert [point.rate for point in points] == pytest.approx(rates[: len(points)])
+    if found.best_epoch == 6:
+        load_weights(problem.model, found.checkpoint)
+        last = torch.nn.utils.parameters_to_vector(problem.model.parameters())
+        assert torch.equal(points[-1].theta, last)
+    train(data, "logistic", epochs=1, out=tmp_path / "m")
+    with pytest.raises(GifError, match=r"tracin needs checkpoints .* no m.checkpoints.safetensors"):
+        read_checkpoints(found.checkpoint, problem.space)
+    (tmp_path / "m.checkpoints.safetensors").write_bytes(b"nothing")
+    with pytest.raises(GifError, match="is no checkpoints file"):
+        read_checkpoints(found.checkpoint, problem.space)

@@ -14,6 +14,11 @@ def bundled(model: str, data: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def checkpoints_beside(weights: Path) -> Path:
+    """Where the checkpoints of the training that gave these weights are kept, if it kept any."""
+    return weights.with_name(f"{weights.stem}.checkpoints.safetensors")
+
+
 def checkpoint_card(path: str | Path) -> dict[str, Any] | None:
     """What is known about a checkpoint: the JSON of the same name beside it, else None.
 
