@@ -11,7 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gifcore.change import RemoveClass, RemoveSamples
+    from gifcore.change import AddSamples, Relabel, RemoveClass, RemoveSamples, Reweight, Union
+    from gifcore.checkpoints import Checkpoint
+    from gifcore.curved import Curved
     from gifcore.edit import edit
     from gifcore.errors import Cancelled, GifError
     from gifcore.influence import Influence, influence
@@ -19,23 +21,34 @@ if TYPE_CHECKING:
     from gifcore.problem import Problem, cross_entropy
     from gifcore.scoring import Queries, Scores, rank
     from gifcore.selection import Selection, select
-    from gifcore.solvers import LSMR, MINRES, Solution, Status
+    from gifcore.solvers import CG, LSMR, MINRES, Dense, Lissa, Neumann, PLissa, Solution, Status
 
 _HOME = {
+    "AddSamples": "change",
+    "CG": "solvers",
     "Cancelled": "errors",
+    "Checkpoint": "checkpoints",
+    "Curved": "curved",
+    "Dense": "solvers",
     "GifError": "errors",
     "Influence": "influence",
     "LSMR": "solvers",
+    "Lissa": "solvers",
     "MINRES": "solvers",
+    "Neumann": "solvers",
+    "PLissa": "solvers",
     "ParameterSpace": "parameters",
     "Problem": "problem",
     "Queries": "scoring",
+    "Relabel": "change",
     "RemoveClass": "change",
     "RemoveSamples": "change",
+    "Reweight": "change",
     "Scores": "scoring",
     "Selection": "selection",
     "Solution": "solvers",
     "Status": "solvers",
+    "Union": "change",
     "cross_entropy": "problem",
     "edit": "edit",
     "influence": "influence",
@@ -44,20 +57,31 @@ _HOME = {
 }
 
 __all__ = [
+    "CG",
     "LSMR",
     "MINRES",
+    "AddSamples",
     "Cancelled",
+    "Checkpoint",
+    "Curved",
+    "Dense",
     "GifError",
     "Influence",
+    "Lissa",
+    "Neumann",
+    "PLissa",
     "ParameterSpace",
     "Problem",
     "Queries",
+    "Relabel",
     "RemoveClass",
     "RemoveSamples",
+    "Reweight",
     "Scores",
     "Selection",
     "Solution",
     "Status",
+    "Union",
     "cross_entropy",
     "edit",
     "influence",

@@ -361,6 +361,7 @@ def influence(
     solver: Solver | None = None,
     damping: float | str = 0.0,
     seed: int = 0,
+    change_samples: int | None = None,
     gradient: Tensor | None = None,
     checkpoints: Sequence[Checkpoint] = (),
     progress: Progress = silent,
@@ -376,6 +377,7 @@ def influence(
         curvature_of: whose curvature: of L' ("retained") or of L ("full"); None: retained, but
             full for second-order, whose aim the retained one is.
         damping: of H + damping I; "auto": from the spectrum, a ridge instead for gif.
+        change_samples: estimate g from so many of the changed samples; None: all of them.
         gradient: g if it is known already.
         checkpoints: of the training, for tracin: delta = E^T sum_t rate_t steps_t g(theta_t).
 
@@ -389,9 +391,11 @@ def influence(
     """
     row = _row(method)
     if row.checkpoints and gradient is None:
-        gradient = _over_checkpoints(problem, change, checkpoints, progress)
+        gradient = _over_checkpoints(problem, change, checkpoints, change_samples, seed, progress)
     if gradient is None:
-        gradient = change.gradient(problem, progress=progress)
+        gradient = change.gradient(
+            problem, change_samples=change_samples, seed=seed, progress=progress
+        )
     of = curvature_of or ("full" if row.update is second_order_update else "retained")
     objective = change.apply(problem) if of == "retained" else problem
     curved = _curved(curvature, objective, samples, damping, of, seed)
@@ -450,11 +454,20 @@ def _row(name: str) -> MethodRow:
 
 
 def _over_checkpoints(
-    problem: Problem, change: Change, checkpoints: Sequence[Checkpoint], progress: Progress
+    problem: Problem,
+    change: Change,
+    checkpoints: Sequence[Checkpoint],
+    change_samples: int | None,
+    seed: int,
+    progress: Progress,
 ) -> Tensor:
     """Return sum_t rate_t steps_t g(theta_t); each g is a difference of means, so 1/n is in it."""
     weighted = [
-        point.rate * point.steps * change.gradient(point.problem(problem), progress=progress)
+        point.rate
+        * point.steps
+        * change.gradient(
+            point.problem(problem), change_samples=change_samples, seed=seed, progress=progress
+        )
         for point in required(checkpoints)
     ]
     return torch.stack(weighted).sum(dim=0)

@@ -229,6 +229,8 @@ def influence_scores(
 ) -> Tensor:
     """Return s . (grad l_i - gbar) / (n - 1) for all n training samples, in nats.
 
+    With weights w: w_i / (W - w_i) for 1 / (n - 1), W their sum, and gbar the weighted mean.
+
     Args:
         s: one solve (p,) or a stack of them (m, p).
 
@@ -240,7 +242,9 @@ def influence_scores(
     products = gradient_products(problem, s, batch_size=batch_size, progress=progress)
     if not bool(torch.isfinite(products).all()):
         raise GifError("The scores hold NaN or infinity; raise `damping` or check the model.")
-    return (products - products.mean(dim=-1, keepdim=True)) / (problem.n - 1)
+    w = problem.weights_of(problem.positions)
+    mean = (products * w).sum(dim=-1, keepdim=True) / w.sum()
+    return (products - mean) * (w / (w.sum() - w))
 
 
 def gradient_products(

@@ -9,9 +9,10 @@ from pathlib import Path
 import gifcore
 
 NAMES = {
-    "Cancelled", "GifError", "Influence", "LSMR", "MINRES", "ParameterSpace", "Problem", "Queries",
-    "RemoveClass", "RemoveSamples", "Scores", "Selection", "Solution", "Status", "cross_entropy",
-    "edit", "influence", "rank", "select",
+    "AddSamples", "CG", "Cancelled", "Checkpoint", "Curved", "Dense", "GifError", "Influence",
+    "LSMR", "Lissa", "MINRES", "Neumann", "PLissa", "ParameterSpace", "Problem", "Queries",
+    "Relabel", "RemoveClass", "RemoveSamples", "Reweight", "Scores", "Selection", "Solution",
+    "Status", "Union", "cross_entropy", "edit", "influence", "rank", "select",
 }  # fmt: skip
 
 
