@@ -139,6 +139,8 @@ class _Doubling:
             size = float(self.z.norm())
             if not math.isfinite(size):
                 return Status.NOT_FINITE
+            if self.system.symmetric and self.lowest is not None and self.lowest < 0:
+                return Status.INDEFINITE
             if term == 0:
                 self.history.append(self.system.residual(self.y))
                 status = self._judge(size, tolerance)
@@ -154,8 +156,7 @@ class _Doubling:
         if size <= tolerance * float(self.c.norm()):
             return Status.CONVERGED
         if size > (1 + self.eps) * self.size:
-            negative = self.lowest is not None and self.lowest < 0
-            return Status.INDEFINITE if negative else Status.DIVERGED
+            return Status.DIVERGED
         self.size = size
         return None
 

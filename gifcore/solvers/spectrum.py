@@ -173,9 +173,10 @@ def auto_damping(
         )
         return Auto(level, reason, found.products)
     margin = max(found.error_min, 0.1 * abs(found.lambda_min)) + level
+    sure = "is" if found.lambda_min < 0 else "may be"
     reason = (
         f"damping = -lambda_min + {margin:.4g}, lambda_min = {found.lambda_min:.4g} within "
-        f"{found.error_min:.2g} {steps_taken}: H is indefinite"
+        f"{found.error_min:.2g} {steps_taken}: H {sure} indefinite"
     )
     return Auto(max(-found.lambda_min, 0.0) + margin, reason, found.products)
 

@@ -66,13 +66,13 @@ def test_the_certificate_is_that_of_the_damped_system() -> None:
     assert history[-1] == solution.residual
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.1])
-def test_a_scale_that_is_too_small_diverges(scale: float) -> None:
+@pytest.mark.parametrize(("scale", "steps"), [(1.0, 50), (0.1, 8)])
+def test_a_scale_that_is_too_small_diverges(scale: float, steps: int) -> None:
     """It converges only where lambda < (2 - damp) scale."""
     solution = Lissa(5000, damp=0.01, scale=scale).solve(Matrix(H), B)
     assert solution.status is Status.DIVERGED
     assert not solution.trusted
-    assert solution.iterations < 5000
+    assert solution.iterations <= steps  # it does not walk on until it overflows
     assert bool(torch.isfinite(solution.value).all())
 
 

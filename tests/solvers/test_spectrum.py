@@ -118,3 +118,13 @@ def test_the_automatic_damping_of_an_indefinite_curvature_is_beyond_its_lowest_e
         solution = MINRES(200, 1e-10).solve(Matrix(damped), random_vector(12))
         assert solution.trusted
     assert auto.products <= steps
+
+
+def test_an_estimate_too_coarse_to_exclude_negative_eigenvalues_does_not_pass_for_it() -> None:
+    """One step: the Ritz value is positive, its error bound reaches below zero."""
+    A = with_eigenvalues(-3, -2, 1, 4, 5, 6)
+    found = lanczos(Matrix(A), LIKE[:6], steps=1)
+    assert 0 < found.lambda_min < found.error_min
+    auto = auto_damping(Matrix(A), LIKE[:6], steps=1)
+    assert auto.value > found.error_min
+    assert "may be indefinite" in auto.reason

@@ -139,6 +139,7 @@ def test_schulz_proves_negative_curvature() -> None:
     A = with_eigenvalues(-0.3, 1, 2, 3)
     solution = Schulz(10, 0).solve(Matrix(A), random_vector(4, 5))
     assert solution.status is Status.INDEFINITE
+    assert solution.hvps < 100
     assert -0.3 <= solution.lambda_min < 0
     assert solution.negative_curvature
 
