@@ -9,28 +9,37 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import csv
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
+from benchmarks import published
 from gifcore import data as datasets
 from gifcore.change import RemoveClass
-from gifcore.curvature import Hessian, draw_samples
+from gifcore.curvature import GaussNewton, Hessian, draw_samples
 from gifcore.curved import curvature
 from gifcore.influence import influence
 from gifcore.models import build, bundled, load_weights
+from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
 from gifcore.scoring import gradient_products
 from gifcore.selection import select
 from gifcore.solvers import LSMR
 from gifcore.stages import tensors
+from gifcore.version import ENGINE_VERSION
 
 ROUNDS = 5
+RESULTS = Path(__file__).with_name("results.csv")
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -73,33 +82,64 @@ def main() -> None:
     products(problem, table)
     ranking(problem, table)
     solver(problem, table)
-    console = Console(width=110)
+    published.compare(table)
+    console = Console(width=120)
     console.print(table)
+    keep(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     console.print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, peak memory {peak:.0f} MB"
     )
 
 
+def keep(table: Table) -> None:
+    """Append what was measured to the table of past results."""
+    columns = [list(column.cells) for column in table.columns]
+    stamp = (
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        ENGINE_VERSION,
+        torch.__version__,
+        torch.get_num_threads(),
+    )
+    new = not RESULTS.exists()
+    with RESULTS.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(["utc", "engine", "torch", "threads", "what", "ratio", "of"])
+        for cells in zip(*columns, strict=True):
+            writer.writerow([*stamp, *(str(cell).strip() for cell in cells)])
+
+
 def products(problem: Problem, table: Table) -> None:
+    """What a product costs, in gradients over the same samples in the same chunks."""
     vector = torch.randn(problem.space.size, generator=torch.Generator().manual_seed(0))
-    for count in (128, 512):
+    cases = [
+        (Hessian, 128, 512.0, "graphs kept"),
+        (Hessian, 512, 512.0, "graphs kept"),
+        (Hessian, 512, 0.0, "graphs rebuilt"),
+        (GaussNewton, 512, 512.0, "graphs kept"),
+    ]
+    for kind, count, memory, words in cases:
         samples = draw_samples(problem, count, 0)
-        for memory, words in ((512.0, "graphs kept"), (0.0, "graphs rebuilt")):
-            H = Hessian(problem, samples, batch_size=count, memory_mb=memory)
 
-            def product(H: Hessian = H) -> object:
-                return H @ vector
+        def made(
+            size: int, kind: Any = kind, samples: Tensor = samples, memory: float = memory
+        ) -> LinearOperator:
+            operator: LinearOperator = kind(problem, samples, size, memory)
+            operator @ vector  # keeps its graphs
+            return operator
 
-            def gradient(samples: torch.Tensor = samples) -> object:
-                return problem.data_gradient(samples, batch_size=len(samples))
-
-            value, top, bottom = ratio(product, gradient)
-            table.add_row(
-                f"Hessian product / gradient, {count} samples, {words}",
-                f"{value:.2f}",
-                f"{1e3 * top:.0f} / {1e3 * bottom:.0f} ms",
-            )
+        operators = {size: made(size) for size in (64, 128, 256, 512) if size <= count}
+        best = best_batch(lambda size, of=operators: of[size] @ vector, tuple(operators))
+        value, top, bottom = ratio(
+            lambda of=operators, size=best: of[size] @ vector,
+            lambda samples=samples, size=best: problem.data_gradient(samples, batch_size=size),
+        )
+        table.add_row(
+            f"{kind.__name__} product / gradient, {count} samples in chunks of {best}, {words}",
+            f"{value:.2f}",
+            f"{1e3 * top:.0f} / {1e3 * bottom:.0f} ms",
+        )
 
 
 def ranking(problem: Problem, table: Table) -> None:

@@ -222,6 +222,10 @@ def selection(study: Study, loaded: Loaded, kept: Kept, state: RunState) -> Sele
             selector=chosen.selector,
             ratio=chosen.ratio,
             seed=study.seed,
+            layers=chosen.layers or None,
+            kinds=chosen.kinds or None,
+            norms=chosen.norms,
+            budget=chosen.budget,
             progress=lambda done, total, note: state.tick("select", done, total, note),
         )
         return {"ratio": found.ratio}, {"indices": found.indices.cpu().numpy()}

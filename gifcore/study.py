@@ -137,6 +137,10 @@ class SelectionSection(_Section):
 
     selector: Selector = "highest-k-gradients"
     ratio: float = Field(0.05, gt=0, le=1)  # share of each layer's parameters
+    layers: tuple[str, ...] = ()  # only these layers, by name; empty: all
+    kinds: tuple[Literal["conv", "linear", "norm", "embedding"], ...] = ()  # empty: all but norm
+    norms: bool = False  # normalisation layers too
+    budget: Literal["layer", "global"] = "layer"  # the ratio of each layer, or of all together
 
 
 class CurvatureSection(_Section):
@@ -303,6 +307,10 @@ def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
 
 
 LATER = (  # keys that were added after the first records were shipped
+    ("selection", "layers"),
+    ("selection", "kinds"),
+    ("selection", "norms"),
+    ("selection", "budget"),
     ("curvature", "sampler"),
     ("solver", "kind"),
     ("solver", "batch_size"),

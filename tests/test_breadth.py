@@ -90,6 +90,15 @@ def test_every_solver(weights: Path, tmp_path: Path) -> None:
         assert (used["if"], used["gif"]) == expected
 
 
+def test_layer_filter_and_budget_reach_the_selection(weights: Path, tmp_path: Path) -> None:
+    record = computed(
+        weights, tmp_path, methods=["gradient"], ranking={"count": 0},
+        selection={"selector": "caps", "ratio": 0.2, "layers": ["linear"], "budget": "global"},
+    )  # fmt: skip
+    assert record.info["selection"]["selector"] == "caps"
+    assert 0 < record.info["selection"]["k"] <= 0.2 * 650
+
+
 def test_auto_damping_says_why(weights: Path, tmp_path: Path) -> None:
     record = computed(
         weights, tmp_path, curvature={"samples": 60, "damping": "auto"}, ranking={"count": 0}
@@ -102,7 +111,7 @@ def test_a_study_that_uses_nothing_new_keeps_its_hash() -> None:
     """Records that were shipped before a key existed are still the records of their studies."""
     plain = studies.parse({})
     assert studies.study_hash(plain, "d", "w") == studies.study_hash(
-        studies.parse({"solver": {"kind": "lsmr"}, "curvature": {"sampler": "uniform"}}), "d", "w"
+        studies.parse({"solver": {"kind": "lsmr"}, "selection": {"budget": "layer"}}), "d", "w"
     )
     other = studies.parse({"curvature": {"sampler": "entropy"}})
     assert studies.study_hash(other, "d", "w") != studies.study_hash(plain, "d", "w")
