@@ -218,7 +218,7 @@ class Solve:
     def symmetric(self, A: LinearOperator, b: Tensor) -> Solution:
         """Return x with A x = b: by the solver that was asked for, MINRES in place of LSMR."""
         solver = self.solver
-        if isinstance(solver, LSMR | PLissa):
+        if isinstance(solver, LSMR):
             solver = MINRES(solver.iterations, solver.tolerance, keep_halfway=solver.keep_halfway)
         if isinstance(solver, Lissa) and A.shape == self.curved.H.shape:
             batches = solver.batches(self.curved.batch, self.curved.samples)
@@ -536,7 +536,7 @@ def _solve(
         auto=found.auto if auto is None else (auto.reason,),
         preconditioner=R.summary() if R else None,
         lambda_max=H.highest,
-        lambda_min=H.lowest if found.lambda_min is None else found.lambda_min,
+        lambda_min=min((x for x in (H.lowest, found.lambda_min) if x is not None), default=None),
         curvature_of=curved.of,
         samples=len(curved.samples) if H.products or row.approximation else 0,
         seconds=time.perf_counter() - started,

@@ -84,7 +84,7 @@ def test_every_solver(weights: Path, tmp_path: Path) -> None:
         used = {m: record.info["methods"][m]["certificate"]["solver"] for m in record.methods}
         expected = {
             "lsmr": ("MINRES", "LSMR"), "cg": ("CG", "LSMR"), "minres": ("MINRES", "LSMR"),
-            "neumann": ("Neumann", "Neumann"), "p-lissa": ("MINRES", "P-LiSSA"),
+            "neumann": ("Neumann", "Neumann"), "p-lissa": ("P-LiSSA", "P-LiSSA"),
             "lissa": ("LiSSA", "LSMR"), "dense": ("dense", "dense"),
         }[kind]  # fmt: skip
         assert (used["if"], used["gif"]) == expected
