@@ -25,6 +25,8 @@ class DataInf(LinearOperator):
 
         (1/(m d)) sum_i (v_l - g_il (g_il . v_l) / (d + |g_il|^2))
 
+    (with weights w_i of the problem, w_i / sum w for 1 / m)
+
     exact for one sample, with an error that grows with the spread of the gradients.
 
     Reference: Kwon et al. 2024 (arXiv 2310.00902), equation 5.
@@ -90,12 +92,14 @@ class DataInf(LinearOperator):
         """Return (1/m) sum_i c_il g_il by layers, (p,); c_il of g_il . v_l and |g_il|^2 on J."""
         total = torch.zeros_like(vector)
         everywhere = torch.ones_like(vector) if mask is None else mask
-        for batch in self.problem.batches(self.samples, self.batch_size):
+        w = self.problem.weights_of(self.samples)
+        batches = self.problem.batches(self.samples, self.batch_size)
+        for batch, c in zip(batches, (w / w.sum()).split(self.batch_size), strict=True):
             if self.stop:
                 self.stop()
             for number, gradients in sample_gradients(self.problem, self.layers, batch):
                 layer = self.layers[number]
                 dots = gradients.dots(layer.matrix(vector))
                 squares = gradients.squares(layer.matrix(everywhere))
-                total[layer.indices] += gradients.weighted(weight(dots, squares)).flatten()
-        return total / len(self.samples)
+                total[layer.indices] += gradients.weighted(c * weight(dots, squares)).flatten()
+        return total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from gifcore.operators import LinearOperator
 from gifcore.problem import Loss, Problem, cross_entropy, engine_mode
 
 BATCH_SIZE = 64
+
+Batches = Iterator[tuple[Any, Tensor]]  # batches, each with w_i / sum w of its samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class EKFAC(LinearOperator):
     samples: Tensor
     labels: str  # "model" (drawn from its outputs) or "true": what was used
     note: str  # why, if that is not what was asked for; else empty
+    _last: list[tuple[Tensor, float, Restricted]] = field(default_factory=list)
 
     @classmethod
     def fit(
@@ -74,19 +77,21 @@ class EKFAC(LinearOperator):
             labels, note = "true", "the loss has no rule to draw labels by: true labels"
         uniform = torch.rand(len(samples), generator=torch.Generator().manual_seed(seed))
 
-        def batches() -> Iterator[Any]:
-            done = 0
-            for batch in problem.batches(samples, batch_size):
+        w = problem.weights_of(samples)
+        shares = (w / w.sum()).split(batch_size)
+        numbers = uniform.double().to(problem.device).split(batch_size)
+
+        def batches() -> Batches:
+            given = problem.batches(samples, batch_size)
+            for batch, share, drawn in zip(given, shares, numbers, strict=True):
                 if stop:
                     stop()
-                size = min(batch_size, len(samples) - done)
-                drawn = uniform[done : done + size].double().to(problem.device)
-                yield rule(problem, batch, drawn) if labels == "model" and rule else batch
-                done += size
+                sampled = rule(problem, batch, drawn) if labels == "model" and rule else batch
+                yield sampled, share
 
         layers = layers_of(problem, samples)
         bases = _bases(problem, layers, batches())
-        blocks = _blocks(problem, layers, bases, batches(), len(samples))
+        blocks = _blocks(problem, layers, bases, batches())
         return cls(tuple(layers), blocks, problem.weight_decay, samples, labels, note)
 
     @property
@@ -113,9 +118,13 @@ class EKFAC(LinearOperator):
     ) -> tuple[Tensor, bool]:
         """Return (E^T (F + (wd + damping) I) E)^-1 v, (k,), and whether it is that exactly.
 
-        `restricted` in one step; for many vectors use that.
+        It is `restricted` applied to v; the last one is kept for the next v.
         """
-        cut = self.restricted(indices, damping)
+        if not self._last or not (
+            self._last[0][1] == damping and torch.equal(self._last[0][0], indices)
+        ):
+            self._last[:] = [(indices.clone(), damping, self.restricted(indices, damping))]
+        cut = self._last[0][2]
         return cut.apply(vector), cut.exact
 
     def restricted(self, indices: Tensor, damping: float) -> Restricted:
@@ -227,15 +236,16 @@ class _InverseCut:
 
 
 def _bases(
-    problem: Problem, layers: list[Layer], batches: Iterator[Any]
+    problem: Problem, layers: list[Layer], batches: Batches
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """Return (Q_S, Q_A) of every factored layer, by its number."""
     factored = [layer for layer in layers if layer.factored]
     sums: dict[str, list[Tensor]] = {}
-    for batch in batches:
+    for batch, share in batches:
         for number, gradients in sample_gradients(problem, factored, batch):
             assert isinstance(gradients, Factored)
-            s, a = gradients.s.flatten(0, 1), gradients.a.flatten(0, 1)
+            weight = share.sqrt()[:, None, None]
+            s, a = (weight * gradients.s).flatten(0, 1), (weight * gradients.a).flatten(0, 1)
             total = sums.setdefault(factored[number].name, [])
             for place, moment in enumerate((s.T @ s, a.T @ a)):
                 if len(total) == place:
@@ -253,23 +263,22 @@ def _blocks(
     problem: Problem,
     layers: list[Layer],
     bases: dict[int, tuple[Tensor, Tensor]],
-    batches: Iterator[Any],
-    m: int,
+    batches: Batches,
 ) -> tuple[Block, ...]:
     """Return every layer's block: the mean of squared gradients in its basis."""
     sums = [torch.zeros(layer.rows, layer.columns).to(problem.theta) for layer in layers]
-    for batch in batches:
+    for batch, share in batches:
         for number, found in sample_gradients(problem, layers, batch):
             gradients = found
             if isinstance(found, Factored):
                 gradients = found.rotated(*bases[number])
-            sums[number] += gradients.sum_of_squares()
+            sums[number] += gradients.sum_of_squares(share)
     blocks: list[Block] = []
     for number, total in enumerate(sums):
         if number in bases:
-            blocks.append(KroneckerBlock(*bases[number], total / m))
+            blocks.append(KroneckerBlock(*bases[number], total))
         else:
-            blocks.append(DiagonalBlock(total / m))
+            blocks.append(DiagonalBlock(total))
     return tuple(blocks)
 
 

@@ -17,8 +17,9 @@ from gifcore.problem import Problem, engine_mode
 
 @dataclass(frozen=True, eq=False)
 class Hessian(LinearOperator):
-    """H = (1/m) sum grad^2 l_i + wd I over the curvature samples, as products H v.
+    """H = (1/W) sum w_i grad^2 l_i + wd I over the curvature samples, as products H v.
 
+    w are the problem's weights, W their sum over these samples; without weights W = m.
     Each mini-batch keeps the graph of its gradient for the next product while the kept graphs
     fit `memory_mb`; the other batches rebuild theirs. Averages are weighted by batch size.
 
@@ -48,6 +49,7 @@ class Hessian(LinearOperator):
     def _multiply(self, vector: Tensor, channels: dict[str, Tensor]) -> Tensor:
         """Return H v, of the named convolutions at these output channels only."""
         total = self.problem.weight_decay * vector
+        scale = float(self.problem.weights_of(self.samples).sum())
         with engine_mode(self.problem.model):
             products = self._of_kept(vector, channels)
             for number, part in enumerate(self.samples.split(self.batch_size)):
@@ -57,7 +59,7 @@ class Hessian(LinearOperator):
                     graph = self._gradient_graph(number, part)
                     keep = number < len(self._kept)
                     product = self._product(graph, vector, channels, keep=keep)
-                total = total + product / len(self.samples)
+                total = total + product / scale
         return total
 
     def _channels(self, indices: Tensor) -> dict[str, Tensor]:
@@ -85,7 +87,7 @@ class Hessian(LinearOperator):
     def _product(
         self, graph: _Graph, vector: Tensor, channels: dict[str, Tensor], *, keep: bool
     ) -> Tensor:
-        """Return (sum_i grad^2 l_i) v of one batch from the graph of its gradient."""
+        """Return (sum_i w_i grad^2 l_i) v of one batch from the graph of its gradient."""
         if self.stop:
             self.stop()
         leaves = graph.parameters
@@ -112,14 +114,15 @@ class Hessian(LinearOperator):
         self._bytes.clear()
 
     def _gradient_graph(self, number: int, part: Tensor) -> _Graph:
-        """Return sum_i grad l_i of one batch with its graph, which is kept if it fits."""
+        """Return sum_i w_i grad l_i of one batch with its graph, which is kept if it fits."""
         problem, used, convolutions = self.problem, SavedBytes(), FastConvolutions()
         parameters = problem.leaves()
         with torch.autograd.graph.saved_tensors_hooks(used.pack, used.unpack):
             batch = next(problem.batches(part, len(part)))
             with convolutions:
                 losses = problem.losses(parameters, batch)
-            gradient = problem.flat_gradient(losses.sum(), parameters, create_graph=True)
+            value = (problem.weights_of(part) * losses).sum()
+            gradient = problem.flat_gradient(value, parameters, create_graph=True)
         if not gradient.requires_grad:
             raise GifError(
                 "The gradient does not depend on the parameters: the model is linear in them and "

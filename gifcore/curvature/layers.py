@@ -67,8 +67,8 @@ class SampleGradients(ABC):
         """Return sum_i c_i G_i, (rows, columns)."""
 
     @abstractmethod
-    def sum_of_squares(self) -> Tensor:
-        """Return sum_i G_i^2, entry by entry, (rows, columns)."""
+    def sum_of_squares(self, weights: Tensor) -> Tensor:
+        """Return sum_i c_i G_i^2, entry by entry, (rows, columns)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +89,15 @@ class Factored(SampleGradients):
     def weighted(self, weights: Tensor) -> Tensor:
         return (self.s * weights[:, None, None]).flatten(0, 1).T @ self.a.flatten(0, 1)
 
-    def sum_of_squares(self) -> Tensor:
+    def sum_of_squares(self, weights: Tensor) -> Tensor:
         if self.s.shape[1] == 1:
-            return self.s[:, 0].square().T @ self.a[:, 0].square()
+            return (weights[:, None] * self.s[:, 0].square()).T @ self.a[:, 0].square()
         total = self.s.new_zeros(self.s.shape[2], self.a.shape[2])
+        done = 0
         for G in self._chunks():
-            total += G.square().sum(dim=0)
+            c = weights[done : done + len(G), None, None]
+            total += (c * G.square()).sum(dim=0)
+            done += len(G)
         return total
 
     def rotated(self, Q_S: Tensor, Q_A: Tensor) -> Factored:
@@ -104,7 +107,7 @@ class Factored(SampleGradients):
     def _chunks(self) -> Iterator[Tensor]:
         """Yield G_i of some samples at a time, (some, rows, columns)."""
         numbers = self.s.shape[2] * self.a.shape[2] * self.s.element_size()
-        some = max(1, CHUNK_MB * 2**20 // numbers)
+        some = max(1, int(CHUNK_MB * 2**20) // numbers)
         for s, a in zip(self.s.split(some), self.a.split(some), strict=True):
             yield s.transpose(1, 2) @ a
 
@@ -124,8 +127,8 @@ class Whole(SampleGradients):
     def weighted(self, weights: Tensor) -> Tensor:
         return (weights @ self.gradients)[None]
 
-    def sum_of_squares(self) -> Tensor:
-        return self.gradients.square().sum(dim=0)[None]
+    def sum_of_squares(self, weights: Tensor) -> Tensor:
+        return (weights @ self.gradients.square())[None]
 
 
 # --- which layers there are -----------------------------------------------------------------------

@@ -115,12 +115,7 @@ def _one_stratum(problem: Problem, count: int, seed: int) -> Tensor:  # noqa: AR
 
 
 def _classes(problem: Problem, count: int, seed: int) -> Tensor:  # noqa: ARG001
-    try:
-        labels = targets(problem.train)[problem.positions]
-    except (KeyError, TypeError, ValueError) as error:
-        raise GifError(
-            "The sampler 'stratified' needs samples that are (input, class) pairs; choose another."
-        ) from error
+    labels = targets(problem.train, problem.positions)
     if labels.dim() != 1 or labels.is_floating_point():
         raise GifError(
             f"The sampler 'stratified' needs one class per sample, not labels of shape "
