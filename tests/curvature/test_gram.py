@@ -52,6 +52,17 @@ def test_a_small_budget_keeps_the_first_batches(kind: type[JacobianGram]) -> Non
         assert 0 < len(A._kept.graphs) < 7
 
 
+def test_a_batch_that_turns_out_too_large_when_it_is_traced_is_not_kept() -> None:
+    problem = cases.problem("convolution")
+    v = cases.random_vector(problem.space.size)
+    full = GaussNewton(problem, problem.positions, 13)
+    product = full @ v
+    A = GaussNewton(problem, problem.positions, 13, 0.98 * full.kept_megabytes)
+    for _ in range(2):
+        torch.testing.assert_close(A @ v, product, **CLOSE)
+    assert A.kept_megabytes == 0
+
+
 def test_what_is_kept_counts_the_graph_and_its_linearisation() -> None:
     problem = cases.problem("perceptron")
     A = GaussNewton(problem, problem.positions, 11)
