@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gifcore.checks import check_problem, check_second_derivatives
 from gifcore.curvature import (
     EKFAC,
     BlockDiagonal,
@@ -59,6 +60,7 @@ class Curved:
     seed: int = 0
     preconditioner: Preconditioner | None = None
     automatic: bool = False  # damping, and the ridge of gif, from the spectrum as a method needs it
+    notes: tuple[str, ...] = ()  # on the problem, for every certificate
     stop: Callable[[], None] | None = None
     _fitted: dict[str, Approximation] = field(default_factory=dict)
     _auto: list[Auto] = field(default_factory=list)
@@ -193,10 +195,13 @@ def curvature(
         memory_mb: budget for gradient graphs kept between products.
 
     Raises:
-        GifError: an unknown name or an impossible number.
+        GifError: an unknown name, an impossible number, or a problem that cannot be explained.
     """
     if damping != "auto" and not (isinstance(damping, int | float) and 0 <= damping < float("inf")):
         raise GifError(f"damping is {damping}; it must be 0 or more, or 'auto'.")
+    notes = check_problem(problem)
+    if kind in ("hessian", "block"):
+        check_second_derivatives(problem)
     drawn = draw_samples(problem, samples, seed, sampler)
     H = build(
         kind, problem, drawn, batch_size=batch_size, memory_mb=memory_mb, seed=seed, stop=stop
@@ -205,7 +210,9 @@ def curvature(
     if by_hand > 0:
         H = H + by_hand * Identity(problem.space.size)
     automatic = damping == "auto"
-    return Curved(H, drawn, by_hand, of, problem, kind, seed, automatic=automatic, stop=stop)
+    return Curved(
+        H, drawn, by_hand, of, problem, kind, seed, automatic=automatic, notes=notes, stop=stop
+    )
 
 
 # --- R, measured once for a selection ------------------------------------------------------------

@@ -534,6 +534,7 @@ def _solve(
         hvps=found.hvps + (R.probes if R else 0) + (auto.products if auto else 0),
         damping=damping if solves else 0.0,
         auto=found.auto if auto is None else (auto.reason,),
+        notes=(*found.notes, *curved.notes),
         preconditioner=R.summary() if R else None,
         lambda_max=H.highest,
         lambda_min=min((x for x in (H.lowest, found.lambda_min) if x is not None), default=None),

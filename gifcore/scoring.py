@@ -9,7 +9,7 @@ Positive = helpful (removing it raises the query's loss), negative = harmful.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -172,6 +172,11 @@ def score(
         ]
     )
     values, earlier = rows[: len(solutions)], iter(rows[len(solutions) :])
+    first = [problem.space.unflatten(vector) for vector in vectors[:2]]
+    way = way_of(problem, first, problem.positions[:2])
+    if way == "single gradients":
+        note = "scores by single gradients: a layer has no forward mode"
+        solutions = [replace(found, notes=(*found.notes, note)) for found in solutions]
     certified = [
         found
         if found.halfway is None
@@ -260,37 +265,68 @@ def gradient_products(
 
     One vector goes by forward mode, about three forward passes. A stack goes layer by layer
     (`contraction`), about 2 + m passes, if every layer allows it and both ways agree on the first
-    batch; else by forward mode, 3 m passes. Memory: one batch.
+    batch; else by forward mode, 3 m passes. Where forward mode fails too, by single gradients, as
+    slow as they are. Memory: one batch.
     """
     stack = s if s.dim() == 2 else s[None]
     if stack.shape[1] != problem.space.size:
         raise GifError(f"s has shape {tuple(s.shape)}; give ({problem.space.size},) or a stack.")
     directions = [problem.space.unflatten(vector) for vector in stack]
     parts = problem.positions.split(batch_size)
-    by_layer = len(stack) > 1 and _layers_agree(problem, directions, parts[0])
+    way = WAYS[way_of(problem, directions, parts[0])]
     products, done = [], 0
     for part in parts:
-        if by_layer:
-            products.append(batch_products(problem, directions, part))
-        else:
-            products.append(torch.stack([_forward_mode(problem, d, part) for d in directions]))
+        products.append(way(problem, directions, part))
         done += len(part)
         progress(done, problem.n, "scores")
     found = torch.cat(products, dim=1)
     return found if s.dim() == 2 else found[0]
 
 
-def _layers_agree(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> bool:
-    """Can the products be taken layer by layer? Checked against forward mode, on one batch.
+def way_of(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> str:
+    """Return how the products are best taken, a name of WAYS; tried on one batch.
 
-    What a model does to a layer's weight outside that layer shows as a difference.
+    One direction goes by forward mode, several layer by layer where that agrees with forward mode:
+    what a model does to a layer's weight outside that layer shows as a difference. Where forward
+    mode fails, the layers are held against single gradients of a few samples.
     """
-    if not contractible(problem.model):
-        return False
-    expected = _forward_mode(problem, directions[0], part)
-    found = batch_products(problem, directions[:1], part)[0]
+    try:
+        expected = _by_forward_mode(problem, directions[:1], part)
+    except (RuntimeError, NotImplementedError):
+        part = part[:4]
+        expected, otherwise = _by_samples(problem, directions[:1], part), "single gradients"
+    else:
+        otherwise = "forward mode"
+    if (len(directions) == 1 and otherwise == "forward mode") or not contractible(problem.model):
+        return otherwise
+    found = batch_products(problem, directions[:1], part)
     limit = 1e-3 if expected.dtype == torch.float32 else 1e-8
-    return bool((found - expected).norm() <= limit * expected.norm())
+    agree = bool((found - expected).norm() <= limit * expected.norm())
+    return "layer by layer" if agree else otherwise
+
+
+def _by_forward_mode(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> Tensor:
+    """Return the derivative of every loss of a batch along each direction, (m, b)."""
+    return torch.stack([_forward_mode(problem, direction, part) for direction in directions])
+
+
+def _by_samples(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> Tensor:
+    """Return the products of every sample's own gradient, formed one at a time, (m, b)."""
+    stack = torch.stack([problem.space.flatten(direction) for direction in directions])
+    leaves, columns = problem.leaves(), []
+    with engine_mode(problem.model):
+        for one in part.split(1):
+            losses = problem.losses(leaves, fetch(problem.train, one, problem.device))
+            columns.append(stack @ problem.flat_gradient(losses.sum(), leaves))
+    return torch.stack(columns, dim=1)
+
+
+# name -> products of a batch with all directions
+WAYS: dict[str, Callable[[Problem, list[dict[str, Tensor]], Tensor], Tensor]] = {
+    "forward mode": _by_forward_mode,
+    "layer by layer": batch_products,
+    "single gradients": _by_samples,
+}
 
 
 def _forward_mode(problem: Problem, direction: dict[str, Tensor], part: Tensor) -> Tensor:

@@ -314,3 +314,53 @@ def test_an_update_alone_ranks_nothing() -> None:
     point = Checkpoint(torch.zeros(3), 0.1, 1)
     with pytest.raises(GifError, match="A checkpoint holds"):
         influence(problem, CHANGE, method="tracin", checkpoints=[point])
+
+
+class Once(torch.autograd.Function):
+    """A square whose backward cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return 2 * ctx.saved_tensors[0] * g
+
+
+class Squares(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return Once.apply(x)
+
+
+def test_a_layer_without_a_second_derivative_is_named_with_what_helps() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), Squares(), torch.nn.Linear(3, 3)).double()
+    problem = Problem(model, cases.samples(cases.PROBLEMS["perceptron"], 11, 0))
+    with pytest.raises(GifError, match="has no second derivative"):
+        influence(problem, CHANGE, method="if")
+    found = influence(problem, CHANGE, method="if", curvature="fisher", damping=0.1)
+    assert float(found.delta.norm()) > 0
+
+
+def test_a_problem_that_cannot_be_explained_is_refused_before_anything_is_computed() -> None:
+    x, y = cases.features((3,), 11, 0)
+    model = torch.nn.Linear(3, 3).double()
+    for labels, sentence in (
+        (y + 1, "There is a label 3, but the model has 3 outputs"),
+        (y.int(), "The labels are int32; cross_entropy needs int64"),
+    ):
+        problem = Problem(model, TensorDataset(x, labels))
+        with pytest.raises(GifError, match=sentence):
+            curvature(problem)
+    with pytest.raises(GifError, match=r"return one number per sample"):
+        curvature(Problem(model, TensorDataset(x, y), loss=lambda out, _: out.square().mean()))
+
+
+def test_what_was_given_in_training_mode_is_noted_on_the_certificate() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout()).double().train()
+    problem = Problem(model, cases.samples(cases.PROBLEMS["perceptron"], 11, 0))
+    solution = influence(problem, CHANGE, method="if", damping=0.5).solution
+    assert "training mode" in solution.notes[-1]
+    assert model.training

@@ -1,6 +1,7 @@
 """Per-sample influence: forward mode against loops, invariances, and real refits."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from gifcore.influence import embedded, influence
 from gifcore.problem import Problem, cross_entropy
 from gifcore.scoring import (
     Queries,
-    _layers_agree,
     gradient_products,
     influence_scores,
     rank,
+    way_of,
 )
 from gifcore.solvers import LSMR
 from tests import cases, oracles
@@ -252,8 +253,51 @@ def test_layers_that_share_and_weights_used_outside_of_their_layer(outside: bool
     problem = Problem(Tied(outside=outside).double(), cases.samples(row, 11, 0))
     stack = torch.stack([cases.random_vector(problem.space.size, seed) for seed in range(2)])
     directions = [problem.space.unflatten(vector) for vector in stack]
-    assert _layers_agree(problem, directions, problem.positions) is not outside
+    way = "forward mode" if outside else "layer by layer"
+    assert way_of(problem, directions, problem.positions) == way
     gradients = oracles.train_gradients(problem)
     products = gradient_products(problem, stack, batch_size=4)
     np.testing.assert_allclose(products, stack.numpy() @ gradients.T, rtol=1e-9, atol=1e-11)
     assert not problem.model.first._forward_hooks
+
+
+class NoForward(torch.autograd.Function):
+    """A sine without a rule for forward mode."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return g * ctx.saved_tensors[0].cos()
+
+
+class Sine(nn.Module):
+    def __init__(self, *, outside: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, cases.CLASSES)
+        self.outside = outside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = NoForward.apply(self.first(x))
+        return self.last(x) * (self.last.bias.sum() if self.outside else 1)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_without_forward_mode_layers_or_single_gradients_do_it_and_it_is_said(
+    outside: bool,
+) -> None:
+    row = cases.PROBLEMS["perceptron"]
+    problem = Problem(Sine(outside=outside).double(), cases.samples(row, 11, 0))
+    s = cases.random_vector(problem.space.size)
+    gradients = oracles.train_gradients(problem)
+    for given in (s, s[None]):
+        products = gradient_products(problem, given, batch_size=4)
+        np.testing.assert_allclose(
+            products.reshape(-1), gradients @ s.numpy(), rtol=1e-9, atol=1e-11
+        )
+    found = rank(problem, Queries(cases.queries("perceptron"), [[0]]), solver=LSMR(5))
+    said = [note for note in found.solutions[0].notes if "single gradients" in note]
+    assert bool(said) is outside

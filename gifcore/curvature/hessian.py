@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gifcore.checks import explain_double_backward
 from gifcore.convolution import FastConvolutions
 from gifcore.curvature.batches import BATCH_SIZE, MEMORY_MB, SavedBytes, flat, side_by_side
 from gifcore.errors import GifError
@@ -40,11 +41,22 @@ class Hessian(LinearOperator):
         return self.problem.space.size, self.problem.space.size
 
     def apply(self, vector: Tensor) -> Tensor:
-        return self._multiply(vector, {})
+        """Return H v.
+
+        Raises:
+            GifError: a layer has no second derivative: which, and what helps.
+        """
+        return self._explained(vector, {})
 
     def transposed_at(self, vector: Tensor, indices: Tensor) -> Tensor:
         """Return (H v)[J]; convolutions leave out the output channels that J does not touch."""
-        return self._multiply(vector, self._channels(indices))[indices]
+        return self._explained(vector, self._channels(indices))[indices]
+
+    def _explained(self, vector: Tensor, channels: dict[str, Tensor]) -> Tensor:
+        try:
+            return self._multiply(vector, channels)
+        except (RuntimeError, NotImplementedError) as error:
+            raise explain_double_backward(self.problem, error) from error
 
     def _multiply(self, vector: Tensor, channels: dict[str, Tensor]) -> Tensor:
         """Return H v, of the named convolutions at these output channels only."""
