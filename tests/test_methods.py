@@ -122,6 +122,43 @@ def test_closed_forms_are_cut_to_the_selection(kind: str) -> None:
         assert found.solution.notes[0].startswith("inverse of the" if exact else "cut of the")
 
 
+class CutOfInverse:
+    """An approximation whose cut has no closed form: only its inverse can be cut."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self.matrix = matrix
+
+    def inverse(self, vector: torch.Tensor, damping: float) -> torch.Tensor:
+        return torch.linalg.solve(self.matrix + damping * torch.eye(len(vector)), vector)
+
+    def restricted_inverse(
+        self, vector: torch.Tensor, indices: torch.Tensor, damping: float
+    ) -> tuple[torch.Tensor, bool]:
+        full = vector.new_zeros(len(self.matrix))
+        full[indices] = vector
+        return self.inverse(full, damping)[indices], False
+
+
+def test_where_the_cut_has_no_closed_form_the_inverse_is_cut() -> None:
+    """E^T Hhat^-1 g of the whole g, and its adjoint Hhat^-1 E E^T g_q."""
+    problem = cases.problem("perceptron with decay")
+    selected, p = chosen(problem), problem.space.size
+    J = selected.indices
+    root = cases.random_vector(p * p).reshape(p, p)
+    B = root @ root.T / p
+    curved = curvature(CHANGE.apply(problem), damping=0.3, of="retained")
+    curved._fitted["ekfac"] = CutOfInverse(B)
+    whole = torch.linalg.inv(B + 0.3 * torch.eye(p))
+    found = influence(problem, CHANGE, method="ekfac", selected=selected, curvature=curved)
+    torch.testing.assert_close(found.delta, (whole @ found.gradient)[J], rtol=1e-8, atol=1e-10)
+    assert found.solution.notes[0] == "cut of the inverse curvature"
+    g_q = cases.random_vector(p, 1)
+    s = adjoint(problem, g_q, method="ekfac", selected=selected, curved=curved, solver=LSMR()).value
+    kept = torch.zeros_like(g_q)
+    kept[J] = g_q[J]
+    torch.testing.assert_close(s, whole @ kept, rtol=1e-8, atol=1e-10)
+
+
 def test_a_closed_form_without_damping_says_what_it_took() -> None:
     problem = cases.problem("perceptron")
     found = influence(problem, CHANGE, method="datainf", selected=chosen(problem)).solution
