@@ -7,7 +7,8 @@ explain_double_backward    which layer made a curvature product fail, and what h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from gifcore.errors import GifError
 from gifcore.problem import Problem, cross_entropy, engine_mode, fetch, inputs_of
 
 PROBE = 4  # samples that are read
+IGNORED = -100  # the label that torch's cross-entropy passes over
 
 ANYTHING = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)  # of users' code
 
@@ -225,15 +227,13 @@ def _check_labels(problem: Problem, outputs: Any, batch: Any) -> None:
         )
 
 
-IGNORED = -100  # the label that torch's cross-entropy passes over
-
-
 def _check_losses(losses: Any, count: int) -> None:
     if not isinstance(losses, Tensor) or losses.shape != (count,):
-        found = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses)
+        tensor = isinstance(losses, Tensor)
+        found = f"shape {tuple(losses.shape)}" if tensor else f"a {type(losses).__name__}"
         raise GifError(
-            f"The loss returned {found} for {count} samples; return one number per sample, shape "
-            f"({count},), for example with reduction='none'."
+            f"The loss returned {found} for a batch of {count}; return one number per sample, "
+            f"shape ({count},), for example with reduction='none'."
         )
     if not losses.is_floating_point() or not bool(torch.isfinite(losses).all()):
         raise GifError("The losses of the first samples are not finite; check inputs and weights.")
@@ -254,6 +254,8 @@ def _check_repeatable(losses: Tensor, problem: Problem, batch: Any) -> None:
 
 def _check_alone(losses: Tensor, problem: Problem, part: Tensor) -> None:
     alone = [_losses(problem, fetch(problem.train, i, problem.device)) for i in part.split(1)]
+    for losses_of_one in alone:
+        _check_losses(losses_of_one, 1)
     if not _close(torch.cat(alone).detach(), losses):
         raise GifError(
             "A sample's loss depends on the other samples in its batch; every sample needs a loss "
@@ -296,38 +298,73 @@ OTHERWISE = (
 SILENT = "its gradient does not follow the rules of differentiation"
 
 
-def explain_double_backward(problem: Problem, error: Exception) -> GifError:
-    """Return the sentence for a second derivative that failed: the layer and what helps.
+@contextmanager
+def explained(problem: Problem) -> Iterator[None]:
+    """Turn an error of torch inside a curvature product into `explain_double_backward`'s."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise explain_double_backward(problem, error) from error
 
-    Cost: forward and twice backward on 2 samples for every layer and its parents.
+
+def explain_double_backward(problem: Problem, error: Exception) -> GifError:
+    """Return the sentence for a curvature product that failed: the layer and what helps.
+
+    Args:
+        error: what was caught; its text is the answer if no check finds the cause.
+
+    Cost: those of `check_problem` and `check_second_derivatives`.
     """
-    found = _without_second_derivative(problem)
-    if found is None:
-        return GifError(f"A curvature product failed ({_line(error)}); try a smaller batch size.")
-    return _no_second_derivative(*found)
+    try:
+        check_problem(problem)
+        check_second_derivatives(problem)
+    except GifError as reason:
+        return reason
+    return GifError(f"A curvature product failed ({_line(error)}); try a smaller batch size.")
+
+
+def refuse_cut_graph(gradients: Iterable[Tensor]) -> None:
+    """Raise where a graph of gradients holds a backward that is marked as differentiable once.
+
+    Torch itself raises only if a path to the parameters leads through the mark; otherwise the
+    terms behind it are missing without a word.
+
+    Raises:
+        RuntimeError: the mark is there.
+    """
+    waiting = [g.grad_fn for g in gradients if g.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if type(node).__name__ == "Error":
+            raise RuntimeError("a backward is marked with once_differentiable")
+        fresh = {following for following, _ in node.next_functions if following} - seen
+        seen |= fresh
+        waiting += fresh
 
 
 def check_second_derivatives(problem: Problem) -> None:
     """Refuse a layer whose second derivative is missing or wrong, be it silently so.
 
     For phi = sum c y^2 / 2 of a layer's outputs y, with u and v random directions of its inputs
-    and parameters: u . (d2 phi) v = v . (d2 phi) u, and every gradient depends on c.
+    and parameters: u . (d2 phi) v = v . (d2 phi) u, and every gradient depends on c. A derivative
+    that is wrong but symmetric, as in a function of single numbers, is not seen.
 
     Raises:
         GifError: names the layer and what helps.
 
-    Cost: as `explain_double_backward`.
+    Cost: forward and twice backward on 2 samples for every layer and its parents.
     """
     found = _without_second_derivative(problem)
-    if found is not None:
-        raise _no_second_derivative(*found)
-
-
-def _no_second_derivative(where: str, reason: str) -> GifError:
+    if found is None:
+        return
+    where, reason = found
     advice = next(
         (text for words, text in ADVICE if any(word in reason for word in words)), OTHERWISE
     )
-    return GifError(f"{where} has no second derivative ({reason}); {advice}.")
+    raise GifError(f"{where} has no second derivative ({reason}); {advice}.")
 
 
 def _without_second_derivative(problem: Problem) -> tuple[str, str] | None:
@@ -426,6 +463,7 @@ def _second_derivative_fails(call: _Call, state: dict[str, Tensor]) -> str | Non
         first = torch.autograd.grad(phi, variables, create_graph=True, materialize_grads=True)
         if any(bool(g.any()) and not g.requires_grad for g in first):
             return SILENT
+        refuse_cut_graph(first)
         u, v = ([random(x) for x in variables] for _ in range(2))
         Hu, Hv = (_second(first, variables, direction) for direction in (u, v))
     except RuntimeError as error:

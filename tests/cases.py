@@ -248,8 +248,8 @@ PROBLEMS: dict[str, Row] = {
 # Models whose layers have no units as the published selectors read them, or whose inputs the
 # oracles do not unpack: tests/test_any_model.py runs its generic tests on these and on PROBLEMS.
 ANY_MODEL: dict[str, Row] = {
-    "attention": Row(Attention, (3,), data="tokens", weight_decay=0.01),
-    "transformer layer": Row(Encoder, (3,), data="tokens", weight_decay=0.02),
+    "attention": Row(Attention, (3,), n=6, data="tokens", weight_decay=0.01),
+    "transformer layer": Row(Encoder, (3,), n=6, data="tokens", weight_decay=0.02),
     "fused attention, tied words": Row(Causal, (4,), n=13, data="tokens"),
     "tuple of inputs": Row(OfPair, (2,), data="pairs", weight_decay=0.03),
     "recurrent": Row(Recurrent, (3, 2), weight_decay=0.1),
