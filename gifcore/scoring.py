@@ -290,19 +290,36 @@ def way_of(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) 
     what a model does to a layer's weight outside that layer shows as a difference. Where forward
     mode fails, the layers are held against single gradients of a few samples.
     """
-    try:
-        expected = _by_forward_mode(problem, directions[:1], part)
-    except (RuntimeError, NotImplementedError):
-        part = part[:4]
-        expected, otherwise = _by_samples(problem, directions[:1], part), "single gradients"
-    else:
-        otherwise = "forward mode"
+    limit = 1e-3 if problem.theta.dtype == torch.float32 else 1e-8
+    expected = _checked_forward_mode(problem, directions[:1], part, limit)
+    otherwise = "forward mode"
+    if expected is None:
+        part, otherwise = part[:4], "single gradients"
+        expected = _by_samples(problem, directions[:1], part)
     if (len(directions) == 1 and otherwise == "forward mode") or not contractible(problem.model):
         return otherwise
     found = batch_products(problem, directions[:1], part)
-    limit = 1e-3 if expected.dtype == torch.float32 else 1e-8
     agree = bool((found - expected).norm() <= limit * expected.norm())
     return "layer by layer" if agree else otherwise
+
+
+def _checked_forward_mode(
+    problem: Problem, directions: list[dict[str, Tensor]], part: Tensor, limit: float
+) -> Tensor | None:
+    """Return the products by forward mode; None where a layer has none, or one that is wrong.
+
+    Their sum is held against the gradient of the batch.
+    """
+    try:
+        found = _by_forward_mode(problem, directions, part)
+    except (RuntimeError, NotImplementedError):
+        return None
+    leaves = problem.leaves()
+    with engine_mode(problem.model):
+        losses = problem.losses(leaves, fetch(problem.train, part, problem.device))
+        gradient = problem.flat_gradient(losses.sum(), leaves)
+    true = gradient @ problem.space.flatten(directions[0])
+    return found if bool((found.sum() - true).abs() <= limit * found.abs().sum()) else None
 
 
 def _by_forward_mode(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> Tensor:

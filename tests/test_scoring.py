@@ -301,3 +301,27 @@ def test_without_forward_mode_layers_or_single_gradients_do_it_and_it_is_said(
     found = rank(problem, Queries(cases.queries("perceptron"), [[0]]), solver=LSMR(5))
     said = [note for note in found.solutions[0].notes if "single gradients" in note]
     assert bool(said) is outside
+
+
+class Padded(nn.Module):
+    """torch's forward mode of an embedding moves the padding row, its gradient does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(5, 3, padding_idx=0)
+        self.last = nn.Linear(3, cases.CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.words(x).sum(1)))
+
+
+def test_a_forward_mode_that_contradicts_the_gradient_is_not_used() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 5, (11, 4), generator=generator)
+    x[:, 0] = 0
+    y = torch.randint(0, cases.CLASSES, (11,), generator=generator)
+    problem = Problem(Padded().double(), TensorDataset(x, y))
+    s = cases.random_vector(problem.space.size)
+    gradients = oracles.train_gradients(problem)
+    products = gradient_products(problem, s, batch_size=4)
+    np.testing.assert_allclose(products, gradients @ s.numpy(), rtol=1e-9, atol=1e-11)
