@@ -26,6 +26,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="GIF Studio: influence, edits, records."
 )
 WORKSPACE = Path("runs")
+WIDEST = 100  # columns of the table of `show`
 Workspace = Annotated[Path, typer.Option(help="Folder of all studies.")]
 err = Console(stderr=True)
 
@@ -161,13 +162,13 @@ def _show(record: Any) -> None:
     table.add_row("before", "", "", *_accuracies(before), "")
     for method in info["methods"].values():
         certificate = method.get("certificate")
-        words = _words(certificate) if certificate else ""
+        words = _words(certificate, method, info) if certificate else ""
         for step, entry in method.get("steps", {}).items():
             table.add_row(
                 method["label"], step, f"{entry['scale']:.3g}", *_accuracies(entry["test"]), words
             )
             words = ""
-    console.print(table)
+    console.print(table, width=min(console.width, WIDEST))
     console.print(
         f"Test split: self = accuracy on {before['self_n']} images of the removed class (want 0), "
         f"retain = on {before['retain_n']} others. {len(info['queries'])} test images ranked.",
@@ -180,16 +181,45 @@ def _accuracies(entry: dict[str, Any]) -> tuple[str, str, str]:
     return f"{entry['self']:.1%}", f"{entry['retain']:.1%}", f"{entry['score']:.4f}"
 
 
-def _words(certificate: dict[str, Any]) -> str:
-    judged = certificate["judged_by"]
+def _words(certificate: dict[str, Any], method: dict[str, Any], info: dict[str, Any]) -> str:
+    """Return the certificate of an update, and how stable the rankings are: a fact a line.
+
+    Keys that older records lack are left out.
+    """
+    lines = [str(certificate["status"]), *_solve_words(certificate)]
+    if certificate.get("solver_damping") is not None:
+        lines.append(f"effective damping {certificate['solver_damping']:.3g}")
+    if certificate["negative_curvature"]:
+        lines.append("negative curvature")
+    lines += _stability_words(method, info)
+    lines += [f"auto: {reason}" for reason in certificate.get("auto") or ()]
+    lines += [f"note: {note}" for note in certificate.get("notes") or ()]
+    return escape("\n".join(lines))
+
+
+def _solve_words(certificate: dict[str, Any]) -> list[str]:
+    solver, judged = certificate["solver"], certificate["judged_by"]
+    if solver == "none":
+        return []
+    if certificate["status"] == "no system":
+        return [str(solver)]
     spent = certificate["hvps"] + certificate["check_hvps"]
-    if certificate["solver"] == "none":
-        return str(certificate["status"])
-    sign = ", negative curvature" if certificate["negative_curvature"] else ""
-    return (
-        f"{certificate['status']}, {certificate['iterations']} it, {spent} products, "
-        f"{judged.replace('_', ' ')} {certificate[judged]:.2g}{sign}"
-    )
+    return [
+        f"{solver}, {certificate['iterations']} it, {spent} products",
+        f"{judged.replace('_', ' ')} {certificate[judged]:.2g}",
+    ]
+
+
+def _stability_words(method: dict[str, Any], info: dict[str, Any]) -> list[str]:
+    """Return how many of the top 50 were there at half the budget, over all ranked images."""
+    found = [c.get("rank_stability") for c in method.get("query_certificates", {}).values()]
+    shares = [share for share in found if share is not None]
+    if not shares:
+        return []
+    top = min(50, info["data"]["sizes"]["train"])
+    low, high = round(min(shares) * top), round(max(shares) * top)
+    there = str(low) if low == high else f"{low} to {high}"
+    return [f"top {top}: {there} at half budget"]
 
 
 @app.command()
