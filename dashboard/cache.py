@@ -20,8 +20,10 @@ from gifcore import data as datasets
 from gifcore import record as records
 from gifcore.data import Data
 from gifcore.errors import GifError
+from gifcore.models import bundled as bundled_weights
+from gifcore.models.bundle import checkpoints_beside
 from gifcore.record import Listed, Record, RecordError
-from gifcore.study import Study, dumps
+from gifcore.study import Study, dumps, read
 
 Stamp = tuple[int, int]  # time of change [ns] and size of a file, (0, 0) if it is not there
 
@@ -102,7 +104,7 @@ def queries(record: Record) -> list[dict[str, Any]]:
 
 def _with_certificates(query: dict[str, Any], record: Record, *, added: bool) -> dict[str, Any]:
     certificates = {
-        method: entry["query_certificates"].get(str(query["index"]))
+        method: entry.get("query_certificates", {}).get(str(query["index"]))
         for method, entry in record.info["methods"].items()
     }
     found = {method: value for method, value in certificates.items() if value is not None}
@@ -185,6 +187,20 @@ def _thumbnails(path: str, stamp: Stamp) -> dict[str, np.ndarray]:
     return _open(path, stamp).thumbnails()
 
 
+def study(record_path: str | Path) -> Study | None:
+    """Return the study a record was made of, None if this version cannot read it."""
+    path = open_record(record_path).path
+    return _study(str(path), _stamp(path))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _study(path: str, stamp: Stamp) -> Study | None:  # noqa: ARG001
+    try:
+        return read(Path(path) / records.STUDY)
+    except GifError:
+        return None
+
+
 # --- what the engine says of a study before it runs ----------------------------------------------
 
 
@@ -195,8 +211,17 @@ def doctor(study: Study) -> dict[str, Any]:
         GifError: the engine did not answer (that is not kept).
     """
     plain = study.model_copy(update={"title": "check"})
-    files = [name for name in (study.data.source, study.model.weights) if name]
-    return _doctor(dumps(plain), tuple(_file_stamp(Path(name)) for name in files), plain)
+    weights = weights_file(study)
+    files = [Path(study.data.source)]
+    files += [weights, checkpoints_beside(weights)] if weights else []
+    return _doctor(dumps(plain), tuple(_file_stamp(path) for path in files), plain)
+
+
+def weights_file(study: Study) -> Path | None:
+    """Return the checkpoint a study names, or the bundled one; None if there is none."""
+    if study.model.weights:
+        return Path(study.model.weights)
+    return bundled_weights(study.model.name, study.data.source)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -272,6 +297,8 @@ __all__ = [
     "queries",
     "samples",
     "scores",
+    "study",
     "thumbnails",
     "update",
+    "weights_file",
 ]

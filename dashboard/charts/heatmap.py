@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from plotly.subplots import make_subplots
 
 from dashboard.charts.style import Palette, finish
 
+ABREAST = 3  # panels; more of them go into further rows
+BETWEEN = 120  # px between two rows, for an axis and a heading
 SCALE_TITLE = "move Δ (parameter units)<br>blue +: increased<br>orange −: decreased"
 
 
@@ -41,30 +44,51 @@ def heatmap(
     height: int = 460,
     square: bool = False,
 ) -> go.Figure:
-    """Draw the panels side by side; one colour bar if all limits are equal, else one each."""
+    """Draw the panels, three abreast; one colour bar if all limits are equal, else one each.
+
+    Args:
+        height: of one row of panels, in pixels.
+    """
     shared = len({panel.limit for panel in panels}) <= 1
+    columns = min(len(panels), ABREAST)
+    rows = math.ceil(len(panels) / columns)
+    height = rows * height
     figure = make_subplots(
-        rows=1,
-        cols=len(panels),
+        rows=rows,
+        cols=columns,
         subplot_titles=[panel.name for panel in panels],
-        horizontal_spacing=0.05 if shared else 0.2 / len(panels),
+        horizontal_spacing=0.05 if shared else 0.2 / columns,
+        vertical_spacing=min(BETWEEN / height, 0.9 / max(rows - 1, 1)),
         shared_yaxes=shared,
     )
-    for column, panel in enumerate(panels, start=1):
-        _grey(figure, panel, palette, column)
-        _moves(figure, panel, palette, column, bar=not shared or column == len(panels))
+    for number, panel in enumerate(panels):
+        place = divmod(number, columns)
+        _grey(figure, panel, palette, place)
+        _moves(figure, panel, palette, place, _bar(figure, place, columns, shared=shared))
     figure.update_xaxes(title=x_title or None, showgrid=False, zeroline=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_yaxes(title=y_title or None, col=1)
     if square:
-        for column in range(1, len(panels) + 1):
-            figure.update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", col=column)
-            figure.update_xaxes(constrain="domain", showticklabels=False, col=column)
-            figure.update_yaxes(constrain="domain", showticklabels=False, col=column)
+        figure.for_each_yaxis(lambda axis: axis.update(scaleanchor=axis.anchor))
+        figure.update_xaxes(constrain="domain", showticklabels=False)
+        figure.update_yaxes(constrain="domain", showticklabels=False)
     return finish(figure, title, height=height)
 
 
-def _grey(figure: go.Figure, panel: Panel, palette: Palette, column: int) -> None:
+Place = tuple[int, int]  # row and column, from 0
+
+
+def _bar(figure: go.Figure, place: Place, columns: int, *, shared: bool) -> dict[str, float] | None:
+    """Return where a panel's colour bar stands; None for all but one of those that share it."""
+    row, column = place
+    if shared and (row, column) != (0, columns - 1):
+        return None
+    panel = figure.get_subplot(row + 1, column + 1)
+    low, high = (0.0, 1.0) if shared else panel.yaxis.domain
+    return {"x": panel.xaxis.domain[1] + 0.01, "y": (low + high) / 2, "len": 0.95 * (high - low)}
+
+
+def _grey(figure: go.Figure, panel: Panel, palette: Palette, place: Place) -> None:
     unselected = np.isnan(panel.values)
     if panel.there is not None:
         unselected &= panel.there
@@ -77,13 +101,18 @@ def _grey(figure: go.Figure, panel: Panel, palette: Palette, column: int) -> Non
         text=panel.text,
         hovertemplate=("%{text}: " if panel.text is not None else "unit %{y}, input %{x}: ")
         + "not selected<extra></extra>",
-        row=1,
-        col=column,
+        row=place[0] + 1,
+        col=place[1] + 1,
     )
 
 
-def _moves(figure: go.Figure, panel: Panel, palette: Palette, column: int, *, bar: bool) -> None:
-    axis = figure.layout["xaxis" if column == 1 else f"xaxis{column}"]
+def _moves(
+    figure: go.Figure,
+    panel: Panel,
+    palette: Palette,
+    place: Place,
+    bar: dict[str, float] | None,
+) -> None:
     figure.add_heatmap(
         z=panel.values,
         **panel.axes,
@@ -96,16 +125,15 @@ def _moves(figure: go.Figure, panel: Panel, palette: Palette, column: int, *, ba
         + "%{z:+.3g}<extra>"
         + panel.name
         + "</extra>",
-        showscale=bar,
+        showscale=bar is not None,
         colorbar={
             "title": {"text": SCALE_TITLE, "font": {"size": 11}},
-            "x": axis.domain[1] + 0.01,
             "thickness": 14,
-            "len": 0.95,
             "exponentformat": "power",
             "nticks": 5,
             "tickformat": "~g",
-        },
-        row=1,
-        col=column,
+        }
+        | (bar or {}),
+        row=place[0] + 1,
+        col=place[1] + 1,
     )

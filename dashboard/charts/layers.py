@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboard.charts.style import Palette, finish, label
+from dashboard.charts.style import PATTERNS, Palette, finish, label
 
 MEASURES = {
     "norm": "movement ‖Δ‖₂ (parameter units)",
@@ -34,7 +34,10 @@ def layers(
             "orientation": "h",
             "name": label(method),
             "legendgroup": method,
-            "marker": {"color": palette.method(method), "pattern": {"shape": _pattern(method)}},
+            "marker": {
+                "color": palette.method(method),
+                "pattern": {"shape": PATTERNS.get(method, "")},
+            },
             "customdata": table[["selected", "size"]],
         }
         figure.add_bar(
@@ -58,8 +61,4 @@ def layers(
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_layout(bargap=0.25, bargroupgap=0.05)
     count = max((len(table) for table in tables.values()), default=1)
-    return finish(figure, title, height=110 + 36 * count)
-
-
-def _pattern(method: str) -> str:
-    return {"if": "/", "gradient": "."}.get(method, "")
+    return finish(figure, title, height=110 + max(36, 12 * len(tables)) * count)

@@ -8,6 +8,32 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from gifcore.study import METHOD_LABELS
+
+
+@dataclass(frozen=True)
+class MethodLook:
+    """How one method is told apart: never by colour alone."""
+
+    light: str
+    dark: str
+    symbol: str
+    pattern: str  # of bars
+
+
+METHOD_LOOKS = {  # no blue and no orange, which mean a sign
+    "gif": MethodLook("#7a3fc9", "#b794f6", "diamond", ""),
+    "if": MethodLook("#0b857a", "#3cc7b8", "circle", "/"),
+    "gradient": MethodLook("#7d6a1f", "#cbb457", "square", "."),
+    "projected": MethodLook("#b0307e", "#f07fc0", "triangle-up", "\\"),
+    "freeze": MethodLook("#3c7d2a", "#86d168", "triangle-down", "x"),
+    "second-order": MethodLook("#8f1f36", "#e8798f", "cross", "-"),
+    "tracin": MethodLook("#5f7f6f", "#a6c4b5", "x", "|"),
+    "datainf": MethodLook("#7c9616", "#c9e265", "star", "+"),
+    "hyperinf": MethodLook("#4b3a8f", "#a89cf0", "hexagon", "\\"),
+    "ekfac": MethodLook("#7a4a2b", "#c9a083", "pentagon", "x"),
+}
+
 
 @dataclass(frozen=True)
 class Palette:
@@ -47,10 +73,11 @@ class Palette:
         return "rgba(150,155,165,0.25)"
 
     def method(self, name: str) -> str:
-        """Return a method's colour; not blue or orange, which mean a sign."""
-        light = {"gif": "#7a3fc9", "if": "#0b857a", "gradient": "#7d6a1f"}
-        dark = {"gif": "#b794f6", "if": "#3cc7b8", "gradient": "#cbb457"}
-        return (dark if self.dark else light).get(name, self.muted)
+        """Return a method's colour, grey for one that is not known."""
+        look = METHOD_LOOKS.get(name)
+        if look is None:
+            return self.muted
+        return look.dark if self.dark else look.light
 
     @property
     def diverging(self) -> list[tuple[float, str]]:
@@ -74,13 +101,24 @@ class Palette:
         return [(2 * (at - 0.5), colour) for at, colour in self.diverging if at >= 0.5]
 
 
-SYMBOLS = {"gif": "diamond", "if": "circle", "gradient": "square"}  # never by colour alone
-LABELS = {"gif": "GIF", "if": "IF", "gradient": "Gradient", "before": "Before"}
+SYMBOLS = {name: look.symbol for name, look in METHOD_LOOKS.items()}
+PATTERNS = {name: look.pattern for name, look in METHOD_LOOKS.items()}
+LABELS = METHOD_LABELS | {"before": "Before"}
 
 
 def label(method: str) -> str:
-    """Return how a method is called on the pages."""
+    """Return how a method is called on the pages, as the engine's records call it."""
     return LABELS.get(method, method)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as people list them.
+
+    >>> listed(["IF"]), listed(["IF", "GIF"]), listed(["IF", "GIF", "TracIn"])
+    ('IF', 'IF and GIF', 'IF, GIF and TracIn')
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def finish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,9 +12,15 @@ from dashboard import cache
 from dashboard.charts.residuals import residuals
 from dashboard.charts.style import label
 from dashboard.components import look, measures
+from dashboard.components.messages import plain
 from dashboard.state import Context
+from dashboard.texts.options import CURVATURES, SAMPLERS
+from gifcore.study import Study
 
 UPDATE = -1  # the query number of the update's own residual history
+TOP, STABLE = 50, 0.8  # of gifcore.scoring; below this share the ranking still moves
+ABREAST = 5  # methods in one table
+CLOSED = "closed form"  # the end of a solver's name where nothing was solved
 _MEANING = (
     "Normal residual: ‖Aᵀr‖ / ‖Aᵀb‖, 0 at the best fit there is; it judges an update, whose "
     "residual cannot reach 0. Residual: ‖Ax − b‖ / ‖b‖, 0 where the system is solved; it judges a "
@@ -21,9 +28,19 @@ _MEANING = (
 )
 
 
-def panel(context: Context, key: str, *, query: int | None = None) -> None:
-    """Draw the panel for the update (no query) or for the ranking of a test image."""
-    found = _certificates(context, query)
+def panel(
+    context: Context,
+    key: str,
+    *,
+    query: int | None = None,
+    methods: Sequence[str] | None = None,
+) -> None:
+    """Draw the panel for the update (no query) or for the ranking of a test image.
+
+    Args:
+        methods: None for those picked in the sidebar.
+    """
+    found = _certificates(context, query, context.methods if methods is None else methods)
     with st.expander(
         "How sure is this?",
         key=f"sure-{key}",
@@ -35,25 +52,44 @@ def panel(context: Context, key: str, *, query: int | None = None) -> None:
         if not found:
             st.write("This record holds no certificate for what is shown.")
             return
+        top = min(TOP, context.info["data"]["sizes"]["train"])
         for method, certificate in found.items():
-            st.markdown(sentence(method, certificate))
-        st.table(table(found), border="horizontal", alt="Solver details, one column per method")
+            st.markdown(sentence(method, certificate, top))
+        study = cache.study(context.shown.path)
+        methods_found = list(found)
+        for first in range(0, len(methods_found), ABREAST):
+            few = {m: found[m] for m in methods_found[first : first + ABREAST]}
+            details = table(few, study, top)
+            st.table(details, border="horizontal", alt="Solver details, one column per method")
+        for line in remarks(found):
+            st.caption(line)
         st.caption(_MEANING)
         _history(context, found, key, UPDATE if query is None else query)
 
 
-def _certificates(context: Context, query: int | None) -> dict[str, dict[str, Any]]:
+def _certificates(
+    context: Context, query: int | None, methods: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     entries = context.info["methods"]
     if query is None:
-        updates = {m: entries[m].get("certificate") for m in context.methods}
+        updates = {m: entries[m].get("certificate") for m in methods}
         return {m: found for m, found in updates.items() if found}
     of_query = next((q for q in cache.queries(context.shown) if q["index"] == query), None)
     certificates = {} if of_query is None else of_query["certificates"]
-    return {m: certificates[m] for m in context.methods if m in certificates}
+    return {m: certificates[m] for m in methods if m in certificates}
 
 
-def sentence(method: str, certificate: dict[str, Any]) -> str:
-    """Return one line of plain words: how the solve ended, how far off, and what to do."""
+def sentence(method: str, certificate: dict[str, Any], top: int = TOP) -> str:
+    """Return one line of plain words: how the solve ended, how far off, and what to do.
+
+    Args:
+        top: how many training samples the rank stability is about.
+    """
+    if str(certificate["solver"]).endswith(CLOSED):
+        return (
+            f"**{label(method)}: closed form.** Its inverse was written down and nothing was "
+            "solved; how far its curvature is from the true one, no residual says."
+        )
     judged = certificate["judged_by"]
     left = certificate.get(judged)
     words = f"**{label(method)}: {str(certificate['status']).replace('_', ' ')}.** "
@@ -65,21 +101,41 @@ def sentence(method: str, certificate: dict[str, Any]) -> str:
         words += " Negative curvature was met: the loss is not at a minimum along some directions."
     if certificate.get("drift"):
         words += " The solver's own residual estimate drifted; the one given is recomputed."
-    return words
+    return words + _stability(certificate.get("rank_stability"), top)
+
+
+def _stability(share: float | None, top: int) -> str:
+    if share is None:
+        return ""
+    words = f" {round(share * top)} of the top {top} were already there at half the budget"
+    return words + (": the ranking still moves, raise `iterations`." if share < STABLE else ".")
+
+
+def remarks(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what was set automatically and why, and the solvers' notes, a line each."""
+    lines = []
+    for method, certificate in found.items():
+        for reason in certificate.get("auto") or ():
+            lines.append(f"{label(method)}, set automatically: {plain(reason)}.")
+        for note in certificate.get("notes") or ():
+            lines.append(f"{label(method)}, note: {plain(note)}.")
+    return lines
 
 
 def _solved(certificate: dict[str, Any]) -> bool:
-    """Was there a system? A gradient step has none, and so no residual."""
-    return certificate["solver"] != "none"
+    """Was there a system? A gradient step and a closed form have none, and so no residual."""
+    return certificate["solver"] != "none" and certificate["status"] != "no system"
 
 
-def table(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def table(
+    found: dict[str, dict[str, Any]], study: Study | None = None, top: int = TOP
+) -> pd.DataFrame:
     """Return the details as text, one column per method."""
-    return pd.DataFrame({label(m): _details(c) for m, c in found.items()})
+    return pd.DataFrame({label(m): _details(c, study, top) for m, c in found.items()})
 
 
-def _details(c: dict[str, Any]) -> dict[str, str]:
-    solved = _solved(c)
+def _details(c: dict[str, Any], study: Study | None, top: int) -> dict[str, str]:
+    solved, stable = _solved(c), c.get("rank_stability")
     return {
         "solver": str(c["solver"]),
         "judged by": str(c["judged_by"]).replace("_", " ") if solved else "n/a",
@@ -87,10 +143,12 @@ def _details(c: dict[str, Any]) -> dict[str, str]:
         "residual": _number(c.get("residual") if solved else None),
         "iterations": f"{c['iterations']:,}",
         "Hessian-vector products": f"{c['hvps']:,} (+ {c['check_hvps']} to check)",
-        "curvature": f"{c.get('samples', 'n/a')} samples, {c.get('curvature_of', 'n/a')} set"
-        if solved
-        else "none",
+        "top of the ranking there at half the budget": "n/a"
+        if stable is None
+        else f"{round(stable * top)} of {top}",
+        "curvature": _curvature(c, study),
         "damping": _number(c.get("damping")),
+        "effective damping (the solver's own)": _number(c.get("solver_damping")),
         "ridge": _number(c.get("ridge")),
         "preconditioner": _preconditioner(c.get("preconditioner")),
         "largest curvature met": _number(c.get("lambda_max")),
@@ -99,6 +157,20 @@ def _details(c: dict[str, Any]) -> dict[str, str]:
         else "n/a",
         "time": measures.seconds(c["seconds"]) if c.get("seconds") is not None else "n/a",
     }
+
+
+def _curvature(c: dict[str, Any], study: Study | None) -> str:
+    """Return which curvature, on how many samples of which set, drawn how."""
+    closed = str(c["solver"]).endswith(CLOSED)
+    if not (_solved(c) or closed):
+        return "none"
+    samples, drawn = f"{c.get('samples', 'n/a')} samples", ""
+    kind = str(c["solver"]).split()[0] if closed else ""
+    if study is not None:
+        kind = kind or study.curvature.kind
+        drawn = f", {SAMPLERS[study.curvature.sampler][0].lower()}"
+    name = f"{CURVATURES[kind][0]}, " if kind in CURVATURES else ""
+    return f"{name}{samples}{drawn}, {c.get('curvature_of', 'n/a')} set"
 
 
 def _number(value: float | None) -> str:

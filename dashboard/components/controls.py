@@ -21,6 +21,7 @@ def one_of(heading: str, names: Mapping[Name, str], default: Name, key: str) -> 
         required=True,
         format_func=lambda name: names[name],
         key=key,
+        wrap=True,
         persist_state="session",
     )
 

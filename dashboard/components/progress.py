@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, jobs, settings, state
-from dashboard.components import messages
+from dashboard.components import messages, possible
 from dashboard.state import Context
 from gifcore import record as records
 from gifcore.errors import GifError
@@ -158,6 +158,8 @@ def missing_combination(ctx: Context) -> None:
     elif jobs.status(folder, settings.workspace())["status"] == "finished":
         st.info("It is computed, by another version of the engine: a study of its own.")
         result_link(folder)
+    elif problem := possible.refusal(study, sibling.info["selection"]["p"]):
+        st.warning(problem, icon=":material/block:")
     else:
         _compute_button(study, folder, sibling)
 

@@ -14,7 +14,7 @@ from dashboard.components.messages import plain
 from dashboard.state import Context
 from gifcore import record as records
 from gifcore.errors import GifError
-from gifcore.study import for_query, read
+from gifcore.study import RANKS, for_query, read
 
 SIDE = 56  # 28 pixels twice
 
@@ -77,6 +77,8 @@ def others(context: Context, source: Pictures) -> None:
     with right:
         if index in {query["index"] for query in cache.queries(context.shown)}:
             _show_button(index)
+        elif not any(RANKS.get(method, True) for method in context.shown.methods):
+            st.caption("The methods of this study give no ranking.")
         elif settings.demo_only():
             st.caption("This server only shows the demo: nothing can be computed here.")
         else:

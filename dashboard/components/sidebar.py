@@ -8,10 +8,12 @@ from typing import Any
 import streamlit as st
 
 from dashboard import cache, state
+from dashboard.charts.style import label
 from dashboard.state import Combination, Context, Family
 from gifcore.record import Record
-from gifcore.study import METHOD_LABELS, SELECTORS
+from gifcore.study import RANKS, SELECTORS
 
+FEW = 3  # methods side by side; of more, two are shown until others are picked
 TOP = (5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -103,17 +105,28 @@ def query_label(query: dict[str, Any], classes: list[str]) -> str:
 
 def _methods(record: Record) -> list[str]:
     offered = record.methods
-    old = st.session_state.get("methods", state.picked().get("methods")) or offered
-    st.session_state["methods"] = [name for name in offered if name in old] or offered
+    first = first_shown(offered)
+    old = st.session_state.get("methods", state.picked().get("methods")) or first
+    st.session_state["methods"] = [name for name in offered if name in old] or first
     st.pills(
         "Methods",
         offered,
         key="methods",
         selection_mode="multi",
-        format_func=lambda name: METHOD_LABELS.get(name, name),
-        help="IF moves all parameters, GIF and Gradient only the selected ones.",
+        wrap=True,
+        format_func=label,
+        help="IF moves all parameters, every other method only the selected ones."
+        + "".join(f" {label(m)} gives no ranking." for m in offered if not RANKS.get(m, True)),
     )
-    return [name for name in offered if name in state.keep("methods")] or offered
+    return [name for name in offered if name in state.keep("methods")] or first
+
+
+def first_shown(offered: list[str]) -> list[str]:
+    """Return the methods that a new visit shows: a few, IF and GIF by preference."""
+    if len(offered) <= FEW:
+        return offered
+    known = [name for name in offered if name in ("if", "gif")]
+    return known if len(known) == 2 else offered[:2]
 
 
 def _k() -> int:

@@ -8,15 +8,18 @@ from typing import Any
 import streamlit as st
 
 from dashboard import cache, settings, state
-from dashboard.components import messages, uploads
+from dashboard.charts.style import label as method_label
+from dashboard.charts.style import listed
+from dashboard.components import messages, possible, uploads
 from dashboard.texts import text
-from dashboard.texts.options import HELP
+from dashboard.texts.options import CURVATURES, HELP, PRECONDITIONERS, SAMPLERS, SOLVERS
 from gifcore.data import DATASETS
 from gifcore.errors import GifError
 from gifcore.models import MODELS, bundled
-from gifcore.study import METHOD_LABELS, METHODS, SELECTORS, Study, parse
+from gifcore.study import METHODS, SELECTORS, Study, parse
 
 OWN = "own"
+ORDER = ("if", "gif", "gradient", *(m for m in METHODS if m not in ("if", "gif", "gradient")))
 FORGET = 8  # the class of the example study, Bag in Fashion-MNIST
 
 
@@ -24,25 +27,28 @@ def draw() -> Study | None:
     """Draw the form and return the study it describes; None while a file is missing.
 
     Raises:
-        GifError: a value that is not possible, in one sentence.
+        GifError: a value that is not possible, or a method that cannot run, in one sentence.
     """
     with st.container(border=True):
         st.subheader("1 · Model, data and what to change")
         asked = _subject()
     with st.container(border=True):
         st.subheader("2 · Which parameters may move, and how the move is computed")
-        chosen = _selection()
-    with st.expander("Advanced: solver, curvature, test images to explain, seed"):
+        chosen = _selection(asked)
+    with st.expander("Advanced: curvature, solver, test images to explain, seed"):
         advanced = _advanced()
     if asked is None:
         return None
     title = st.text_input(
         "Title", key="new_title", placeholder=_title(asked), persist_state="session", max_chars=80
     )
-    return parse(
+    study = parse(
         {"title": title.strip() or _title(asked)} | _without_names(asked) | chosen | advanced,
         origin="This study",
     )
+    if problem := possible.refusal(study):
+        raise GifError(problem)
+    return study
 
 
 def _title(asked: dict[str, Any]) -> str:
@@ -177,19 +183,17 @@ def _class(source: str | None) -> tuple[int, str]:
 # --- selection and methods ----------------------------------------------------------------------
 
 
-def _selection() -> dict[str, Any]:
-    left, middle, right = st.columns(3, gap="large")
+def _selection(asked: dict[str, Any] | None) -> dict[str, Any]:
+    selector = st.selectbox(
+        "Selector",
+        list(SELECTORS),
+        format_func=selector_line,
+        key="new_selector",
+        help=HELP["selector"],
+        persist_state="session",
+    )
+    left, right = st.columns([1, 2], gap="large")
     with left:
-        selector = st.selectbox(
-            "Selector",
-            list(SELECTORS),
-            format_func=state.selector_label,
-            key="new_selector",
-            help=HELP["selector"],
-            persist_state="session",
-        )
-        st.caption(SELECTORS[selector] + ".")
-    with middle:
         ratio = st.select_slider(
             "Parameter ratio",
             state.RATIOS,
@@ -199,22 +203,45 @@ def _selection() -> dict[str, Any]:
             help=HELP["ratio"],
             persist_state="session",
         )
+        if problem := possible.ratio_problem(selector, ratio):
+            st.caption(f":orange[{problem}]")
     with right:
-        methods = st.pills(
-            "Methods",
-            list(METHODS),
-            selection_mode="multi",
-            default=["gif", "if"],
-            format_func=lambda name: METHOD_LABELS[name],
-            key="new_methods",
-            help=HELP["methods"],
-            persist_state="session",
-        )
-        st.caption(
-            "; ".join(f"{METHOD_LABELS[m]}: {METHODS[m].partition(': ')[0]}" for m in methods)
-        )
-    ordered = [name for name in ("if", "gif", "gradient") if name in methods]
-    return {"selection": {"selector": selector, "ratio": ratio}, "methods": ordered}
+        methods = _methods(asked)
+    return {"selection": {"selector": selector, "ratio": ratio}, "methods": methods}
+
+
+def selector_line(selector: str) -> str:
+    """Return a selector's name and what it takes, in one line."""
+    what = SELECTORS[selector]
+    return f"{state.selector_label(selector)}: {what[:1].lower()}{what[1:]}"
+
+
+def _methods(asked: dict[str, Any] | None) -> list[str]:
+    methods = st.pills(
+        "Methods",
+        ORDER,
+        selection_mode="multi",
+        default=["if", "gif"],
+        format_func=method_label,
+        key="new_methods",
+        help=HELP["methods"],
+        wrap=True,
+        persist_state="session",
+    )
+    ordered = [name for name in ORDER if name in methods]
+    st.caption("  \n".join(method_line(m) for m in ordered))
+    if asked is not None:
+        weights = cache.weights_file(parse(_without_names(asked)))
+        if problem := possible.checkpoints_problem(weights):
+            st.caption(f":orange[{problem}]" if "tracin" in methods else problem)
+    return ordered
+
+
+def method_line(method: str) -> str:
+    """Return a method's name and what it does, in one line of Markdown."""
+    name = method_label(method)
+    what = METHODS[method].removeprefix(f"{name}: ")
+    return f"**{name}** · {what}"
 
 
 # --- advanced -----------------------------------------------------------------------------------
@@ -236,40 +263,100 @@ def _number(name: str, label: str, value: float, low: float, high: float) -> Any
     )
 
 
+def _choice(name: str, label: str, choices: dict[str, tuple[str, str]]) -> str:
+    """A box of the group Advanced; under it, what the choice is and when to use it."""
+    chosen = st.selectbox(
+        label,
+        list(choices),
+        format_func=lambda one: choices[one][0],
+        key=f"new_{name}",
+        help=HELP[name],
+        persist_state="session",
+    )
+    st.caption(choices[chosen][1])
+    return chosen
+
+
 def _advanced() -> dict[str, Any]:
-    curvature, solver, rest = st.columns(3, gap="large")
-    with curvature:
-        samples = _number("samples", "Curvature samples", 512, 0, 1_000_000)
-        damping = _number("damping", "Damping", 0.0, 0.0, 1e6)
-        memory = _number("memory_mb", "Memory for gradient graphs [MB]", 512, 0, 65_536)
-        seed = _number("seed", "Seed", 0, 0, 2**31 - 1)
-    with solver:
-        iterations = _number("iterations", "Iterations", 20, 1, 10_000)
-        tolerance = _number("tolerance", "Tolerance", 1e-6, 0.0, 1.0)
-        ridge = _number("ridge", "Ridge (GIF)", 0.0, 0.0, 1e6)
-    with rest:
-        preconditioner = st.selectbox(
-            "Preconditioner",
-            ["jacobi", "none"],
-            format_func=str.capitalize,
-            key="new_preconditioner",
-            help=HELP["preconditioner"],
-            persist_state="session",
-        )
-        probes = _number("probes", "Probes (0: automatic)", 0, 0, 1000)
+    left, middle, right = st.columns(3, gap="large")
+    with left:
+        curvature = _curvature()
+    with middle:
+        solver = _solver()
+    with right:
+        st.markdown("**Test images and chance**")
         ranking = _ranking()
+        seed = _number("seed", "Seed", 0, 0, 2**31 - 1)
+    return {"seed": seed, "curvature": curvature, "solver": solver, "ranking": ranking}
+
+
+def _curvature() -> dict[str, Any]:
+    st.markdown("**Curvature**")
+    kind = _choice("kind", "Curvature", CURVATURES)
+    samples = _number("samples", "Curvature samples", 512, 0, 1_000_000)
+    sampler = _choice("sampler", "How they are drawn", SAMPLERS)
     return {
-        "seed": seed,
-        "curvature": {"samples": samples or "all", "damping": damping, "memory_mb": memory},
-        "solver": {
-            "iterations": iterations,
-            "tolerance": tolerance,
-            "ridge": ridge,
-            "preconditioner": preconditioner,
-            "probes": probes or None,
-        },
-        "ranking": ranking,
+        "kind": kind,
+        "samples": samples or "all",
+        "sampler": sampler,
+        "damping": _damping(),
+        "memory_mb": _number("memory_mb", "Memory for gradient graphs [MB]", 512, 0, 65_536),
     }
+
+
+def _damping() -> float | str:
+    way = st.segmented_control(
+        "Damping",
+        ["By hand", "Automatic"],
+        default="By hand",
+        required=True,
+        key="new_damping_way",
+        help=HELP["damping_way"],
+        persist_state="session",
+    )
+    if way == "Automatic":
+        return "auto"
+    return _number("damping", "Damping by hand", 0.0, 0.0, 1e6)
+
+
+def _solver() -> dict[str, Any]:
+    """Draw the solver with the settings it has; what it has not keeps the engine's default."""
+    st.markdown("**Solver**")
+    kind = _choice("solver", "Solver", SOLVERS)
+    if kind == "dense":
+        return {"kind": kind, "ridge": _ridge()}
+    if kind == "lissa":
+        return {"kind": kind} | _lissa()
+    values = {
+        "kind": kind,
+        "iterations": _number("iterations", "Iterations", 20, 1, 10_000),
+        "tolerance": _number("tolerance", "Tolerance", 1e-6, 0.0, 1.0),
+    }
+    return values | (_lsmr() if kind == "lsmr" else {})
+
+
+def _ridge() -> float:
+    return _number("ridge", "Ridge (GIF)", 0.0, 0.0, 1e6)
+
+
+def _lsmr() -> dict[str, Any]:
+    values: dict[str, Any] = {"ridge": _ridge()}
+    values["preconditioner"] = _choice("preconditioner", "Preconditioner (GIF)", PRECONDITIONERS)
+    if values["preconditioner"] == "jacobi":
+        values["probes"] = _number("probes", "Probes (0: automatic)", 0, 0, 1000) or None
+    return values
+
+
+def _lissa() -> dict[str, Any]:
+    values = {
+        "iterations": _number("lissa_iterations", "Iterations (J)", 1000, 1, 10_000),
+        "batch_size": _number("batch_size", "Batch size (B)", 1, 1, 100_000),
+        "chains": _number("chains", "Chains (T)", 1, 1, 1000),
+        "damp": _number("damp", "Damp", 5e-3, 0.0, 0.999),
+        "scale": _number("scale", "Scale", 1e4, 1e-6, 1e12),
+    }
+    st.caption(f"Effective damping: damp × scale = {values['damp'] * values['scale']:g}.")
+    return values
 
 
 def _ranking() -> dict[str, Any]:
@@ -305,9 +392,12 @@ def positions(listed: str) -> tuple[int, ...]:
 
 def said(study: Study) -> str:
     """Return a study in one line, for the person who is about to run it."""
-    methods = " and ".join(METHOD_LABELS[m] for m in study.methods)
+    solver, curvature = study.solver, study.curvature
+    steps = "" if solver.kind == "dense" else f" with {solver.iterations:,} iterations"
+    damping = ", damping by itself" if curvature.damping == "auto" else ""
     return messages.plain(
-        f"{study.title}: {methods}, {state.selector_label(study.selection.selector).lower()} at "
-        f"{100 * study.selection.ratio:g} %, {study.solver.iterations} iterations, curvature of "
-        f"{study.curvature.samples} samples"
+        f"{study.title}: {listed([method_label(m) for m in study.methods])}, "
+        f"{state.selector_label(study.selection.selector).lower()} at "
+        f"{100 * study.selection.ratio:g} %, {SOLVERS[solver.kind][0]}{steps}, "
+        f"{CURVATURES[curvature.kind][0]} of {curvature.samples} samples{damping}"
     )

@@ -1,20 +1,134 @@
-"""The help of every option of a study, as the page New study shows it."""
+"""The help of every option of a study, as the page New study shows it.
+
+The choices are name -> (label, what it is and when to use it).
+"""
+
+CURVATURES = {
+    "hessian": (
+        "Hessian",
+        "The exact second derivatives of the loss, and the default. It can have negative "
+        "directions where training has not settled.",
+    ),
+    "ggn": (
+        "Gauss-Newton",
+        "The Hessian without its negative directions, and somewhat cheaper. Take it for large "
+        "models, or where the certificate says that negative curvature was met.",
+    ),
+    "fisher": (
+        "Empirical Fisher",
+        "Products of single gradients; never negative. Cheap, but rough where the model still "
+        "makes mistakes.",
+    ),
+    "block": (
+        "Hessian, layer by layer",
+        "The Hessian without what passes between layers, at one product a layer. Shows how much "
+        "that passage matters.",
+    ),
+    "ekfac": (
+        "EK-FAC",
+        "Kronecker factors of each layer, as used for very large models. A rough and quick "
+        "picture; for comparisons with the method EK-FAC.",
+    ),
+    "datainf": (
+        "DataInf",
+        "The empirical Fisher of each layer by itself; for comparisons with the method DataInf.",
+    ),
+}
+SAMPLERS = {
+    "uniform": ("Uniform", "Every training image is as likely as any other; the default."),
+    "stratified": (
+        "Stratified by class",
+        "Every class in proportion to its size. Take it for few samples or many classes.",
+    ),
+    "features": (
+        "Spread over features",
+        "From clusters of what the last layer sees, so that rare kinds of images are not missed. "
+        "Costs one pass over the training set.",
+    ),
+    "entropy": (
+        "Spread over uncertainty",
+        "From sure to unsure predictions in proportion. Costs one pass over the training set.",
+    ),
+}
+SOLVERS = {
+    "lsmr": (
+        "LSMR",
+        "The default: GIF by LSMR, IF and the like by MINRES. Safe for every curvature.",
+    ),
+    "minres": (
+        "MINRES",
+        "IF and the like by MINRES; GIF by LSMR without a preconditioner. For comparisons.",
+    ),
+    "cg": (
+        "CG",
+        "IF and the like by conjugate gradients, which stop where the curvature is negative: take "
+        "Gauss-Newton or Fisher with it, or damping. GIF by LSMR without a preconditioner.",
+    ),
+    "neumann": (
+        "Neumann series",
+        "The series of the GIF paper, for faithful comparison. It needs far more iterations.",
+    ),
+    "p-lissa": (
+        "P-LiSSA",
+        "GIF by small steps of a measured length, as in the later published code, for faithful "
+        "comparison; IF and the like by MINRES.",
+    ),
+    "lissa": (
+        "LiSSA",
+        "A random walk over small batches, as FastIF takes it for IF. Cheap a step, needs many, "
+        "and adds a damping of its own. GIF by LSMR without a preconditioner.",
+    ),
+    "dense": (
+        "Dense (exact)",
+        "Writes the matrix down and solves exactly: nothing is left over. For small models or few "
+        "selected parameters, up to 2,000 unknowns.",
+    ),
+}
+PRECONDITIONERS = {
+    "jacobi": ("Jacobi", "One scale for each selected parameter, measured by random probes."),
+    "kronecker": (
+        "Kronecker",
+        "Whole layers at once by EK-FAC. Often stronger; costs fitting EK-FAC, no probes.",
+    ),
+    "none": ("None", "The plain solver, for comparisons."),
+}
 
 HELP = {
     "model": "The architecture. Its weights come with GIF Studio, or you load them.",
     "data": "What the model was trained on. Influence is computed on its training split.",
     "label": "Every training image of this class is removed; the model is moved to forget it.",
-    "selector": "How the parameters are chosen that GIF may move.",
+    "selector": "How the parameters are chosen that all methods but IF may move. Target data: the "
+    "training images of the class to forget; retained data: all others. A unit is an output "
+    "channel or a neuron with its weights.",
     "ratio": "Share of each layer's parameters that may move; whole units round it.",
-    "methods": "IF is the classic influence function on all parameters, GIF moves only the "
-    "selected ones, Gradient is the control: one gradient step on the selected ones.",
-    "samples": "How many training images the Hessian is averaged over. More is steadier and "
+    "methods": "IF moves all parameters, every other method only the selected ones. Each method "
+    "is solved, ranked and tried on the model; TracIn, DataInf, EK-FAC and Gradient cost least.",
+    "kind": "Which matrix says how the loss bends around the trained model. It changes every "
+    "method but Gradient, TracIn, DataInf and EK-FAC. Leave it at Hessian unless the certificate "
+    "says that negative curvature was met, or you compare approximations.",
+    "sampler": "Which training images the curvature is measured on. It matters for few samples; "
+    "compare two seeds to see how much.",
+    "samples": "How many training images the curvature is averaged over. More is steadier and "
     "slower in proportion. 0 means all of them.",
     "iterations": "Steps of the solver. More lowers the residual and takes longer in proportion.",
     "tolerance": "The solver stops early once its relative (normal) residual is below this.",
-    "damping": "Adds damping × identity to the Hessian. On an indefinite Hessian a small value "
+    "solver": "How the equations are solved; it changes how near the answer comes and how long "
+    "that takes, not the question. Leave it at LSMR unless you compare solvers.",
+    "damping_way": "Damping makes a solve stable and moves shorter. Automatic measures the ends "
+    "of the spectrum first, gives each method what it needs (a ridge for GIF), and says why in the "
+    "certificate. By hand: 0 is none.",
+    "damping": "Adds damping × identity to the curvature. On an indefinite Hessian a small value "
     "can make things worse.",
-    "ridge": "GIF only: penalises large moves, ‖A x − b‖² + ridge ‖x‖².",
+    "ridge": "GIF only: penalises large moves, ‖A x − b‖² + ridge ‖x‖². Raise it where GIF's move "
+    "is too long.",
+    "batch_size": "B: training images in the mini-batch of one step. More is steadier and slower.",
+    "chains": "T: independent walks whose mean is taken. More is steadier and slower.",
+    "damp": "Times the scale it is the damping that LiSSA really has. Smaller needs more "
+    "iterations: about 5 / damp.",
+    "scale": "Must be above half the largest curvature of a mini-batch, else the walk runs away. "
+    "Its product with damp is the effective damping.",
+    "lissa_iterations": "J: steps of each walk. About 5 / damp are needed; fewer leave the answer "
+    "too short.",
     "preconditioner": "Scales the selected parameters by their curvature, so that few iterations "
     "go further. It also changes which solution an early stop gives.",
     "probes": "Random vectors that measure the curvature for the preconditioner; each costs one "

@@ -13,7 +13,7 @@ from dashboard.charts.accuracies import Dot, accuracies
 from dashboard.charts.confusion import Matrix, confusion
 from dashboard.charts.per_class import Series, per_class
 from dashboard.charts.step_search import step_search
-from dashboard.charts.style import label
+from dashboard.charts.style import label, listed
 from dashboard.components import certificate, look, measures
 from dashboard.components import page as frame
 from dashboard.components.controls import one_of
@@ -22,7 +22,7 @@ from dashboard.components.messages import plain
 from dashboard.state import Context
 from dashboard.views import flips
 
-STEPS = {"natural": "natural step", "searched": "searched step"}
+MANY = 3  # methods that a heading can name
 
 
 def page() -> None:
@@ -129,9 +129,28 @@ def accuracies_title(info: dict[str, Any], methods: list[str]) -> str:
         own.append(f"{percent(value['test']['self'])} after {label(method)}’s {step} step")
         others.append(percent(value["test"]["retain"]))
     before = info["before"]["test"]
+    if len(methods) > MANY:
+        return many_title(info, methods)
     return (
         f"{info['change']['class_name']}: {percent(before['self'])} before, {', '.join(own)}; "
         f"other classes: {percent(before['retain'])} before, {', '.join(others)} after"
+    )
+
+
+def many_title(info: dict[str, Any], methods: list[str]) -> str:
+    """Return the finding for many methods: who scores best, and how far they lie apart."""
+    ends = {m: list(info["methods"][m]["steps"].values())[-1]["test"] for m in methods}
+    scored = {m: value["score"] for m, value in ends.items() if value["score"] is not None}
+    own = [value["self"] for value in ends.values() if value["self"] is not None]
+    if not scored or not own:
+        return f"{len(methods)} methods, before and after"
+    top = max(scored.values())
+    best = [label(m) for m, score in scored.items() if score == top]
+    return (
+        f"{info['change']['class_name']}: of {len(methods)} methods {listed(best)} "
+        f"{'scores' if len(best) == 1 else 'score'} best (F1 {top:.3f}); the removed class is left "
+        f"at {percent(min(own))} to {percent(max(own))}, "
+        f"{percent(info['before']['test']['self'])} before"
     )
 
 

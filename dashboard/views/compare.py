@@ -12,7 +12,7 @@ from dashboard import cache, state
 from dashboard.charts.agreement import agreement
 from dashboard.charts.overlap import overlap as overlap_figure
 from dashboard.charts.score_scatter import MOST, score_scatter
-from dashboard.charts.style import label
+from dashboard.charts.style import label, listed
 from dashboard.components import certificate, gallery, look, measures
 from dashboard.components import page as frame
 from dashboard.components.controls import forget_if_gone, one_of
@@ -34,11 +34,14 @@ def page() -> None:
         return
     st.title("Compare")
     slot = st.container()
-    first, second = _pick(methods)
-    if context.query is None:
-        slot.markdown("This study ranked no test image: only the costs can be compared.")
-        _costs(context, [first, second])
+    ranked = ranked_by(context)
+    if context.query is None or len(ranked) < 2:
+        slot.markdown(too_few(context, ranked))
+        _costs(context, methods)
         return
+    if silent := [label(m) for m in methods if m not in ranked]:
+        st.caption(f"{listed(silent)} did not rank this test image: only in the costs below.")
+    first, second = _pick(ranked)
     scores = {m: cache.influence(context.shown.path, m, context.query) for m in (first, second)}
     side, k = _settings(context, len(scores[first]))
     slot.markdown(answer(context, scores, side, k))
@@ -47,10 +50,28 @@ def page() -> None:
         _scatter(context, scores)
     with right:
         _overlap(scores, side, k)
-    certificate.panel(context, "compare", query=context.query)
+    certificate.panel(context, "compare", query=context.query, methods=(first, second))
     _all_queries(context, first, second)
-    _costs(context, [first, second])
+    _costs(context, methods)
     _export(context, scores)
+
+
+def ranked_by(context: Context) -> list[str]:
+    """Return the methods of the record that ranked this test image; none without one."""
+    if context.query is None:
+        return []
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    return [m for m in context.shown.methods if m in query["certificates"]]
+
+
+def too_few(context: Context, ranked: list[str]) -> str:
+    """Return why there are no two rankings to compare."""
+    if context.query is None:
+        return "This study ranked no test image: only the costs can be compared."
+    who = f"only {label(ranked[0])}" if ranked else "no method"
+    return (
+        f"Of this study {who} ranked test image #{context.query}: only the costs can be compared."
+    )
 
 
 def _pick(methods: list[str]) -> tuple[str, str]:
@@ -247,7 +268,7 @@ def costs(info: dict[str, Any], methods: list[str]) -> pd.DataFrame:
     rows = []
     for method in methods:
         entry = info["methods"][method]
-        took = entry["seconds"]
+        took = entry.get("seconds", {})
         rows.append(
             {
                 "method": label(method),

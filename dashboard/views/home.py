@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, state
+from dashboard.charts.style import label as method_label
 from dashboard.components import gallery, messages
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.measures import exponent, percent, power, signed, times
@@ -18,7 +19,6 @@ from dashboard.texts import text
 from gifcore.data import DATASETS
 from gifcore.models import MODELS
 from gifcore.record import NATURAL, SEARCHED
-from gifcore.study import METHOD_LABELS
 
 SHOWN = 4  # thumbnails each side
 HELPFUL = ":blue[:material/add_circle: + Most helpful]"
@@ -53,7 +53,8 @@ def page() -> None:
 
 def _finding(context: Context) -> None:
     info = context.info
-    edited = [m for m in ("gif", "if") if "steps" in info["methods"].get(m, {})]
+    able = [m for m, entry in info["methods"].items() if entry.get("steps")]
+    edited = [m for m in ("gif", "if") if m in able] or able[:2]
     if not edited:
         return
     name = info["change"]["class_name"]
@@ -83,7 +84,7 @@ def headline(info: dict[str, Any], method: str) -> str:
     share = info["methods"][method]["k"] / info["selection"]["p"]
     name = messages.plain(info["change"]["class_name"])
     return (
-        f"To forget “{name}”, {METHOD_LABELS[method]} moves {percent(share)} of the parameters: "
+        f"To forget “{name}”, {method_label(method)} moves {percent(share)} of the parameters: "
         f"accuracy there {percent(before['self'])} → {percent(after['self'])}, on the other "
         f"classes {percent(before['retain'])} → {percent(after['retain'])}"
     )
@@ -93,7 +94,7 @@ def _method(info: dict[str, Any], method: str, name: str) -> None:
     before, steps = info["before"]["test"], info["methods"][method]["steps"]
     after, natural = steps[SEARCHED]["test"], steps[NATURAL]["test"]
     k, p = info["methods"][method]["k"], info["selection"]["p"]
-    st.markdown(f"**{METHOD_LABELS[method]}** · moves {k:,} of {p:,} parameters")
+    st.markdown(f"**{method_label(method)}** · moves {k:,} of {p:,} parameters")
     own, rest, score = st.columns(3)
     own.metric(
         f"On {name}",
@@ -130,9 +131,12 @@ def _points(difference: float) -> str:
 def _prediction(context: Context) -> None:
     if context.query is None:
         return
-    method = "gif" if "gif" in context.methods else context.methods[0]
-    source = gallery.pictures(context)
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    ranked = [m for m in context.methods if m in query["certificates"]]
+    if not ranked:
+        return
+    method = "gif" if "gif" in ranked else ranked[0]
+    source = gallery.pictures(context)
     table = cache.scores(context.shown.path, method, context.query)
     exp = exponent(table["influence"].to_numpy())
     with st.container(border=True):
@@ -140,7 +144,7 @@ def _prediction(context: Context) -> None:
         st.subheader("The training images behind one prediction")
         st.caption(
             f"Score: how much the loss on test image {label} is predicted to change if the "
-            f"training image is removed, in {power(exp, 'nats')}, by {METHOD_LABELS[method]}. "
+            f"training image is removed, in {power(exp, 'nats')}, by {method_label(method)}. "
             "**+** helpful (removing it raises the loss), **−** harmful (removing it lowers it)."
         )
         asked, helpful, harmful = st.columns([1.2, 4, 4], gap="medium")

@@ -10,12 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.charts.heatmap import Panel, heatmap
-from dashboard.charts.style import label
+from dashboard.charts.style import label, listed
 from dashboard.components import look, measures, weights
 from dashboard.components.controls import forget_if_gone
 from dashboard.components.measures import percent, significant
 
 Moves = dict[str, tuple[np.ndarray | None, np.ndarray]]  # method -> indices or None, delta
+FEW = 3  # methods that a heading can name
 PALE = 5  # a method whose moves are this many times smaller is hardly seen on a shared scale
 
 
@@ -58,7 +59,7 @@ def _layer(layer: dict[str, Any], values: dict[str, np.ndarray], *, own: bool) -
     limits = _limits(cells, own=own)
     panels = [
         Panel(
-            _panel_name(m, values[m]),
+            _panel_name(m, values[m], short=len(cut) > 2),
             one.values,
             limits[m],
             _cell_texts(one),
@@ -83,7 +84,10 @@ def _layer(layer: dict[str, Any], values: dict[str, np.ndarray], *, own: bool) -
 
 
 def layer_label(layer: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
-    """Return "conv2.weight: 64 units × 288 inputs; GIF 4,608 selected"."""
+    """Return "conv2.weight: 64 units × 288 inputs; GIF 4,608 selected".
+
+    Methods of one selection are not named one by one.
+    """
     units = layer["shape"][0] if layer["shape"] else 1
     inputs = layer["size"] // max(units, 1)
     text = f"{layer['name']}: {units:,} units × {inputs:,} input{'s' if inputs != 1 else ''}"
@@ -94,6 +98,9 @@ def layer_label(layer: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
     partial = [
         f"{label(m)} {count:,} selected" for m, count in chosen.items() if count != layer["size"]
     ]
+    if len(partial) > 1 and len({chosen[m] for m in chosen if chosen[m] != layer["size"]}) == 1:
+        count = next(count for count in chosen.values() if count != layer["size"])
+        partial = [f"{count:,} selected"]
     return "; ".join([text, *partial])
 
 
@@ -103,9 +110,9 @@ def _limits(cells: dict[str, np.ndarray], *, own: bool) -> dict[str, float]:
     return dict.fromkeys(cells, weights.limit(list(cells.values())))
 
 
-def _panel_name(method: str, values: np.ndarray) -> str:
+def _panel_name(method: str, values: np.ndarray, *, short: bool) -> str:
     norm = float(np.sqrt(np.nansum(values**2)))
-    return f"{label(method)}: ‖Δ‖ = {significant(norm)} in this layer"
+    return f"{label(method)}: ‖Δ‖ = {significant(norm)}" + ("" if short else " in this layer")
 
 
 def _cell_texts(cut: weights.Blocks) -> np.ndarray:
@@ -132,6 +139,8 @@ def _height(cut: weights.Blocks) -> int:
 
 
 def _layer_title(layer: dict[str, Any], values: dict[str, np.ndarray]) -> str:
+    if len(values) > FEW:
+        return f"{layer['name']}: {_spread(values)}"
     parts = []
     for method, value in values.items():
         moved = int((~np.isnan(value)).sum())
@@ -141,6 +150,19 @@ def _layer_title(layer: dict[str, Any], values: dict[str, np.ndarray]) -> str:
             up = float((value > 0).sum()) / moved
             parts.append(f"{label(method)} increases {percent(up, 0)} of {moved:,} numbers")
     return f"{layer['name']}: " + ", ".join(parts)
+
+
+def _spread(values: dict[str, np.ndarray]) -> str:
+    """Return how many of the moved numbers increase, from the least to the most of the methods."""
+    moved = {m: value[~np.isnan(value)] for m, value in values.items()}
+    shares = {m: float((v > 0).mean()) for m, v in moved.items() if len(v)}
+    if not shares:
+        return "nothing was selected"
+    low, high = min(shares, key=lambda m: shares[m]), max(shares, key=lambda m: shares[m])
+    return (
+        f"of the moved numbers {percent(shares[low], 0)} ({label(low)}) to "
+        f"{percent(shares[high], 0)} ({label(high)}) increase"
+    )
 
 
 def _cell_note(cut: weights.Blocks) -> list[str]:
@@ -166,7 +188,7 @@ def _scale_notes(cells: dict[str, np.ndarray], limits: dict[str, float], *, own:
     pale = [label(m) for m, top in tops.items() if top < max(tops.values()) / PALE]
     if pale:
         notes.append(
-            f"{' and '.join(pale)} moves far less here: “Each on its own scale” shows its pattern."
+            f"Far shorter moves here: {listed(pale)}; “Each on its own scale” shows their pattern."
         )
     return notes
 

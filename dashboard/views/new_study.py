@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import cache, jobs, settings, state
-from dashboard.components import messages, progress, study_form
+from dashboard.components import messages, possible, progress, study_form
 from dashboard.components.measures import percent
 from gifcore import record as records
 from gifcore.errors import GifError
@@ -117,8 +117,10 @@ def _check_and_run(study: Study) -> None:
 
 def _facts_of(study: Study) -> Study:
     """Return the study without what a check does not depend on; only the time follows from that."""
-    free = ("title", "methods", "selection", "solver")
-    return study.model_copy(update={name: Study.model_fields[name].default for name in free})
+    free = ("title", "selection", "solver")
+    default = {name: Study.model_fields[name].default for name in free}
+    with_checkpoints = tuple(m for m in study.methods if m == "tracin")
+    return study.model_copy(update=default | {"methods": with_checkpoints})
 
 
 def _new_names(study: Study, answer: dict[str, Any]) -> bool:
@@ -166,6 +168,9 @@ def _run(study: Study, answer: dict[str, Any]) -> None:
             f"Already computed, as “{messages.plain(done.title)}”.", icon=":material/check_circle:"
         )
         progress.result_link(done.path)
+        return
+    if reason := possible.refusal(study, answer["model"]["parameters"]):
+        st.warning(reason, icon=":material/block:")
         return
     folder = jobs.folder_for(study, *hashes, settings.workspace())
     live = jobs.status(folder, settings.workspace())["status"] in jobs.LIVE

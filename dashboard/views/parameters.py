@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import cache, state
 from dashboard.charts.layers import layers as layers_figure
-from dashboard.charts.style import label
+from dashboard.charts.style import label, listed
 from dashboard.components import certificate, look, weights
 from dashboard.components import page as frame
 from dashboard.components.controls import one_of
@@ -32,7 +32,7 @@ def page() -> None:
     moves = {m: cache.update(context.shown.path, m) for m in context.methods}
     tables = {m: weights.layer_table(layers, *move) for m, move in moves.items()}
     frame.head("Parameters", answer(context, tables))
-    _network(context, tables)
+    _network(context, tables, [m for m, (indices, _) in moves.items() if indices is None])
     layer_maps.section(layers, moves, tables, context.info["data"]["classes"])
     _export(context, layers, moves)
 
@@ -60,7 +60,7 @@ def answer(context: Context, tables: dict[str, pd.DataFrame]) -> str:
 # --- network --------------------------------------------------------------------------------------
 
 
-def _network(context: Context, tables: dict[str, pd.DataFrame]) -> None:
+def _network(context: Context, tables: dict[str, pd.DataFrame], whole: list[str]) -> None:
     st.subheader("The network, layer by layer")
     measure = one_of(
         "Length of the bars",
@@ -71,9 +71,9 @@ def _network(context: Context, tables: dict[str, pd.DataFrame]) -> None:
     title = layers_title(tables, measure)
     look.chart(layers_figure(tables, measure, title, look.palette()), "layers")
     note = "At scale 1, the natural step. A searched step multiplies every move by its scale."
-    whole = [label(m) for m, table in tables.items() if (table["share"] == 1).all()]
     if whole:
-        note += f" {' and '.join(whole)} knows no selection: every parameter moves."
+        names = listed([label(m) for m in whole])
+        note += f" {names} knows no selection: every parameter moves."
     st.caption(note)
     certificate.panel(context, "parameters")
 
@@ -87,7 +87,7 @@ def layers_title(tables: dict[str, pd.DataFrame], measure: str) -> str:
     }
     end = "furthest" if measure == "norm" else "furthest per number"
     if len(tops) > 1 and len(set(tops.values())) == 1:
-        return f"{' and '.join(tops)} move {next(iter(tops.values()))} {end}"
+        return f"{listed(list(tops))} move {next(iter(tops.values()))} {end}"
     parts = [f"{method} moves {layer} {end}" for method, layer in tops.items()]
     return ", ".join(parts) or "Nothing moved"
 

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard import cache, state
-from dashboard.charts.style import label
+from dashboard.charts.style import label, listed
 from dashboard.components import certificate, gallery, measures, query_picker, ranking
 from dashboard.components import page as frame
 from dashboard.components.gallery import Pictures, Tile
@@ -14,8 +14,10 @@ from dashboard.components.messages import plain
 from dashboard.components.sidebar import query_label
 from dashboard.state import Context
 from dashboard.texts import text
+from gifcore.study import RANKS
 
 TOP = 24  # pictures of each side
+ABREAST = 3  # methods; more of them go into further rows
 HEIGHT = 630  # of a method's pictures: three rows and half of one, so that one sees they scroll
 HEADINGS = {
     "helpful": ":material/add: Most helpful (positive)",
@@ -39,11 +41,13 @@ def page() -> None:
         return
     methods = _ranked_by(context)
     if not methods:
-        frame.head("Samples", f"Test image #{context.query} is not ranked by the picked methods.")
+        frame.head("Samples", unranked(context, context.methods))
         query_picker.draw(context, source)
         return
     scores = {m: cache.influence(context.shown.path, m, context.query) for m in methods}
     frame.head("Samples", answer(context, scores))
+    if silent := [m for m in context.methods if m not in methods]:
+        st.caption(unranked(context, silent))
     gallery.missing_data_note(source, context.info["data"]["name"])
     query_picker.draw(context, source)
     exp = measures.exponent(_all(scores))
@@ -60,6 +64,14 @@ def _ranked_by(context: Context) -> list[str]:
     return [m for m in context.methods if m in query["certificates"]]
 
 
+def unranked(context: Context, methods: list[str]) -> str:
+    """Return which methods have no ranking of this test image, and why if it is their nature."""
+    names = listed([label(m) for m in methods])
+    if not any(RANKS.get(m, True) for m in methods):
+        return f"{names} gives an update and no ranking: pick another method in the sidebar."
+    return f"Test image #{context.query} is not ranked by {names}."
+
+
 def _all(scores: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(list(scores.values()))
 
@@ -71,7 +83,7 @@ def answer(context: Context, scores: dict[str, np.ndarray]) -> str:
     said = f"Test image **{name}** (probability of its class {query['p_label']:.2f})"
     if len(scores) < 2:
         (only,) = scores
-        others = [m for m in context.shown.methods if m != only]
+        others = [m for m in context.shown.methods if m != only and RANKS.get(m, True)]
         note = "" if others else " This record holds no second method to compare it with."
         return f"{said}: the training images that matter most, by {label(only)}.{note}"
     first, second = list(scores)[:2]
@@ -98,10 +110,12 @@ def agreement(helpful: int, harmful: int, top: int) -> str:
 def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, exp: int) -> None:
     st.subheader(HEADINGS[side])
     st.markdown(MEANINGS[side] + (" ◆ is named by all methods." if len(scores) > 1 else ""))
-    columns = st.columns(len(scores), gap="medium", border=True)
     tops = {m: top_of(values, side) for m, values in scores.items()}
-    for column, (method, chosen) in zip(columns, tops.items(), strict=True):
-        with column:
+    width = min(len(tops), ABREAST)
+    rows = [st.columns(width, gap="medium") for _ in range(-(-len(tops) // width))]
+    columns = [column for row in rows for column in row]
+    for column, (method, chosen) in zip(columns, tops.items(), strict=False):
+        with column, st.container(border=True):
             st.markdown(f"**{label(method)}**: influence, {measures.power(exp, 'nats')}")
             tiles = [
                 tile(

@@ -9,10 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cache, jobs, settings, state
+from dashboard.charts.style import label
 from dashboard.components import messages, progress
+from dashboard.components.study_form import ORDER
 from gifcore import record as records
 from gifcore.record import SEARCHED, Listed
-from gifcore.study import METHOD_LABELS
 
 SHOWN = 20  # stopped studies
 
@@ -109,7 +110,10 @@ def _finished(entries: list[tuple[Listed, bool]]) -> None:
 
 
 def row(entry: Listed, *, demo: bool) -> dict[str, Any]:
-    """Return one row of the table of finished studies; percentages as numbers."""
+    """Return one row of the table of finished studies; percentages as numbers.
+
+    The methods come last, in one order, each with what its searched step leaves.
+    """
     info = entry.info
     before = info["before"]["test"]
     values: dict[str, Any] = {
@@ -118,16 +122,17 @@ def row(entry: Listed, *, demo: bool) -> dict[str, Any]:
         "Selector": state.selector_label(info["selection"]["selector"]),
         "Ratio": 100 * info["selection"]["ratio"],
         "When": pd.Timestamp(info["created"]),
+        "Took": info["seconds"],
         "Removed before": 100 * before["self"],
         "Others before": 100 * before["retain"],
     }
-    for method in ("gif", "if", "gradient"):
+    for method in ORDER:
         steps = info["methods"].get(method, {}).get("steps")
         if steps:
-            after, name = steps[SEARCHED]["test"], METHOD_LABELS[method]
+            after, name = steps[SEARCHED]["test"], label(method)
             values |= {f"Removed {name}": 100 * after["self"]}
             values |= {f"Others {name}": 100 * after["retain"]}
-    return values | {"Took": info["seconds"]}
+    return values
 
 
 def _columns(names: list[str]) -> dict[str, Any]:
