@@ -17,7 +17,8 @@ from dashboard.charts.per_class import Series, per_class
 from dashboard.charts.residuals import residuals
 from dashboard.charts.score_scatter import score_scatter, thin
 from dashboard.charts.step_search import step_search
-from dashboard.charts.style import Palette, heading
+from dashboard.charts.style import METHOD_LOOKS, Palette, heading, label
+from gifcore.study import METHOD_LABELS, METHODS
 
 PALETTES = [Palette(), Palette(dark=True, background="#12161c")]
 TABLE = pd.DataFrame(
@@ -189,3 +190,36 @@ def test_many_classes_leave_the_cells_without_text() -> None:
         [Matrix("Before", np.eye(40), np.eye(40, dtype=int))], names, "T", PALETTES[0]
     )
     assert figure.data[0].texttemplate is None
+
+
+def test_every_method_has_a_look_and_the_name_that_records_give_it() -> None:
+    assert set(METHOD_LOOKS) == set(METHODS)
+    for dark in (False, True):
+        palette = Palette(dark=dark)
+        colours = {palette.method(method) for method in METHODS}
+        assert len(colours) == len(METHODS)
+        assert not colours & {palette.helpful, palette.harmful, palette.muted}
+    assert len({look.symbol for look in METHOD_LOOKS.values()}) == len(METHODS)
+    assert [label(method) for method in METHODS] == [METHOD_LABELS[method] for method in METHODS]
+    assert label("of another engine") == "of another engine"
+
+
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("limits", [[1.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]])
+def test_more_than_three_panels_go_into_further_rows(limits: list[float], square: bool) -> None:
+    panels = [Panel(str(i), np.eye(2), limit) for i, limit in enumerate(limits)]
+    figure = heatmap(panels, "T", PALETTES[0], height=200, square=square)
+    assert figure.layout.height == 400
+    first, fourth = figure.get_subplot(1, 1), figure.get_subplot(2, 1)
+    assert first.xaxis.domain == fourth.xaxis.domain
+    assert fourth.yaxis.domain[1] < first.yaxis.domain[0]
+    bars = [trace.colorbar for trace in figure.data if trace.showscale]
+    assert len(bars) == len(set(limits))
+    for bar, panel in zip(bars, [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)], strict=False):
+        axes = figure.get_subplot(*panel if len(bars) > 1 else (1, 3))
+        assert bar.x == pytest.approx(axes.xaxis.domain[1] + 0.01)
+        if len(bars) > 1:
+            assert axes.yaxis.domain[0] < bar.y < axes.yaxis.domain[1]
+    if square:
+        anchors = [axis.scaleanchor for axis in figure.select_yaxes()]
+        assert anchors[:5] == ["x", "x2", "x3", "x4", "x5"]

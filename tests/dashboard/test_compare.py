@@ -61,6 +61,7 @@ def test_no_solve_has_no_residual() -> None:
         "residual": 0.0,
         "judged_by": "residual",
         "advice": "A gradient: no system was solved.",
+        "rank_stability": None,
     }
     assert "% of the normal residual is left" in panel.sentence("if", solved)
     assert panel.sentence("gradient", direct) == (

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard import jobs
-from dashboard.components import study_form, uploads
+from dashboard.components import possible, study_form, uploads
+from dashboard.texts import options
+from dashboard.views import new_study
 from gifcore import record as records
 from gifcore import run_state
 from gifcore.errors import GifError
+from gifcore.models import bundled
+from gifcore.models.bundle import checkpoints_beside
+from gifcore.study import METHODS, SELECTORS, CurvatureSection, SolverSection, Study, parse
 from tests.dashboard.opened import again_until, keys, open_page, said
 
 DIGITS = {"new_model": "fcn", "new_data": "digits"}
@@ -172,6 +178,242 @@ def test_too_large_an_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_a_path_that_cannot_be_is_one_sentence(path: str, problem: str) -> None:
     assert problem in uploads.path_problem(Path(path), ("npz",))
+
+
+# --- everything that a study can name -------------------------------------------------------------
+
+
+def asked(app: AppTest) -> Study:
+    """The study that the form describes, as the check takes it."""
+    app.button(key="check").click().run()
+    assert not app.exception
+    study: Study = app.session_state["new_checked"]
+    return study
+
+
+@pytest.fixture
+def unchecked(empty_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The engine is not asked: a check only takes the study down."""
+    monkeypatch.setattr(jobs, "doctor", lambda *_, **__: {"ok": False, "error": "not asked"})
+    return empty_workspace
+
+
+def methods(app: AppTest, *names: str) -> AppTest:
+    app.get("button_group")[0].set_value(list(names)).run()
+    assert not app.exception
+    return app
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_form_as_it_stands_is_the_study_as_it_was() -> None:
+    app = open_page("new-study")
+    assert app.selectbox(key="new_selector").options == [
+        study_form.selector_line(name) for name in SELECTORS
+    ]
+    assert app.selectbox(key="new_selector").options[0] == (
+        "Highest-k gradients: units whose mean output gradient on the target data is largest"
+    )
+    study = asked(app)
+    assert study == parse(
+        {"title": study.title, "model": {"weight_decay": None}, "methods": ["if", "gif"]}
+    )
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_every_selector_can_be_asked_for(selector: str) -> None:
+    app = open_page("new-study")
+    app.selectbox(key="new_selector").set_value(selector).run()
+    assert asked(app).selection.selector == selector
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_all_methods_that_can_run_are_taken_in_one_order() -> None:
+    able = [m for m in study_form.ORDER if m != "tracin"]
+    app = methods(open_page("new-study"), *reversed(able))
+    for name in able:
+        assert study_form.method_line(name) in said(app)
+    assert asked(app).methods == tuple(able)
+    assert set(study_form.ORDER) == set(METHODS)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("section", "key", "choices"),
+    [
+        (CurvatureSection, "kind", options.CURVATURES),
+        (CurvatureSection, "sampler", options.SAMPLERS),
+        (SolverSection, "kind", options.SOLVERS),
+        (SolverSection, "preconditioner", options.PRECONDITIONERS),
+    ],
+)
+def test_every_choice_has_words_and_reaches_the_study(
+    section: Any, key: str, choices: dict[str, tuple[str, str]]
+) -> None:
+    assert set(choices) == set(get_args(section.model_fields[key].annotation))
+    name = "solver" if choices is options.SOLVERS else key
+    where = "curvature" if section is CurvatureSection else "solver"
+    app = open_page("new-study")
+    for choice, (_, words) in choices.items():
+        app.selectbox(key=f"new_{name}").set_value(choice).run()
+        assert words in said(app)
+        assert getattr(getattr(asked(app), where), key) == choice
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("solver", "settings"),
+    [
+        ("lsmr", {"iterations", "tolerance", "ridge", "probes"}),
+        ("cg", {"iterations", "tolerance"}),
+        ("minres", {"iterations", "tolerance"}),
+        ("neumann", {"iterations", "tolerance"}),
+        ("p-lissa", {"iterations", "tolerance"}),
+        ("lissa", {"lissa_iterations", "batch_size", "chains", "damp", "scale"}),
+        ("dense", {"ridge"}),
+    ],
+)
+def test_a_solver_shows_only_its_own_settings(solver: str, settings: set[str]) -> None:
+    app = open_page("new-study")
+    app.selectbox(key="new_solver").set_value(solver).run()
+    drawn = {field.key.removeprefix("new_") for field in app.number_input}
+    assert drawn - {"samples", "damping", "memory_mb", "seed", "count"} == settings
+    boxes = {box.key for box in app.selectbox}
+    assert ("new_preconditioner" in boxes) == (solver == "lsmr")
+    if solver == "lsmr":
+        app.selectbox(key="new_preconditioner").set_value("kronecker").run()
+        assert "new_probes" not in {field.key for field in app.number_input}
+    if solver == "lissa":
+        assert "Effective damping: damp × scale = 50." in said(app)
+        app.number_input(key="new_damp").set_value(0.01).run()
+        found = asked(app).solver
+        assert (found.iterations, found.chains, found.damp, found.scale) == (1000, 1, 0.01, 1e4)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_damping_is_by_hand_or_automatic() -> None:
+    app = open_page("new-study")
+    app.number_input(key="new_damping").set_value(0.25).run()
+    assert asked(app).curvature.damping == 0.25
+    app.segmented_control(key="new_damping_way").set_value("Automatic").run()
+    assert "new_damping" not in {field.key for field in app.number_input}
+    assert asked(app).curvature.damping == "auto"
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_tracin_without_checkpoints_says_so_before_run() -> None:
+    app = open_page("new-study")
+    sentence = "there is no `tinynet-fashion-mnist-mini.checkpoints.safetensors` beside"
+    assert sentence in said(app)  # before it is picked
+    methods(app, "gif", "tracin")
+    assert "TracIn cannot run here" in app.error[0].value
+    assert "check" not in keys(app)
+
+
+def test_tracin_with_checkpoints_beside_the_weights_can_run(
+    unchecked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = unchecked / "mine.safetensors"
+    checkpoints_beside(weights).write_bytes(b"some")
+    monkeypatch.setattr(possible.cache, "weights_file", lambda _: weights)
+    app = methods(open_page("new-study"), "gif", "tracin")
+    assert "TracIn cannot run" not in said(app)
+    assert asked(app).methods == ("gif", "tracin")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_exclusive_selectors_say_that_half_is_their_limit() -> None:
+    app = open_page("new-study")
+    app.selectbox(key="new_selector").set_value("exclusive-k-outputs").run()
+    app.select_slider(key="new_ratio").set_value(0.5).run()
+    assert "check" in keys(app)
+    app.select_slider(key="new_ratio").set_value(1.0).run()
+    assert "up to a ratio of 50 %, not at 100 %" in app.error[0].value
+    assert "check" not in keys(app)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_missing_combination_that_cannot_be_says_so_in_place_of_the_button() -> None:
+    app = open_page("samples", selector="exclusive-k-gradients", ratio="1")
+    assert "up to a ratio of 50 %" in app.warning[0].value
+    assert "compute" not in keys(app)
+    assert "compute" in keys(open_page("samples", selector="exclusive-k-gradients", ratio="0.5"))
+
+
+def study(**values: Any) -> Study:
+    return parse({"data": {"source": "digits"}, "model": {"name": "fcn"}} | values)
+
+
+def test_the_limits_of_the_dense_solver_are_those_of_the_engine() -> None:
+    from gifcore.solvers import Dense
+
+    assert (Dense().limit, Dense().memory_mb) == (possible.DENSE_UNKNOWNS, possible.DENSE_MB)
+
+
+@pytest.mark.parametrize(
+    ("names", "ratio", "parameters", "refused"),
+    [
+        (["if", "gif"], 0.05, 1_898, ""),
+        (["if", "gif"], 0.05, 17_226, "IF here is a system of 17,226 x 17,226"),
+        (["gif", "tracin"], 0.1, 17_226, "checkpoints"),
+        (["gif", "ekfac", "gradient"], 0.1, 17_226, ""),
+        (["gif"], 0.25, 17_226, "GIF here is a system of 17,226 x 4,306"),
+        (["gif"], 0.005, 398_090, "398,090 x 1,990"),  # 6 GB
+        (["freeze"], 0.005, 398_090, ""),
+        (["gif"], 0.005, None, ""),  # not known yet
+    ],
+)
+def test_what_is_too_large_for_the_dense_solver(
+    names: list[str], ratio: float, parameters: int | None, refused: str
+) -> None:
+    said = possible.refusal(
+        study(methods=names, selection={"ratio": ratio}, solver={"kind": "dense"}), parameters
+    )
+    assert refused in said
+    assert bool(said) == bool(refused)
+
+
+def test_a_ridge_is_for_gif_alone_where_the_solver_is_dense() -> None:
+    solver = {"kind": "dense", "ridge": 0.1}
+    assert "leave IF and Freeze out" in possible.refusal(
+        study(methods=["if", "gif", "freeze"], solver=solver)
+    )
+    assert possible.refusal(study(methods=["gif"], solver=solver)) == ""
+    lsmr = study(methods=["if", "gif"], solver={"ridge": 0.1})
+    assert possible.refusal(lsmr) == ""
+
+
+@pytest.mark.usefixtures("empty_workspace")
+def test_what_does_not_fit_is_said_after_the_check() -> None:
+    app = filled({})
+    app.selectbox(key="new_solver").set_value("dense").run()
+    app.button(key="check").click().run()
+    assert "IF here is a system of 17,226 x 17,226" in app.warning[0].value
+    assert "run" not in keys(app)
+    methods(app, "gif")
+    assert "run" in keys(app)  # no other check
+
+
+def test_checkpoints_belong_to_what_is_checked() -> None:
+    plain, summed = study(methods=["gif"]), study(methods=["gif", "tracin"])
+    assert new_study._facts_of(plain) == new_study._facts_of(study(methods=["if"]))
+    assert new_study._facts_of(plain) != new_study._facts_of(summed)
+    assert bundled("fcn", "digits") is not None
+
+
+def test_the_line_before_run_names_what_is_asked() -> None:
+    words = study_form.said(
+        study(
+            title="T",
+            methods=["if", "gif", "ekfac"],
+            curvature={"kind": "ggn", "damping": "auto"},
+            solver={"kind": "cg", "iterations": 7},
+        )
+    )
+    assert words.replace("\\", "") == (
+        "T: IF, GIF and EK-FAC, highest-k gradients at 5 %, CG with 7 iterations, Gauss-Newton of "
+        "512 samples, damping by itself"
+    )
 
 
 def until(folder: Path, workspace: Path, wanted: str) -> None:
