@@ -25,7 +25,9 @@ def edit(problem: Problem, result: Update, scale: float = 1.0) -> dict[str, Tens
     """Return a new state dict with theta + scale * E delta; 1 is the natural step."""
     state = {key: value.detach().clone() for key, value in problem.model.state_dict().items()}
     named = problem.space.unflatten(edited_parameters(problem, result, scale))
-    state.update({key: value.clone() for key, value in named.items()})
+    first = {id(tensor): name for name, tensor in problem.model.named_parameters()}
+    for key, tensor in problem.model.named_parameters(remove_duplicate=False):
+        state[key] = named[first[id(tensor)]].clone()  # tied parameters have several names
     return state
 
 

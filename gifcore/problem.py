@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    TensorDataset,
+    default_collate,
+)
 
 from gifcore.errors import GifError
 from gifcore.parameters import ParameterSpace
@@ -87,6 +93,7 @@ class Problem:
         """
         if not 0 <= self.weight_decay < float("inf"):
             raise GifError(f"weight_decay is {self.weight_decay}; it must be 0 or more.")
+        _refuse_data(self.train)
         space = ParameterSpace.of(self.model)
         theta = space.flatten(dict(self.model.named_parameters())).detach()
         if not bool(torch.isfinite(theta).all()):
@@ -157,9 +164,10 @@ class Problem:
     def losses(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
         """Return the per-sample data losses, (b,)."""
         values = self.loss(self.outputs(parameters, batch), batch)
-        if values.dim() != 1:
+        if not isinstance(values, Tensor) or values.dim() != 1:
+            kind = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
             raise GifError(
-                f"The loss returned shape {tuple(values.shape)}; return one number per sample, "
+                f"The loss returned {kind}; return one number per sample, "
                 "shape (batch,), for example with reduction='none'."
             )
         return values
@@ -311,6 +319,20 @@ def label_of(sample: Any) -> Any:
         keys = ", ".join(str(key) for key in sample)
         raise GifError(f"The samples are dicts of {keys}; name the key of the label 'labels'.")
     return sample["labels"]
+
+
+def _refuse_data(data: Any) -> None:
+    """Refuse what has no fixed positions: loaders, streams."""
+    if isinstance(data, DataLoader):
+        raise GifError(
+            "train is a DataLoader; give its data set (loader.dataset): the engine makes batches "
+            "itself, in the order of the positions, whatever a loader shuffles."
+        )
+    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+        raise GifError(
+            f"train is a {type(data).__name__} without positions; give a map-style data set with "
+            "len(train) and train[i]."
+        )
 
 
 def _refuse_weights(weights: Tensor, size: int) -> None:

@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from gifcore.change import RemoveSamples
 from gifcore.checks import check_problem, check_second_derivatives, explain_double_backward
@@ -33,8 +33,6 @@ from tests.test_influence import CONVERGED, chosen
 
 EVERY = cases.PROBLEMS | cases.ANY_MODEL
 CHANGE = RemoveSamples([0, 3, 4])
-PADDED = ("transformer layer",)
-TIED = ("fused attention, tied words", "tied layers")
 
 
 class Reference(nn.Module):
@@ -70,7 +68,7 @@ def test_product_is_the_dense_hessian_times_v(name: str, batch_size: int, memory
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 1000])
-@pytest.mark.parametrize("name", [n for n in cases.ANY_MODEL if n not in PADDED])
+@pytest.mark.parametrize("name", cases.ANY_MODEL)
 def test_gradients_and_their_products(name: str, batch_size: int) -> None:
     problem, gradients = cases.problem(name), truth(name)[1]
     found = problem.data_gradient(problem.positions, batch_size=batch_size)
@@ -82,7 +80,7 @@ def test_gradients_and_their_products(name: str, batch_size: int) -> None:
 
 
 @pytest.mark.parametrize("method", ["gradient", "if", "gif"])
-@pytest.mark.parametrize("name", [n for n in cases.ANY_MODEL if n not in PADDED + TIED])
+@pytest.mark.parametrize("name", cases.ANY_MODEL)
 def test_update_edit_and_ranking(name: str, method: str) -> None:
     """Damped, as several of these have parameters that the loss hardly reaches."""
     problem, (H, gradients) = cases.problem(name), truth(name)
@@ -556,6 +554,8 @@ def test_the_layer_without_double_backward_is_named(name: str) -> None:
     problem = make()
     with pytest.raises(GifError, match=sentence):
         check_second_derivatives(problem)
+    with pytest.raises(GifError, match=sentence):
+        Hessian(problem, problem.positions, 4) @ problem.theta
 
 
 @pytest.mark.parametrize("name", SILENT)
@@ -568,3 +568,36 @@ def test_a_second_derivative_that_is_wrong_without_a_word_is_found(name: str) ->
 def test_an_error_that_no_layer_explains_keeps_its_text() -> None:
     error = explain_double_backward(words(nn.Tanh()), RuntimeError("no room\nat all"))
     assert str(error) == "A curvature product failed (no room); try a smaller batch size."
+
+
+def test_bad_input_is_explained_as_such_by_a_product_too() -> None:
+    problem = Problem(perceptron(), TensorDataset(X[:, :2], Y))
+    with pytest.raises(GifError, match="The model failed on the first batch"):
+        Hessian(problem, problem.positions) @ problem.theta
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            DataLoader(TensorDataset(X, Y), shuffle=True),
+            r"is a DataLoader; give its data set \(load",
+        ),
+        (Stream(), "train is a Stream without positions; give a map-style data set"),
+        (iter(ROWS), "train is a list_iterator without positions"),
+    ],
+)
+def test_data_without_positions(data: Any, sentence: str) -> None:
+    with pytest.raises(GifError, match=sentence):
+        Problem(perceptron(), data)
+
+
+def test_a_loss_that_is_no_tensor() -> None:
+    problem = Problem(perceptron(), TensorDataset(X, Y), lambda _o, _b: 0.5)
+    with pytest.raises(GifError, match="The loss returned 0.5; return one number per sample"):
+        problem.data_gradient(problem.positions)

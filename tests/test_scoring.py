@@ -325,3 +325,31 @@ def test_a_forward_mode_that_contradicts_the_gradient_is_not_used() -> None:
     gradients = oracles.train_gradients(problem)
     products = gradient_products(problem, s, batch_size=4)
     np.testing.assert_allclose(products, gradients @ s.numpy(), rtol=1e-9, atol=1e-11)
+
+
+class PaddedWords(nn.Module):
+    """A bag of words whose padding, token 0, is not trained; the table may be the head too."""
+
+    def __init__(self, *, shared: bool) -> None:
+        super().__init__()
+        self.words, self.last = nn.Embedding(5, 4, padding_idx=0), nn.Linear(4, 5, bias=False)
+        if shared:
+            self.last.weight = self.words.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.last(self.words(tokens).tanh().mean(1))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_row_of_padding_has_no_gradient_in_any_way_of_scoring(shared: bool, count: int) -> None:
+    data = cases.samples(cases.ANY_MODEL["attention"], 11, 0)
+    problem = Problem(PaddedWords(shared=shared).double().eval(), data)
+    stack = torch.stack([cases.random_vector(problem.space.size, seed) for seed in range(count)])
+    directions = [problem.space.unflatten(vector) for vector in stack]
+    fast = "forward mode" if count == 1 else "layer by layer"
+    expected_way = "single gradients" if shared else fast
+    assert way_of(problem, directions, problem.positions[:4]) == expected_way
+    expected = stack.numpy() @ oracles.train_gradients(problem).T
+    found = gradient_products(problem, stack, batch_size=4)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)

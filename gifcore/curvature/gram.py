@@ -18,6 +18,7 @@ from torch.autograd import forward_ad
 from torch.func import linearize
 from torch.fx import GraphModule
 
+from gifcore.checks import explained
 from gifcore.curvature.batches import (
     BATCH_SIZE,
     MEMORY_MB,
@@ -86,7 +87,7 @@ class JacobianGram(LinearOperator):
     def apply(self, vector: Tensor) -> Tensor:
         total = self.problem.weight_decay * vector
         scale = float(self.problem.weights_of(self.samples).sum())
-        with engine_mode(self.problem.model):
+        with explained(self.problem), engine_mode(self.problem.model):
             products = side_by_side(
                 lambda graph: self._product(graph, vector, keep=True),
                 self._kept.graphs,

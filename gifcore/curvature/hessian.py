@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gifcore.checks import explain_double_backward
+from gifcore.checks import explained, refuse_cut_graph
 from gifcore.convolution import FastConvolutions
 from gifcore.curvature.batches import BATCH_SIZE, MEMORY_MB, SavedBytes, flat, side_by_side
 from gifcore.errors import GifError
@@ -41,25 +41,22 @@ class Hessian(LinearOperator):
         return self.problem.space.size, self.problem.space.size
 
     def apply(self, vector: Tensor) -> Tensor:
-        """Return H v.
-
-        Raises:
-            GifError: a layer has no second derivative: which, and what helps.
-        """
-        return self._explained(vector, {})
+        return self._multiply(vector, {})
 
     def transposed_at(self, vector: Tensor, indices: Tensor) -> Tensor:
         """Return (H v)[J]; convolutions leave out the output channels that J does not touch."""
-        return self._explained(vector, self._channels(indices))[indices]
-
-    def _explained(self, vector: Tensor, channels: dict[str, Tensor]) -> Tensor:
-        try:
-            return self._multiply(vector, channels)
-        except (RuntimeError, NotImplementedError) as error:
-            raise explain_double_backward(self.problem, error) from error
+        return self._multiply(vector, self._channels(indices))[indices]
 
     def _multiply(self, vector: Tensor, channels: dict[str, Tensor]) -> Tensor:
-        """Return H v, of the named convolutions at these output channels only."""
+        """Return H v, of the named convolutions at these output channels only.
+
+        Raises:
+            GifError: a layer has no second derivative; names it and what helps.
+        """
+        with explained(self.problem):
+            return self._sum_of_batches(vector, channels)
+
+    def _sum_of_batches(self, vector: Tensor, channels: dict[str, Tensor]) -> Tensor:
         total = self.problem.weight_decay * vector
         scale = float(self.problem.weights_of(self.samples).sum())
         with engine_mode(self.problem.model):
@@ -140,6 +137,7 @@ class Hessian(LinearOperator):
                 "The gradient does not depend on the parameters: the model is linear in them and "
                 "so is the loss, its Hessian is zero; choose another loss."
             )
+        refuse_cut_graph([gradient])
         graph = _Graph(gradient, parameters, convolutions)
         fits = sum(self._bytes) + used.bytes <= self.memory_mb * 2**20
         if fits and number == len(self._kept):
