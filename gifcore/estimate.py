@@ -33,7 +33,8 @@ def products(method: str, study: Study) -> int:
 
 def probes(study: Study) -> int:
     """Return the products spent on a Jacobi preconditioner, shared by all solves of one matrix."""
-    if "gif" not in study.methods or study.solver.preconditioner == "none":
+    jacobi = study.solver.kind == "lsmr" and study.solver.preconditioner == "jacobi"
+    if "gif" not in study.methods or not jacobi:
         return 0
     if study.solver.probes is not None:
         return study.solver.probes

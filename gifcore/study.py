@@ -351,6 +351,7 @@ def for_query(study: Study, query: int) -> Study:
     return study.model_copy(
         update={
             "title": f"{study.title}: test image {query}",
+            "methods": tuple(m for m in study.methods if RANKS[m]) or study.methods,
             "ranking": study.ranking.model_copy(update={"queries": (query,), "count": 0}),
             "edit": study.edit.model_copy(update={"enabled": False}),
         }

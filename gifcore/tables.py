@@ -31,7 +31,8 @@ class MethodResult:
         result = cls(
             method, {k: v for k, v in record.info["methods"][method].items() if k != "folder"}
         )
-        for query in record.queries:
+        ranked = result.info.get("query_certificates", {})  # second-order ranks nothing
+        for query in (q for q in record.queries if str(q["index"]) in ranked):
             frame = record.scores(method, query["index"])
             scores = np.empty(len(frame), dtype=np.float32)
             scores[frame["train_index"]] = frame["influence"]

@@ -184,14 +184,16 @@ def _fit(
     best_loss, best_epoch = math.inf, 0
     best = _copy(net)
     points: list[tuple[int, Checkpoint]] = []
-    every = math.ceil(settings.epochs / max(settings.checkpoints, 1))
+    kept = {
+        round((i + 1) * settings.epochs / settings.checkpoints) for i in range(settings.checkpoints)
+    }
     steps, epoch = 0, 0
     for epoch in range(1, settings.epochs + 1):
         order = torch.randperm(len(tensors["train"][1]), generator=generator)
         rate = optimizer.param_groups[0]["lr"] / (1 - settings.momentum)
         steps += _one_epoch(net, tensors["train"], order.split(settings.batch_size), optimizer)
         schedule.step()
-        if settings.checkpoints and (epoch % every == 0 or epoch == settings.epochs):
+        if epoch in kept:
             theta = nn.utils.parameters_to_vector(net.parameters()).detach().clone()
             points.append((epoch, Checkpoint(theta, rate, steps)))
             steps = 0

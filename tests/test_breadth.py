@@ -20,7 +20,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(load("digits"), "logistic", epochs=6, checkpoints=3, out=out).checkpoint
 
 
-def computed(weights: Path, folder: Path, **values: Any) -> Record:
+def computed(weights: Path, folder: Path, reuse: Path | None = None, **values: Any) -> Record:
+    folder.mkdir(exist_ok=True)
     study = studies.parse(
         {
             "data": {"source": "digits"},
@@ -30,7 +31,7 @@ def computed(weights: Path, folder: Path, **values: Any) -> Record:
         | values
     )
     prepared = runner.prepare(studies.parse(studies.read(_written(study, folder)).model_dump()))
-    return runner.run(prepared, folder / "record", workspace=folder)
+    return runner.run(prepared, folder / "record", workspace=folder, reuse=reuse)
 
 
 def _written(study: studies.Study, folder: Path) -> Path:
@@ -58,6 +59,11 @@ def test_all_methods_in_one_study(weights: Path, tmp_path: Path) -> None:
         iterated = method in ("if", "gif", "projected", "freeze", "hyperinf")
         stable = [c["rank_stability"] is not None for c in certificates.values()]
         assert stable == [iterated] * len(stable), method
+    again = computed(
+        weights, tmp_path / "other", methods=["if", "second-order"], curvature={"samples": 100},
+        solver={"iterations": 6}, reuse=record.path,
+    )  # fmt: skip
+    assert again.info["methods"]["second-order"]["k"] == record.info["methods"]["second-order"]["k"]
 
 
 @pytest.mark.parametrize("kind", ["ggn", "fisher", "block", "ekfac", "datainf"])

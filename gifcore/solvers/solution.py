@@ -41,7 +41,7 @@ _ADVICE = {
     "zero right-hand side": "The gradient is zero, and so is the answer.",
     "not finite": "A product was NaN or infinite; the value is the last finite iterate: "
     "lower the step, raise `damping` or check the model.",
-    "no system": "A gradient: no system was solved.",
+    "no system": "Nothing was iterated: a gradient step or a closed form.",
     "indefinite": "A direction of negative curvature was met, which this solver cannot take; the "
     "value is the iterate before it: use MINRES, or raise `damping` beyond -lambda_min.",
     "diverged": "The iterates grew, the value is not a solution: use LSMR or MINRES, raise "
