@@ -212,9 +212,12 @@ def _guarded(
         shutil.rmtree(out / STAGES_FOLDER, ignore_errors=True)
         return Record.open(out)
     except Cancelled as error:
-        state.end("cancelled", str(error))
         entry = {"hash": prepared.hash, "title": prepared.study.title, "methods": {}, "queries": []}
-        write_json(out / RECORD, {"schema": SCHEMA, "status": "cancelled", **entry, "files": {}})
+        try:  # first the record: whoever reads the state finds it
+            cancelled = {"schema": SCHEMA, "status": "cancelled", **entry, "files": {}}
+            write_json(out / RECORD, cancelled)
+        finally:
+            state.end("cancelled", str(error))
         raise
     except GifError as error:
         _say_failed(state, str(error))
