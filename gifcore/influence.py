@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gifcore.change import Change, RemoveClass, RemoveSamples
 from gifcore.checkpoints import Checkpoint
-from gifcore.curved import Approximation, Curved, build, curvature, preconditioned
+from gifcore.curvature import draw_samples
+from gifcore.curved import Approximation, Curved, curvature, preconditioned
 from gifcore.errors import GifError
 from gifcore.operators import Embedding, Identity, LinearOperator
 from gifcore.problem import Problem, Progress, silent
@@ -27,6 +28,7 @@ from gifcore.solvers import (
     CG,
     LSMR,
     MINRES,
+    Auto,
     Dense,
     Lissa,
     Neumann,
@@ -231,7 +233,7 @@ class Solve:
         if not isinstance(solver, LSMR):
             return solver.least_squares(A, b, progress=self.progress)
         found = solver.least_squares(A, b, right=self.R, progress=self.progress)
-        return replace(found, auto=auto.reasons, hvps=found.hvps + auto.products)
+        return reasoned(found, auto)
 
     def minimum_norm(self, A: LinearOperator, b: Tensor) -> Solution:
         """Return the s of least norm with A s = b, by the same solvers."""
@@ -239,11 +241,11 @@ class Solve:
         if not isinstance(solver, LSMR):
             return solver.minimum_norm(A, b, progress=self.progress)
         found = solver.minimum_norm(A, b, left=self.R, progress=self.progress)
-        return replace(found, auto=auto.reasons, hvps=found.hvps + auto.products)
+        return reasoned(found, auto)
 
     def _rectangular(
         self, A: LinearOperator, b: Tensor
-    ) -> tuple[LSMR | Neumann | PLissa | Dense, _Reasoned]:
+    ) -> tuple[LSMR | Neumann | PLissa | Dense, Auto | None]:
         solver = self.solver
         if isinstance(solver, MINRES | CG | Lissa):
             solver = LSMR(
@@ -254,15 +256,16 @@ class Solve:
             )
         if isinstance(solver, LSMR) and self.curved.automatic and solver.ridge == 0:
             found = auto_ridge(A, b.new_zeros(A.shape[1]), seed=self.curved.seed)
-            return replace(solver, ridge=found.value), _Reasoned((found.reason,), found.products)
-        return solver, _Reasoned((), 0)
+            return replace(solver, ridge=found.value), found
+        return solver, None
 
     @property
     def doubling(self) -> Schulz:
         """Schulz with as many doublings as fit the iterations: 2^K - 1 terms."""
-        iterations = getattr(self.solver, "iterations", 50)
-        doublings = max(1, min(30, (iterations + 1).bit_length() - 1))
-        halfway = getattr(self.solver, "keep_halfway", False)
+        if isinstance(self.solver, Dense):
+            return Schulz(seed=self.curved.seed)
+        doublings = max(1, min(30, (self.solver.iterations + 1).bit_length() - 1))
+        halfway = self.solver.keep_halfway
         return Schulz(doublings, seed=self.curved.seed, keep_halfway=halfway)
 
     @property
@@ -284,21 +287,16 @@ class Solve:
         if self.curved.of != "full":
             raise GifError("second-order needs curvature_of='full': the retained one is its aim.")
         removed = change.samples(problem)
-        few = removed
-        if len(removed) > len(self.curved.samples):
-            generator = torch.Generator().manual_seed(self.curved.seed)
-            order = torch.randperm(len(removed), generator=generator)
-            few = removed[order[: len(self.curved.samples)].sort().values]
-        H = build(self.curved.kind, problem, few, seed=self.curved.seed, stop=self.curved.stop)
-        if self.curved.damping > 0:
-            H = H + self.curved.damping * Identity(problem.space.size)
-        return Group(H, len(removed) / (problem.n - len(removed)))
+        count = len(self.curved.samples)
+        few = draw_samples(problem.narrowed(removed), count, self.curved.seed)
+        return Group(self.curved.batch(few), len(removed) / (problem.n - len(removed)))
 
 
-@dataclass(frozen=True)
-class _Reasoned:
-    reasons: tuple[str, ...]
-    products: int
+def reasoned(found: Solution, auto: Auto | None) -> Solution:
+    """Return the solution with the reason of an automatic number, and its products counted."""
+    if auto is None:
+        return found
+    return replace(found, auto=(auto.reason,), hvps=found.hvps + auto.products)
 
 
 def mapped(A: LinearOperator, found: Solution) -> Solution:
@@ -522,18 +520,20 @@ def _solve(
     E = Identity(problem.space.size) if selected is None else selected.embedding
     R = curved.preconditioner if row.rectangular else None
     solves = row.approximation is None and row.update is not gradient_update
-    automatic = curved.automatic and solves and not row.rectangular
-    auto = curved.auto_damping() if automatic else None
-    damping = curved.damping if auto is None else auto.value
-    H = Observed(curved.H if auto is None else curved.H + auto.value * Identity(len(problem.theta)))
+    auto = None
+    if curved.automatic and solves and not row.rectangular:
+        auto = curved.auto_damping()
+        damped = curved.H + auto.value * Identity(curved.H.shape[0])
+        curved = replace(curved, H=damped, damping=auto.value)
+    H = Observed(curved.H)
     found = solve(
         H, E, b, Solve(solver, R.R if R else None, progress, curved, row, change, problem)
     )
+    found = reasoned(found, auto)
     return replace(
         found,
-        hvps=found.hvps + (R.probes if R else 0) + (auto.products if auto else 0),
-        damping=damping if solves else 0.0,
-        auto=found.auto if auto is None else (auto.reason,),
+        hvps=found.hvps + (R.probes if R else 0),
+        damping=curved.damping if solves else 0.0,
         notes=(*found.notes, *curved.notes),
         preconditioner=R.summary() if R else None,
         lambda_max=H.highest,

@@ -8,10 +8,8 @@ Positive = helpful (removing it raises the query's loss), negative = harmful.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from torch.utils.data import Dataset
 
 from gifcore.checkpoints import Checkpoint
 from gifcore.contraction import batch_products, contractible
+from gifcore.curvature.batches import load_forward_mode
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
 from gifcore.influence import Solver, _curved, adjoint, required, scored
@@ -165,16 +164,16 @@ def score(
     """
     vectors = [found.value for found in solutions]
     vectors += [found.halfway for found in solutions if found.halfway is not None]
-    stacks = [vectors[i : i + STACKED] for i in range(0, len(vectors), STACKED)]
+    first = [problem.space.unflatten(vector) for vector in vectors[:2]]
+    way = way_of(problem, first, problem.positions[:batch_size])
+    stacks = [torch.stack(vectors[i : i + STACKED]) for i in range(0, len(vectors), STACKED)]
     rows = torch.cat(
         [
-            influence_scores(problem, torch.stack(stack), batch_size=batch_size, progress=progress)
+            influence_scores(problem, stack, batch_size=batch_size, progress=progress, way=way)
             for stack in stacks
         ]
     )
     values, earlier = rows[: len(solutions)], iter(rows[len(solutions) :])
-    first = [problem.space.unflatten(vector) for vector in vectors[:2]]
-    way = way_of(problem, first, problem.positions[:2])
     if way == "single gradients":
         note = "scores by single gradients: a layer has no forward mode"
         solutions = [replace(found, notes=(*found.notes, note)) for found in solutions]
@@ -226,12 +225,17 @@ def _over_checkpoints(
         values, solutions = score(there, found, batch_size=batch_size, progress=progress)
         total += values
     note = f"a sum over {len(checkpoints)} checkpoints; the value is that of the last"
-    certified = tuple(replace(found, notes=(note,)) for found in solutions)
+    certified = tuple(replace(found, notes=(*found.notes, note)) for found in solutions)
     return Scores(total, problem.positions, tuple(queries.groups), certified, method)
 
 
 def influence_scores(
-    problem: Problem, s: Tensor, *, batch_size: int = 256, progress: Progress = silent
+    problem: Problem,
+    s: Tensor,
+    *,
+    batch_size: int = 256,
+    progress: Progress = silent,
+    way: str | None = None,
 ) -> Tensor:
     """Return s . (grad l_i - gbar) / (n - 1) for all n training samples, in nats.
 
@@ -239,13 +243,14 @@ def influence_scores(
 
     Args:
         s: one solve (p,) or a stack of them (m, p).
+        way: how the products are taken, a name of WAYS; None: what suits.
 
     Returns:
         (n,) or (m, n).
     """
     if problem.n < 2:
         raise GifError("Influence of one sample among one is not defined; give two or more.")
-    products = gradient_products(problem, s, batch_size=batch_size, progress=progress)
+    products = gradient_products(problem, s, batch_size=batch_size, progress=progress, way=way)
     if not bool(torch.isfinite(products).all()):
         raise GifError("The scores hold NaN or infinity; raise `damping` or check the model.")
     w = problem.weights_of(problem.positions)
@@ -254,12 +259,18 @@ def influence_scores(
 
 
 def gradient_products(
-    problem: Problem, s: Tensor, *, batch_size: int = 256, progress: Progress = silent
+    problem: Problem,
+    s: Tensor,
+    *,
+    batch_size: int = 256,
+    progress: Progress = silent,
+    way: str | None = None,
 ) -> Tensor:
     """Return s . grad l_i for all n training samples: no per-sample gradient is formed.
 
     Args:
         s: one vector (p,) or a stack of them (m, p).
+        way: a name of WAYS; None: what suits.
 
     Returns:
         (n,) or (m, n).
@@ -274,10 +285,10 @@ def gradient_products(
         raise GifError(f"s has shape {tuple(s.shape)}; give ({problem.space.size},) or a stack.")
     directions = [problem.space.unflatten(vector) for vector in stack]
     parts = problem.positions.split(batch_size)
-    way = WAYS[way_of(problem, directions, parts[0])]
+    batch_of = WAYS[way or way_of(problem, directions, parts[0])]
     products, done = [], 0
     for part in parts:
-        products.append(way(problem, directions, part))
+        products.append(batch_of(problem, directions, part))
         done += len(part)
         progress(done, problem.n, "scores")
     found = torch.cat(products, dim=1)
@@ -361,7 +372,7 @@ def _forward_mode(problem: Problem, direction: dict[str, Tensor], part: Tensor) 
     """Return the derivative of every loss of a batch along one direction, (b,)."""
     primals = problem.space.unflatten(problem.theta)
     direction = tangents(problem.model, problem.space, problem.space.flatten(direction))
-    _load_forward_mode()
+    load_forward_mode()
     with engine_mode(problem.model), torch.no_grad(), forward_ad.dual_level():
         duals = {
             name: forward_ad.make_dual(primal, direction[name]) for name, primal in primals.items()
@@ -369,12 +380,3 @@ def _forward_mode(problem: Problem, direction: dict[str, Tensor], part: Tensor) 
         batch = fetch(problem.train, part, problem.device)
         losses = forward_ad.unpack_dual(problem.losses(duals, batch))
     return torch.zeros_like(losses.primal) if losses.tangent is None else losses.tangent
-
-
-@cache
-def _load_forward_mode() -> None:
-    """Let torch load its forward-mode rules; as it does, it warns of its own deprecated calls."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        with forward_ad.dual_level():
-            forward_ad.make_dual(torch.zeros(1), torch.zeros(1))

@@ -183,7 +183,11 @@ class Solving:
         seconds = time.perf_counter() - started
         histories = {f"history-{i}": arrays["history"] for i, (_, arrays) in enumerate(solved)}
         certificates = [
-            part["certificate"] | {"rank_stability": found.rank_stability}
+            part["certificate"]
+            | {
+                "rank_stability": found.rank_stability,
+                "notes": [*part["certificate"]["notes"], *found.notes],  # how it was scored
+            }
             for (part, _), found in zip(solved, stable, strict=True)
         ]
         return {"certificates": certificates, "seconds": seconds}, {

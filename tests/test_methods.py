@@ -185,6 +185,28 @@ def test_second_order_is_its_formula(selects: bool) -> None:
     assert found.solution.curvature_of == "full"
 
 
+def test_an_automatic_damping_is_in_every_curvature_of_a_solve() -> None:
+    """In H_U of second-order and in the mini-batches of LiSSA as in H."""
+    problem = cases.problem("perceptron")
+    p = problem.space.size
+    found = influence(
+        problem, CHANGE, method="second-order", solver=MINRES(200, 1e-13), damping="auto"
+    )
+    d, c = found.solution.damping, 3 / (11 - 3)
+    assert d > 0
+    H = oracles.hessian(problem) + d * np.eye(p)
+    H_U = oracles.hessian(problem.narrowed(torch.tensor([0, 3, 4]))) + d * np.eye(p)
+    first = np.linalg.solve(H, found.gradient.numpy())
+    expected = first - c * (first - np.linalg.solve(H, H_U @ first))
+    np.testing.assert_allclose(found.delta, expected, rtol=1e-7, atol=1e-10)
+    walked = influence(
+        problem, CHANGE, method="if", curvature_of="full", damping="auto",
+        solver=Lissa(4000, batch_size=11, damp=0.01, scale=20.0),
+    )  # fmt: skip
+    full = oracles.hessian(problem) + (walked.solution.damping + 0.2) * np.eye(p)
+    np.testing.assert_allclose(walked.delta, np.linalg.solve(full, walked.gradient), rtol=1e-5)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3])
 @pytest.mark.parametrize("which", ["random", "high leverage"])
 def test_second_order_is_closer_to_the_refit_of_ridge_regression(share: float, which: str) -> None:
