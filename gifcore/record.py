@@ -120,13 +120,7 @@ class Record:
         path = self.folder(method) / SCORES
         try:
             with pq.ParquetFile(path) as file:
-                groups = {
-                    (
-                        file.metadata.row_group(g).column(0).statistics.min,
-                        file.metadata.row_group(g).column(1).statistics.min,
-                    ): g
-                    for g in range(file.num_row_groups)
-                }
+                groups = _row_groups(file)
                 if (query, method) not in groups:
                     raise RecordError(
                         f"{self.path.name}: test image {query} is not ranked by {method}."
@@ -137,6 +131,17 @@ class Record:
         except (OSError, pa.ArrowException) as error:
             raise RecordError(f"{path} cannot be read: {error}.") from None
         return table.to_pandas()
+
+    def ranked(self, method: str) -> list[int]:
+        """Return the queries that this method ranked; [] for a method that only updates."""
+        path = self.folder(method) / SCORES
+        if not path.exists():
+            return []
+        try:
+            with pq.ParquetFile(path) as file:
+                return [query for query, name in _row_groups(file) if name == method]
+        except (OSError, pa.ArrowException) as error:
+            raise RecordError(f"{path} cannot be read: {error}.") from None
 
     def update(self, method: str) -> tuple[np.ndarray | None, np.ndarray]:
         """Return (indices or None for all parameters, delta); theta + delta at scale 1."""
@@ -173,6 +178,15 @@ class Record:
             return {}
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
+
+
+def _row_groups(file: pq.ParquetFile) -> dict[tuple[int, str], int]:
+    """Return {(query, method): its row group}; a row group is one ranking."""
+    groups = {}
+    for g in range(file.num_row_groups):
+        query, method = (file.metadata.row_group(g).column(c).statistics.min for c in (0, 1))
+        groups[query, method] = g
+    return groups
 
 
 def products(entry: dict[str, Any]) -> int:

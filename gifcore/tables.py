@@ -31,12 +31,11 @@ class MethodResult:
         result = cls(
             method, {k: v for k, v in record.info["methods"][method].items() if k != "folder"}
         )
-        ranked = result.info.get("query_certificates", {})  # second-order ranks nothing
-        for query in (q for q in record.queries if str(q["index"]) in ranked):
-            frame = record.scores(method, query["index"])
+        for query in record.ranked(method):
+            frame = record.scores(method, query)
             scores = np.empty(len(frame), dtype=np.float32)
             scores[frame["train_index"]] = frame["influence"]
-            result.scores[query["index"]] = scores
+            result.scores[query] = scores
         if "steps" in result.info:
             result.indices, result.delta = record.update(method)
             for step in result.info["steps"]:
