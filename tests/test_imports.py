@@ -14,10 +14,10 @@ PACKAGE = Path(gifcore.__file__).parent
 
 # Each module may import those above it at its top level (design, section 6).
 ORDER = (
-    "version", "errors", "assets_path", "parameters", "operators", "problem", "checks", "views",
-    "change", "data", "models", "checkpoints", "training", "selection", "convolution", "curvature",
-    "solvers", "curved", "influence", "contraction", "scoring", "edit", "evaluate", "study",
-    "run_state", "record", "tables", "estimate", "stages", "solving", "runner", "manifest",
+    "version", "errors", "assets_path", "parameters", "operators", "problem", "features", "checks",
+    "views", "change", "data", "models", "checkpoints", "training", "selection", "convolution",
+    "curvature", "solvers", "curved", "influence", "contraction", "scoring", "edit", "evaluate",
+    "study", "run_state", "record", "tables", "estimate", "stages", "solving", "runner", "manifest",
     "pipeline", "checkup", "cli", "__main__",
 )  # fmt: skip
 

@@ -7,19 +7,17 @@ samplers beyond `uniform` are drawn from in proportion to their size, by largest
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gifcore.errors import GifError
+from gifcore.features import PASS_SIZE, features_of
 from gifcore.problem import Problem, engine_mode, targets
 
 CLUSTERS = 16  # of penultimate features
 QUANTILES = 10  # of the entropy of the outputs
-PASS_SIZE = 256  # samples a forward pass
 
 Strata = Callable[[Problem, int, int], Tensor]  # (problem, count, seed) -> stratum of each, (n,)
 
@@ -156,33 +154,14 @@ def _entropy_quantiles(problem: Problem, count: int, seed: int) -> Tensor:  # no
 
 def _penultimate(problem: Problem) -> Iterator[Tensor]:
     """Yield the inputs of the last linear layer that is called, (b, features) a batch."""
-    with engine_mode(problem.model), torch.no_grad():
-        parameters = problem.space.unflatten(problem.theta)
-        for batch in problem.batches(problem.positions, PASS_SIZE):
-            with _last_linear_input(problem.model) as seen:
-                outputs = problem.outputs(parameters, batch)
-            if not seen or len(seen[-1]) != len(outputs):
-                raise GifError(
-                    "The sampler 'features' reads the inputs of the last linear layer, one per "
-                    "sample, and the model has none; choose another sampler."
-                )
-            yield seen[-1].flatten(1)
-
-
-@contextmanager
-def _last_linear_input(model: nn.Module) -> Iterator[list[Tensor]]:
-    seen: list[Tensor] = []
-
-    def note(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen[:] = [inputs[0].detach().clone()]
-
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    handles = [module.register_forward_pre_hook(note) for module in linears]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    for batch in problem.batches(problem.positions, PASS_SIZE):
+        found = features_of(problem, batch)
+        if found is None:
+            raise GifError(
+                "The sampler 'features' reads the inputs of the last linear layer, one per "
+                "sample, and the model has none; choose another sampler."
+            )
+        yield found
 
 
 SAMPLERS: dict[str, Strata] = {
