@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Protocol
 
 import torch
@@ -45,6 +46,24 @@ class Approximation(Protocol):
     def restricted_inverse(
         self, vector: Tensor, indices: Tensor, damping: float
     ) -> tuple[Tensor, bool]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class OnSamples:
+    """samples (m,) -> their curvature + damping I. Another process gets it without `stop`."""
+
+    problem: Problem
+    kind: str
+    damping: float
+    seed: int
+    stop: Callable[[], None] | None = None
+
+    def __call__(self, samples: Tensor) -> LinearOperator:
+        H = build(self.kind, self.problem, samples, seed=self.seed, stop=self.stop)
+        return H + self.damping * Identity(H.shape[0]) if self.damping > 0 else H
+
+    def __reduce__(self) -> tuple[type[OnSamples], tuple[Problem, str, float, int]]:
+        return OnSamples, (self.problem, self.kind, self.damping, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +119,10 @@ class Curved:
             raise GifError(f"The {kind} curvature is zero here; set a positive `damping`.")
         return damping, (f"damping = {SHARE_OF_MEAN:g} mean eigenvalue of EK-FAC = {damping:.4g}",)
 
-    def batch(self, samples: Tensor) -> LinearOperator:
-        """Return the same kind of curvature on other samples, damping included."""
-        H = build(self.kind, self._known(), samples, seed=self.seed, stop=self.stop)
-        return H + self.damping * Identity(H.shape[0]) if self.damping > 0 else H
+    @property
+    def batch(self) -> OnSamples:
+        """The same kind of curvature on any samples, damping included."""
+        return OnSamples(self._known(), self.kind, self.damping, self.seed, self.stop)
 
     def _known(self) -> Problem:
         if self.problem is None:
@@ -182,6 +201,7 @@ def curvature(
     batch_size: int = 128,
     memory_mb: float = 512,
     stop: Callable[[], None] | None = None,
+    solves: bool = True,
 ) -> Curved:
     """Return the curvature of a problem's objective on one seeded draw of its samples.
 
@@ -193,14 +213,16 @@ def curvature(
             method what it needs (a ridge for gif), and the certificate says why.
         sampler: how the samples are drawn, a name of SAMPLERS.
         memory_mb: budget for gradient graphs kept between products.
+        stop: called once a batch, perhaps from another thread; raises Cancelled.
+        solves: will anything be solved with it? If not, second derivatives need not exist.
 
     Raises:
         GifError: an unknown name, an impossible number, or a problem that cannot be explained.
     """
-    if damping != "auto" and not (isinstance(damping, int | float) and 0 <= damping < float("inf")):
-        raise GifError(f"damping is {damping}; it must be 0 or more, or 'auto'.")
+    if damping != "auto" and not (isinstance(damping, Real) and 0 <= damping < float("inf")):
+        raise GifError(f"damping is {damping}; it must be a number of 0 or more, or 'auto'.")
     notes = check_problem(problem)
-    if kind in ("hessian", "block"):
+    if solves and kind in ("hessian", "block"):
         check_second_derivatives(problem)
     drawn = draw_samples(problem, samples, seed, sampler)
     H = build(
@@ -219,9 +241,17 @@ def curvature(
 
 
 def preconditioned(
-    curved: Curved, selected: Selection | None, solver: object, *, seed: int = 0
+    curved: Curved,
+    selected: Selection | None,
+    solver: object,
+    *,
+    seed: int = 0,
+    like: Tensor | None = None,
 ) -> Curved:
     """Return the curvature with R measured on the selection, if the solver asks for one.
+
+    Args:
+        like: any tensor of the problem's type and device; None: from the curvature's problem.
 
     Raises:
         GifError: an unknown preconditioner.
@@ -229,7 +259,8 @@ def preconditioned(
     if not isinstance(solver, LSMR) or solver.preconditioner == "none":
         return curved
     p = curved.H.shape[0]
-    like = torch.zeros(p) if curved.problem is None else curved.problem.theta
+    if like is None:
+        like = curved._known().theta
     indices = torch.arange(p) if selected is None else selected.indices
     if solver.preconditioner == "jacobi":
         probes = default_probes(2 * solver.iterations) if solver.probes is None else solver.probes

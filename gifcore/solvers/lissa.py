@@ -10,20 +10,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gifcore.errors import GifError
 from gifcore.operators import Identity, LinearOperator
 from gifcore.problem import Progress, silent
-from gifcore.solvers.solution import Solution, Status, certified, half, unsolvable, untouched
-
-Batches = Callable[[int, int], LinearOperator]  # (chain, step) -> curvature of one mini-batch
-
-GROWN = 1e6  # a step so many times longer than b: the recursion has diverged
+from gifcore.solvers.chains import Batches, Chain, Draws, Recursion, walk_apart, walk_here
+from gifcore.solvers.solution import Solution, Status, certified, unsolvable, untouched
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,11 @@ class Lissa:
     converges where -damp scale < lambda < (2 - damp) scale. damp scale is the damping it really
     has: `solver_damping` of the certificate, whose residuals are those of A + damp scale I.
 
-    Cost: J T mini-batch products, three full products to certify.
+    With `processes` the chains of mini-batches are walked side by side, each process with one
+    thread and its own copy of the model and the data. A chain is known by its number and the seed
+    and the mean is taken in order, so the answer is the same up to the rounding of one thread.
+
+    Cost: J T mini-batch products, three full products to certify; a few seconds a process to start.
     """
 
     iterations: int = 1000
@@ -48,10 +48,11 @@ class Lissa:
     tolerance: float = 1e-6  # on the relative residual, judged at the end
     seed: int = 0
     keep_halfway: bool = False  # keep the mean after half the steps
+    processes: int = 1  # that walk the chains of mini-batches
 
     def __post_init__(self) -> None:
-        if not (self.iterations >= 1 and self.batch_size >= 1 and self.chains >= 1):
-            raise GifError("Lissa needs iterations, batch_size and chains of 1 or more.")
+        if min(self.iterations, self.batch_size, self.chains, self.processes) < 1:
+            raise GifError("Lissa needs iterations, batch_size, chains and processes of 1 or more.")
         if not (0 <= self.damp < 1 and 0 < self.scale < math.inf and self.tolerance >= 0):
             raise GifError("Lissa needs 0 <= damp < 1, a positive scale and tolerance >= 0.")
 
@@ -63,18 +64,7 @@ class Lissa:
             samples: (m,) the curvature samples; a permutation gives m // B batches, and what is
                 left over waits for the next permutation.
         """
-        size = min(self.batch_size, len(samples))
-        per_round = len(samples) // size
-
-        def batch(chain: int, step: int) -> LinearOperator:
-            round_, place = divmod(step, per_round)
-            state = np.random.SeedSequence([self.seed, chain, round_]).generate_state(1)[0]
-            generator = torch.Generator().manual_seed(int(state))
-            order = torch.randperm(len(samples), generator=generator)
-            part = order[place * size : (place + 1) * size].sort().values
-            return curvature(samples[part.to(samples.device)])
-
-        return batch
+        return Draws(curvature, samples, min(self.batch_size, len(samples)), self.seed)
 
     def solve(
         self,
@@ -92,11 +82,12 @@ class Lissa:
         """
         started = time.perf_counter()
         status = unsolvable(b)
-        chains: list[_Chain] = []
+        chains: list[Chain] = []
+        lost: tuple[str, ...] = ()
+        if status is None:
+            chains, lost = self._walk(A, b, batches, progress)
+            status = chains[-1].failed
         total = self.iterations * self.chains
-        while status is None and len(chains) < self.chains:
-            chains.append(_Chain(b, b))
-            status = self._walk(chains, A, b, batches, progress)
         progress(total, total, "LiSSA")
         status = status or Status.ITERATION_LIMIT
         damping = self.damp * self.scale
@@ -113,6 +104,7 @@ class Lissa:
             notes=(
                 f"effective damping damp * scale = {damping:g}, beyond that of the operator",
                 f"J = {self.iterations}, T = {self.chains}, {kind}",
+                *lost,
             ),
         )
         if chains:
@@ -120,34 +112,24 @@ class Lissa:
         return replace(solution, seconds=time.perf_counter() - started)
 
     def _walk(
-        self,
-        chains: list[_Chain],
-        A: LinearOperator,
-        b: Tensor,
-        batches: Batches | None,
-        progress: Progress,
-    ) -> Status | None:
-        """Take the J steps of the last chain; return how it failed, None if it did not."""
-        chain, number, norm = chains[-1], len(chains) - 1, float(b.norm())
-        for step in range(self.iterations):
-            progress(number * self.iterations + step, self.iterations * self.chains, "LiSSA")
-            H = A if batches is None else batches(number, step)
-            move = b - self.damp * chain.e - (H @ chain.e) / self.scale
-            chain.products += 1
-            size = float(move.norm()) / norm
-            if not math.isfinite(size):
-                grown = bool(chain.history) and chain.history[-1] > 1
-                return Status.DIVERGED if grown else Status.NOT_FINITE
-            chain.history.append(size)
-            chain.e = chain.e + move
-            if step + 1 <= half(self.iterations):
-                chain.halfway = chain.e
-            if size > GROWN:
-                return Status.DIVERGED
-        return None
+        self, A: LinearOperator, b: Tensor, batches: Batches | None, progress: Progress
+    ) -> tuple[list[Chain], tuple[str, ...]]:
+        """Return the chains up to the first that fails, and what to note of lost ones."""
+        recursion = Recursion(self.iterations, self.damp, self.scale)
+        if batches is None:
+            return walk_here(recursion, self.chains, b, lambda _chain, _step: A, progress), ()
+        if min(self.processes, self.chains) == 1:
+            return walk_here(recursion, self.chains, b, batches, progress), ()
+        chains, lost = walk_apart(recursion, self.chains, self.processes, b, batches, progress)
+        notes = tuple(
+            f"chain {number + 1} of {self.chains} was lost ({why}): the value is the mean of the "
+            f"{len(chains)} others, as noisy as with T = {len(chains)}"
+            for number, why in lost.items()
+        )
+        return chains, notes
 
     def _certified(
-        self, solution: Solution, A: LinearOperator, b: Tensor, chains: list[_Chain]
+        self, solution: Solution, A: LinearOperator, b: Tensor, chains: list[Chain]
     ) -> Solution:
         """Return the mean over chains, judged by the residual of A + damp scale I."""
         value = torch.stack([chain.e for chain in chains]).mean(dim=0) / self.scale
@@ -164,13 +146,3 @@ class Lissa:
         steps = min(len(chain.history) for chain in chains)
         history = [sum(chain.history[i] for chain in chains) / len(chains) for i in range(steps)]
         return replace(solution, status=status, residual_history=(1.0, *history, solution.residual))
-
-
-@dataclass
-class _Chain:
-    """One run of the recursion; a step is its residual b - (H_j + damp scale I) e_j / scale."""
-
-    e: Tensor
-    halfway: Tensor
-    history: list[float] = field(default_factory=list)
-    products: int = 0

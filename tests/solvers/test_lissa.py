@@ -1,14 +1,23 @@
 """LiSSA: the recursion, its fixed point, the damping it really has, its batches and chains."""
 
 import math
+import multiprocessing
+import os
+import pickle
+import signal
+from dataclasses import dataclass
+from threading import Thread
 
 import pytest
 import torch
 from torch import Tensor
 
 from gifcore.curvature import Hessian, draw_samples
-from gifcore.operators import Matrix
+from gifcore.curved import curvature as curvature_of
+from gifcore.errors import Cancelled, GifError
+from gifcore.operators import LinearOperator, Matrix
 from gifcore.solvers import Lissa, Status
+from gifcore.solvers.chains import Batches, Chain, Recursion, _Run, _serve
 from tests.cases import problem as make_problem
 from tests.cases import random_vector
 from tests.solvers.test_lsmr import random_matrix
@@ -171,3 +180,128 @@ def test_batches_of_a_model_are_its_hessian_on_some_samples() -> None:
     torch.testing.assert_close(both, Hessian(problem, drawn.sort().values) @ v)
     full = Lissa(batch_size=len(samples)).batches(lambda part: Hessian(problem, part), samples)
     torch.testing.assert_close(full(3, 5) @ v, whole @ v)
+
+
+# --- chains in processes -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Harmed:
+    """Mini-batches; one chain of them kills its process, or raises."""
+
+    batches: Batches
+    chain: int
+    fate: str = "killed"
+
+    def __call__(self, chain: int, step: int) -> LinearOperator:
+        if chain == self.chain and step == 3:
+            if self.fate == "raises":
+                raise GifError("This batch cannot be read.")
+            assert multiprocessing.parent_process() is not None
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.batches(chain, step)
+
+
+def one_row(chain: int, step: int) -> Matrix:
+    return curvature(torch.tensor([(3 * chain + step) % 7]))
+
+
+def test_processes_walk_the_chains_of_the_callers_model_and_a_killed_one_loses_its_own() -> None:
+    problem = make_problem("perceptron with decay")
+    curved = curvature_of(problem, damping=0.1, stop=lambda: None)
+    b = random_vector(problem.space.size, 5)
+    curved.H @ b  # leaves graphs behind, which no other process could have
+    solver = Lissa(20, 2, 4, damp=0.05, scale=8.0, seed=3, processes=2)
+    batches = solver.batches(curved.batch, curved.samples)
+    solution = solver.solve(curved.H, b, batches=Harmed(batches, 1))
+    walked = [
+        Recursion(20, 0.05, 8.0).walk(chain, b, batches, lambda _step: None).e / 8.0
+        for chain in (0, 2, 3)
+    ]
+    torch.testing.assert_close(solution.value, sum(walked) / 3, rtol=1e-12, atol=1e-15)
+    assert solution.status is Status.ITERATION_LIMIT
+    assert solution.hvps == 3 * 20
+    assert solution.notes[2:] == (
+        "chain 2 of 4 was lost (its process was killed by signal 9): the value is the mean of the "
+        "3 others, as noisy as with T = 3",
+    )
+    assert not multiprocessing.active_children()
+
+
+def test_without_any_chain_there_is_no_answer() -> None:
+    """Processes that never come up, as those of a script without a guard."""
+    before = multiprocessing.spawn.get_executable()
+    multiprocessing.set_executable("/bin/false")
+    try:
+        solver = Lissa(20, 1, 2, damp=0.05, scale=8.0, processes=2)
+        with pytest.raises(GifError, match=r"All 2 chains .* \(exit code 1\).* set processes=1"):
+            solver.solve(Matrix(MEAN), random_vector(3, 5), batches=one_row)
+    finally:
+        multiprocessing.set_executable(before)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+def test_the_first_chain_that_fails_ends_the_mean_whichever_comes_first(order: tuple[int]) -> None:
+    b = random_vector(3, 5)
+    run = _Run(4)
+    for number in order:
+        failed = Status.DIVERGED if number in (1, 3) else None
+        run.found[number] = Chain(b, b, failed=failed)
+    assert run.end == 2
+    assert run.missing() == []
+    run = _Run(4)
+    run.found[2] = Chain(b, b, failed=Status.NOT_FINITE)
+    run.lost[0] = "killed"
+    assert (run.end, run.gone(), run.missing()) == (3, [0, 1], [1])
+
+
+def test_what_cannot_be_pickled_is_refused_before_a_process_starts() -> None:
+    solver = Lissa(5, 1, 2, scale=8.0, processes=2)
+    batches = solver.batches(lambda part: curvature(part), torch.arange(7))  # noqa: PLW0108
+    with pytest.raises(GifError, match="has to pickle .* or set processes=1"):
+        solver.solve(Matrix(MEAN), random_vector(3, 5), batches=batches)
+
+
+def test_cancelling_ends_the_processes() -> None:
+    def cancel(_done: int, _total: int, _note: str) -> None:
+        raise Cancelled
+
+    solver = Lissa(5, 1, 2, scale=8.0, processes=2)
+    with pytest.raises(Cancelled):
+        solver.solve(Matrix(MEAN), random_vector(3, 5), batches=one_row, progress=cancel)
+    assert not multiprocessing.active_children()
+
+
+def served(payload: bytes, chains: list[int]) -> list[tuple[str, object]]:
+    """What a worker says, run in a thread of this process."""
+    ours, theirs = multiprocessing.Pipe()
+    threads = torch.get_num_threads()
+    worker = Thread(target=_serve, args=(theirs,))
+    worker.start()
+    said = []
+    ours.send_bytes(payload)
+    try:
+        for number in chains:
+            said.append(pickle.loads(ours.recv_bytes()))
+            ours.send_bytes(pickle.dumps(number))
+        said.append(pickle.loads(ours.recv_bytes()))
+    finally:
+        ours.close()
+        worker.join()
+        torch.set_num_threads(threads)
+    return said
+
+
+def test_a_worker_says_what_went_wrong() -> None:
+    payload = pickle.dumps(
+        (Recursion(5, 0.05, 8.0), random_vector(3, 5), Harmed(one_row, 1, "raises"))
+    )
+    ready, chain, raised = served(payload, [0, 1])
+    assert ready == ("ready", None)
+    assert chain[0] == "chain"
+    assert raised[0] == "raised"
+    assert str(raised[1]) == "This batch cannot be read."
+    ((kind, error),) = served(b"no pickle", [])
+    assert kind == "raised"
+    assert "set processes=1" in str(error)

@@ -324,6 +324,7 @@ def test_an_operator_that_is_not_symmetric(solver: Any) -> None:
         (Lissa, {"damp": 1.0}),
         (Lissa, {"scale": 0.0}),
         (Lissa, {"batch_size": 0}),
+        (Lissa, {"processes": 0}),
         (Dense, {"limit": 0}),
         (Dense, {"ridge": -1.0}),
     ],
