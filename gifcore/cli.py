@@ -145,40 +145,63 @@ def show(folder: Annotated[Path, typer.Argument(help="Folder of a record.")]) ->
 
 
 def _show(record: Any) -> None:
+    from gifcore.outcome import outcome
+
     info = record.info
     console = Console()
-    chosen, change = info["selection"], info["change"]
+    chosen, judged = info["selection"], outcome(info["change"])
     console.print(
         f"{escape(info['title'])}: {info['model']['name']} on {escape(info['data']['name'])}, "
-        f"remove class {escape(change['class_name'])} ({change['removed']} samples), "
+        f"{escape(judged.what)}, "
         f"{chosen['selector']} {100 * chosen['ratio']:g} % = {chosen['k']:,} of "
         f"{chosen['p']:,} parameters, seed {info['seed']}, {info['seconds']:.0f} s, "
         f"{info['peak_memory_mb']:.0f} MB",
         highlight=False,
         soft_wrap=True,
     )
-    table = Table("method", "step", "scale", "self %", "retain %", "F1", "certificate")
+    keys = [figure.key for figure in judged.figures if figure.short != "All"]
+    if judged.task == "samples":
+        keys.insert(1, "reached")
+    names = [f"{key.removesuffix('_accuracy')} %" for key in keys]
+    table = Table("method", "step", "scale", *names, "F1", "certificate")
     before = info["before"]["test"]
-    table.add_row("before", "", "", *_accuracies(before), "")
+    table.add_row("before", "", "", *_accuracies(before, keys), "")
     for method in info["methods"].values():
         certificate = method.get("certificate")
         words = _words(certificate, method, info) if certificate else ""
         for step, entry in method.get("steps", {}).items():
             table.add_row(
-                method["label"], step, f"{entry['scale']:.3g}", *_accuracies(entry["test"]), words
+                method["label"],
+                step,
+                f"{entry['scale']:.3g}",
+                *_accuracies(entry["test"], keys),
+                words,
             )
             words = ""
     console.print(table, width=min(console.width, WIDEST))
     console.print(
-        f"Test split: self = accuracy on {before['self_n']} images of the removed class (want 0), "
-        f"retain = on {before['retain_n']} others. {len(info['queries'])} test images ranked.",
+        f"{escape(_legend(judged, before))} {len(info['queries'])} test images ranked.",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _accuracies(entry: dict[str, Any]) -> tuple[str, str, str]:
-    return f"{entry['self']:.1%}", f"{entry['retain']:.1%}", f"{entry['score']:.4f}"
+def _legend(judged: Any, before: dict[str, Any]) -> str:
+    """Return what the columns of `show` are."""
+    if judged.task == "class":
+        return (
+            f"Test split: self = accuracy on {before['self_n']} images of the removed class "
+            f"(want 0), retain = on {before['retain_n']} others."
+        )
+    counted = ", ".join(
+        f"{figure.key.removesuffix('_accuracy')} over {figure.count(before):,} {figure.images}"
+        for figure in judged.figures
+    )
+    return f"Test split: {counted}. {judged.reading} F1 of {judged.score}."
+
+
+def _accuracies(entry: dict[str, Any], keys: list[str]) -> list[str]:
+    return [*(f"{entry[key]:.1%}" for key in keys), f"{entry['score']:.4f}"]
 
 
 def _words(certificate: dict[str, Any], method: dict[str, Any], info: dict[str, Any]) -> str:
@@ -192,6 +215,7 @@ def _words(certificate: dict[str, Any], method: dict[str, Any], info: dict[str, 
     if certificate["negative_curvature"]:
         lines.append("negative curvature")
     lines += _stability_words(method, info)
+    lines += _spread_words(method.get("spread"))
     lines += [f"auto: {reason}" for reason in certificate.get("auto") or ()]
     lines += [f"note: {note}" for note in certificate.get("notes") or ()]
     return escape("\n".join(lines))
@@ -222,6 +246,16 @@ def _stability_words(method: dict[str, Any], info: dict[str, Any]) -> list[str]:
     return [f"top {top}: {there} at half budget"]
 
 
+def _spread_words(spread: dict[str, Any] | None) -> list[str]:
+    """Return how far the updates of several draws of the curvature samples agree."""
+    if not spread or spread["mean_cosine"] is None:
+        return []
+    return [
+        f"{spread['draws']} draws: mean cosine {spread['mean_cosine']:.3f}, "
+        f"norms ± {100 * spread['norm_deviation']:.2g} %"
+    ]
+
+
 @app.command()
 def train(
     data: Annotated[str, typer.Option(help="Data set name, or path of an .npz file.")],
@@ -235,14 +269,21 @@ def train(
     weight_decay: float = 5e-4,
     patience: int = 8,
     checkpoints: Annotated[int, typer.Option(help="How many to keep, for tracin.")] = 0,
+    backdoor: Annotated[
+        str | None,
+        typer.Option(help="Poison the training images first: label=4,count=100,size=3,…"),
+    ] = None,
 ) -> None:
     """Train a model of the registry: deterministic for a seed, stopped early on validation."""
     with _sentences():
         from gifcore import data as datasets
         from gifcore import training
+        from gifcore.study import read_backdoor
 
+        planted = None if backdoor is None else read_backdoor(backdoor)
         loaded = datasets.load(data)
-        path = out or WORKSPACE / "models" / f"{model}-{loaded.name}.safetensors"
+        name = f"{model}-{loaded.name}" + ("-backdoor" if planted else "")
+        path = out or WORKSPACE / "models" / f"{name}.safetensors"
         columns = (
             BarColumn(30),
             TextColumn("{task.percentage:>3.0f} %"),
@@ -266,6 +307,7 @@ def train(
                 weight_decay=weight_decay,
                 patience=patience,
                 checkpoints=checkpoints,
+                backdoor=planted,
                 out=path,
                 progress=report,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gifcore.change_section import singles
 from gifcore.study import RANKS, Study
 
 CHECK_PRODUCTS = 2  # spent on the final residuals of every solve
@@ -65,22 +66,47 @@ def estimate(
     wanted = study.curvature.samples
     samples = sizes["train"] if wanted == "all" else min(int(wanted), sizes["train"])
     hvp = samples * costs["hvp_per_sample"]
-    m, updates = query_count(study), int(study.edit.enabled)
+    m, updates, draws = query_count(study), int(study.edit.enabled), study.curvature.draws
     ranked = [method for method in study.methods if RANKS[method]]
     solves = sum(
-        products(method, study) * (m * RANKS[method] + updates) for method in study.methods
+        products(method, study) * (m * RANKS[method] + updates * draws) for method in study.methods
     )
-    solves += probes(study) * (updates + (1 if m else 0))
+    solves += probes(study) * (updates * draws + (1 if m else 0))
     forward = costs["forward_per_sample"]
     gradient = 3 * forward
     both = sizes["validation"] + sizes["test"]
-    searched = sizes["validation"] * EVALUATIONS * forward * len(study.methods)
+    judged = _judged(study, sizes)
+    searched = (sizes["validation"] + judged["validation"]) * EVALUATIONS * forward
     stages = {
         "load": FIXED_SECONDS + both * forward,
         "select": gradient * sizes["train"] / 10,
         "solve": solves * hvp + updates * gradient * sizes["train"],
         "rank": sweeps(2 * m * len(ranked)) * sizes["train"] * costs["jvp_per_sample"] / 3,
-        "edit": updates * searched,
-        "evaluate": updates * 2 * both * forward * len(study.methods),
+        "edit": updates * searched * len(study.methods),
+        "evaluate": updates * 2 * (both + judged["both"]) * forward * len(study.methods),
     }
     return {"seconds": sum(stages.values()), "stages": stages}
+
+
+def _judged(study: Study, sizes: dict[str, int]) -> dict[str, int]:
+    """Return the images evaluated beside the splits: on validation, and on both splits at once."""
+    change = study.change
+    match change.kind:
+        case "remove-class":
+            return {"validation": 0, "both": 0}
+        case "backdoor":  # each split with the trigger on it
+            return {
+                "validation": sizes["validation"],
+                "both": sizes["validation"] + sizes["test"],
+            }
+        case _:
+            touched = sum(_touched(one, sizes) for one in singles(change))
+            return {"validation": touched, "both": touched}
+
+
+def _touched(change: Any, sizes: dict[str, int]) -> int:
+    """Return how many training samples a change touches, a tenth of all if nothing says it."""
+    listed = getattr(change, "indices", None)
+    if listed is not None:
+        return len(listed)
+    return getattr(change, "count", None) or sizes["train"] // 10

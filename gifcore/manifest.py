@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from gifcore import stages
+from gifcore.change_section import BackdoorSection, RemoveClassSection, UnionSection
 from gifcore.estimate import sweeps
 from gifcore.run_state import RunState
 from gifcore.version import ENGINE_VERSION
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gifcore.runner import Prepared
     from gifcore.selection import Selection
     from gifcore.stages import Loaded
+    from gifcore.study import Study
     from gifcore.tables import MethodResult
 
 TOP = 24  # images kept a side for every query and method
@@ -83,12 +85,7 @@ def describe(
             "weight_decay": prepared.weight_decay,
             "layers": stages.layer_rows(loaded.problem),
         },
-        "change": {
-            "kind": study.change.kind,
-            "label": study.change.label,
-            "class_name": data.classes[study.change.label],
-            "removed": len(loaded.change.samples(loaded.problem)),
-        },
+        "change": _change(study, loaded),
         "selection": {
             "selector": study.selection.selector,
             "ratio": study.selection.ratio,
@@ -109,10 +106,23 @@ def describe(
             }
             for q in queries
         ],
-        "before": {split: stages.measured(p, study, data) for split, p in loaded.before.items()},
+        "before": loaded.judge.measure(loaded.problem, loaded.before),
         "timings": {s["name"]: s["seconds"] for s in state.values["stages"]},
         "costs": dict(loaded.costs),
     }
+
+
+def _change(study: Study, loaded: Loaded) -> dict[str, Any]:
+    """Return what was changed and what judges the edit; `label` is of a class or a backdoor."""
+    section, changed = study.change, len(loaded.change.samples(loaded.problem))
+    found: dict[str, Any] = {"kind": section.kind, "judged_by": loaded.judge.task}
+    if isinstance(section, RemoveClassSection | BackdoorSection):
+        found |= {"label": section.label, "class_name": loaded.data.classes[section.label]}
+    if isinstance(section, RemoveClassSection):
+        return found | {"removed": changed}
+    if isinstance(section, UnionSection):
+        found["kinds"] = [one.kind for one in section.changes]
+    return found | {"touched": changed}
 
 
 def measured_costs(results: list[MethodResult], loaded: Loaded) -> dict[str, float]:

@@ -165,8 +165,8 @@ class Record:
     def curves(self, method: str) -> pd.DataFrame:
         """Return curve, query, x, value of all curves.
 
-        `residual`: x = iteration, query -1 = the update; `self`, `retain`, `score`: x = scale, on
-        the validation split.
+        `residual`: x = iteration, query -1 = the update; the others: x = scale, on the validation
+        split: `score` and what it is made of (`self` and `retain` where a class is removed).
         """
         table = _read_parquet(self.folder(method) / CURVES, [("method", "=", method)])
         return table.drop(columns="method").reset_index(drop=True)
@@ -198,7 +198,7 @@ def products(entry: dict[str, Any]) -> int:
     certificates = list(entry.get("query_certificates", {}).values())
     certificates += [entry["certificate"]] if "certificate" in entry else []
     probes: dict[str, int] = {}
-    total = 0
+    total = entry.get("spread", {}).get("hvps", 0)  # of updates on other draws
     for certificate in certificates:
         spent = (certificate["preconditioner"] or {}).get("products", 0)
         probes[certificate["curvature_of"]] = spent

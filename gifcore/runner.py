@@ -10,11 +10,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gifcore import data as datasets
+from gifcore.change_section import BackdoorSection, added_sources
+from gifcore.data.backdoor import Backdoor
 from gifcore.data.hashing import sha256_of
 from gifcore.errors import Cancelled, GifError
 from gifcore.models import MODELS, bundled, checkpoint_card
@@ -75,18 +77,9 @@ def prepare(study: Study) -> Prepared:
             f"There is no model '{study.model.name}'; choose one of: {', '.join(MODELS)}."
         )
     data_hash = datasets.fingerprint(study.data.source)
-    if study.model.weights:
-        weights = Path(study.model.weights)
-    else:
-        found = bundled(study.model.name, study.data.source)
-        if found is None:
-            raise GifError(
-                f"No trained {study.model.name} for {study.data.source} is bundled; train one "
-                "(`python -m gifcore train`) and give its checkpoint as model.weights."
-            )
-        weights = found
-    if not weights.is_file():
-        raise GifError(f"There is no checkpoint {weights}.")
+    weights = _weights(study)
+    if isinstance(study.change, BackdoorSection):
+        _refuse_other_backdoor(study, study.change.backdoor, data_hash, weights)
     decay = study.model.weight_decay
     if decay is None:
         decay = (checkpoint_card(weights) or {}).get("weight_decay", 0.0)
@@ -101,8 +94,56 @@ def prepare(study: Study) -> Prepared:
     points = checkpoints_beside(weights)
     if "tracin" in study.methods and points.is_file():
         known += f" {sha256_of([points])}"
+    for source in added_sources(study.change):  # by content, wherever the file lies
+        known += f" {datasets.fingerprint(source)}"
     identity = hashlib.sha256(known.encode()).hexdigest()
     return Prepared(study, data_hash, weights, identity, decay)
+
+
+def _weights(study: Study) -> Path:
+    """Return the checkpoint that the study names, or the bundled one of its data."""
+    name, source = study.model.name, study.data.source
+    if study.model.weights:
+        weights = Path(study.model.weights)
+    elif isinstance(study.change, BackdoorSection):
+        found = bundled(name, f"{source}-backdoor")
+        if found is None:
+            raise GifError(
+                f"No {name} trained on {source} with a backdoor is bundled; train one "
+                f"({_training(study, study.change.backdoor)}) and give it as model.weights."
+            )
+        weights = found
+    else:
+        found = bundled(name, source)
+        if found is None:
+            raise GifError(
+                f"No trained {name} for {source} is bundled; train one "
+                "(`python -m gifcore train`) and give its checkpoint as model.weights."
+            )
+        weights = found
+    if not weights.is_file():
+        raise GifError(f"There is no checkpoint {weights}.")
+    return weights
+
+
+def _training(study: Study, backdoor: Backdoor) -> str:
+    return (
+        f"`python -m gifcore train --data {study.data.source} --model {study.model.name} "
+        f"--backdoor {backdoor.words()}`"
+    )
+
+
+def _refuse_other_backdoor(study: Study, backdoor: Backdoor, data_hash: str, weights: Path) -> None:
+    """Refuse weights whose card does not name the very images that the study poisons."""
+    card = checkpoint_card(weights) or {}
+    known = card.get("data")
+    same = isinstance(known, dict) and known.get("hash") == data_hash
+    if card.get("backdoor") != asdict(backdoor) or not same:
+        raise GifError(
+            f"The card of {weights.name} does not say that it was trained on "
+            f"{study.data.source} with the backdoor {backdoor.words()}; train it so "
+            f"({_training(study, backdoor)}) and give it as model.weights."
+        )
 
 
 def finished(out: Path, prepared: Prepared, workspace: Path) -> Record | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gifcore.curvature import spread
 from gifcore.curved import Curved, curvature, preconditioned
 from gifcore.errors import GifError
 from gifcore.estimate import products
@@ -51,23 +52,18 @@ class Solving:
         self.state, self.queries, self.methods = state, queries, methods
         self.solver = solver_of(study)
         self.ranked = [m for m in methods if METHODS[m].adjoint]
-        updates = int(study.edit.enabled)
+        updates = study.curvature.draws if study.edit.enabled else 0
         solves = sum(products(m, study) or 1 for m in methods) * (len(queries) + updates)
         self.solve_meter = Meter(state, "solve", max(solves, 1))
         self.rank_meter = Meter(state, "rank", max(len(self.ranked) * len(queries), 1))
         self._curved: Curved | None = None
+        self._draw = 0
 
     def updates(self, results: Mapping[str, MethodResult]) -> dict[str, Update]:
         """Solve every method's update with the curvature of the changed objective."""
         found: dict[str, Update] = {}
         for method in self.methods:
-            label = METHOD_LABELS[method]
-            weight = products(method, self.study) or 1
-            info, arrays = self.kept.part(
-                f"update-{method}",
-                partial(self._update, method, self.solve_meter.part(weight, f"{label} update")),
-            )
-            self.solve_meter.add(weight)
+            info, arrays = self._update_of(method)
             result = results[method]
             result.info |= info
             result.delta, result.indices = arrays["delta"], arrays.get("indices")
@@ -76,8 +72,40 @@ class Solving:
             )
             indices = None if result.indices is None else torch.from_numpy(result.indices)
             found[method] = Update(torch.from_numpy(result.delta), indices, method)
-        self._curved = None
+        self._other_draws(results, found)
+        self._curved, self._draw = None, 0
         return found
+
+    def _update_of(self, method: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the update with the curvature samples of this draw; the first is the study's."""
+        weight = products(method, self.study) or 1
+        which = f" of draw {self._draw + 1}" if self._draw else ""
+        note = f"{METHOD_LABELS[method]} update{which}"
+        key = f"draw-{self._draw}-{method}" if self._draw else f"update-{method}"
+        report = self.solve_meter.part(weight, note)
+        part = self.kept.part(key, partial(self._update, method, report))
+        self.solve_meter.add(weight)
+        return part
+
+    def _other_draws(
+        self, results: Mapping[str, MethodResult], first: Mapping[str, Update]
+    ) -> None:
+        """Solve every update again on other draws of the curvature samples; note their spread."""
+        draws = self.study.curvature.draws
+        if draws < 2:
+            return
+        deltas = {method: [update.delta] for method, update in first.items()}
+        costs = {method: {"hvps": 0, "seconds": 0.0} for method in first}
+        for self._draw in range(1, draws):
+            for method in first:
+                info, arrays = self._update_of(method)
+                deltas[method].append(torch.from_numpy(arrays["delta"]))
+                certificate = info["certificate"]
+                costs[method]["hvps"] += certificate["hvps"] + certificate["check_hvps"]
+                costs[method]["seconds"] += certificate["seconds"]
+        for method, found in deltas.items():
+            results[method].info["spread"] = spread_of(found) | costs[method]
+            results[method].info["seconds"]["draws"] = costs[method]["seconds"]
 
     def _update(
         self, method: str, progress: Progress
@@ -95,6 +123,7 @@ class Solving:
             curvature_of=of,
             solver=self.solver,
             seed=seed,
+            change_samples=self.study.change.change_samples,
             gradient=None if row.checkpoints else torch.from_numpy(gradient),
             checkpoints=self.loaded.checkpoints,
             progress=progress,
@@ -117,13 +146,19 @@ class Solving:
 
     def _gradient(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         report = self.solve_meter.part(0.0, "gradient change")
-        g = self.loaded.change.gradient(self.loaded.problem, progress=report)
+        g = self.loaded.change.gradient(
+            self.loaded.problem,
+            change_samples=self.study.change.change_samples,
+            seed=self.study.seed,
+            progress=report,
+        )
         return {}, {"g": g.numpy()}
 
     def _curvature(self, of: str, method: str) -> Curved:
         """Return the one curvature of this objective, with R as soon as a method asks for it."""
         c, problem = self.study.curvature, self.loaded.problem
-        if self._curved is None or self._curved.of != of:
+        seed = self.study.seed + self._draw
+        if self._curved is None or self._curved.of != of or self._curved.seed != seed:
             objective = self.loaded.change.apply(problem) if of == "retained" else problem
             samples = None if c.samples == "all" else c.samples
             self._curved = curvature(
@@ -132,7 +167,7 @@ class Solving:
                 samples=samples,
                 damping=c.damping,
                 of=of,
-                seed=self.study.seed,
+                seed=seed,
                 sampler=c.sampler,
                 batch_size=c.batch_size,
                 memory_mb=c.memory_mb,
@@ -230,6 +265,28 @@ class Solving:
         if solution.halfway is not None:
             arrays["halfway"] = solution.halfway.numpy()
         return {"certificate": certificate(solution, "query")}, arrays
+
+
+def spread_of(deltas: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """Return how far the updates of several draws of the curvature samples differ.
+
+    draws                    how many
+    norms                    of each update, the study's own first
+    mean_cosine              of the angles of all pairs; 1 where all agree
+    norm_deviation           standard deviation of the norms, relative to their mean
+    coordinate_deviation     median over coordinates of standard deviation / |mean|
+
+    The last three are None if an update is zero and has no direction.
+    """
+    norms = [float(delta.norm()) for delta in deltas]
+    found = spread(deltas) if min(norms) > 0 else dict.fromkeys(("cosine", "norm", "coordinate"))
+    return {
+        "draws": len(deltas),
+        "norms": norms,
+        "mean_cosine": found["cosine"],
+        "norm_deviation": found["norm"],
+        "coordinate_deviation": found["coordinate"],
+    }
 
 
 def solver_of(study: Study) -> Solver:

@@ -15,16 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from gifcore.change import Change, RemoveClass
+from gifcore.change import Change
+from gifcore.changing import SPLITS, as_tensors, asked, judge_of
 from gifcore.checkpoints import Checkpoint, read_checkpoints
 from gifcore.curvature import Hessian, check_deterministic, draw_samples
 from gifcore.data.dataset import Data
 from gifcore.edit import StepSearch, edited_parameters, search_step
 from gifcore.errors import GifError
 from gifcore.estimate import estimate
-from gifcore.evaluate import Predictions, metrics, predict
+from gifcore.evaluate import Judge, Predictions, predict
 from gifcore.influence import METHODS, Update
 from gifcore.models import build, load_weights
 from gifcore.parameters import ParameterSpace
@@ -36,7 +38,6 @@ from gifcore.selection.scores import layers
 from gifcore.study import METHOD_LABELS, Study
 from gifcore.tables import MethodResult, curve_frame, sample_frame
 
-SPLITS = ("validation", "test")
 CALIBRATION = 128  # samples on which the cost of a product is measured
 
 
@@ -102,7 +103,8 @@ class Loaded:
 
     problem: Problem
     change: Change
-    data: Data
+    judge: Judge
+    data: Data  # with the backdoor of the study in it, if it has one
     splits: dict[str, TensorDataset]
     before: dict[str, Predictions]
     sizes: dict[str, int]
@@ -112,8 +114,7 @@ class Loaded:
 
 def tensors(data: Data, split: str) -> TensorDataset:
     """Return one split as (inputs, labels) tensors."""
-    chosen = data.split(split)
-    return TensorDataset(torch.from_numpy(chosen.inputs()), torch.from_numpy(chosen.y))
+    return as_tensors(data.split(split))
 
 
 def load_problem(study: Study, data: Data, weights: Path, weight_decay: float) -> Problem:
@@ -127,14 +128,15 @@ def load_problem(study: Study, data: Data, weights: Path, weight_decay: float) -
 def load(study: Study, data: Data, weights: Path, weight_decay: float, state: RunState) -> Loaded:
     """Load everything, measure the unedited model and what a product costs here."""
     state.tick("load", 0, 3, "model and data")
+    wanted = asked(study, data)
+    data = wanted.data
     problem = load_problem(study, data, weights, weight_decay)
-    change = RemoveClass(study.change.label)
-    change.samples(problem)  # refuses a class that is not there
+    wanted.change.apply(problem)  # refuses what cannot be made, such as a class that is not there
     splits = {name: tensors(data, name) for name in SPLITS}
-    _refuse_unmeasurable(study, data)
     state.tick("load", 1, 3, "accuracy before")
     started = time.perf_counter()
     before = {name: predict(problem, split) for name, split in splits.items()}
+    judge = judge_of(study, wanted, problem, before)
     sizes = {"train": problem.n} | {name: len(split) for name, split in splits.items()}
     forward = (time.perf_counter() - started) / sum(len(split) for split in splits.values())
     state.tick("load", 2, 3, "cost of a Hessian product")
@@ -149,18 +151,7 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
     points: tuple[Checkpoint, ...] = ()
     if any(METHODS[method].checkpoints for method in study.methods):
         points = read_checkpoints(weights, problem.space)
-    return Loaded(problem, change, data, splits, before, sizes, costs, points)
-
-
-def _refuse_unmeasurable(study: Study, data: Data) -> None:
-    """Refuse an edit whose success no image could show."""
-    label = study.change.label
-    for name in SPLITS if study.edit.enabled else ():
-        if not (data.split(name).y == label).any() or (data.split(name).y == label).all():
-            raise GifError(
-                f"The {name} split must hold images of class {label} and of others to measure what "
-                "forgetting it does; choose another class, or set edit.enabled = false."
-            )
+    return Loaded(problem, wanted.change, judge, data, splits, before, sizes, costs, points)
 
 
 def _cost_of_product(problem: Problem, study: Study, state: RunState) -> float:
@@ -239,16 +230,20 @@ def selection(study: Study, loaded: Loaded, kept: Kept, state: RunState) -> Sele
 # --- edit and evaluate ---------------------------------------------------------------------------
 
 
-def measured(predictions: Predictions, study: Study, data: Data) -> dict[str, Any]:
-    """Return the metrics that judge the study's change."""
-    return metrics(predictions, study.change.label, data.n_classes)
+def measured(
+    loaded: Loaded, theta: Tensor, splits: Mapping[str, TensorDataset]
+) -> tuple[dict[str, Predictions], dict[str, dict[str, Any]]]:
+    """Return the predictions of these splits and what judges the change on them, at theta."""
+    found = {name: predict(loaded.problem, split, theta=theta) for name, split in splits.items()}
+    return found, loaded.judge.measure(loaded.problem, found, theta)
 
 
 def search(
     study: Study, loaded: Loaded, update: Update, kept: Kept, progress: Progress
 ) -> StepSearch:
     """Return the step search of one method on the validation split."""
-    tried = 0
+    tried, judge = 0, loaded.judge
+    validation = {"validation": loaded.splits["validation"]}
 
     def measure(scale: float) -> dict[str, float]:
         nonlocal tried
@@ -257,11 +252,9 @@ def search(
         try:
             theta = edited_parameters(loaded.problem, update, scale)
         except GifError:
-            return {"self": 1.0, "retain": 0.0, "score": 0.0}
-        found = measured(
-            predict(loaded.problem, loaded.splits["validation"], theta=theta), study, loaded.data
-        )
-        return {name: found[name] for name in ("self", "retain", "score")}
+            return dict(judge.curves)
+        found = measured(loaded, theta, validation)[1]["validation"]
+        return {name: found[name] for name in judge.curves}
 
     def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         done = search_step(measure, max_scale=study.edit.max_scale)
@@ -286,7 +279,7 @@ def edits(
         started = time.perf_counter()
         chosen[method] = search(study, loaded, update, kept, meter.part(1, METHOD_LABELS[method]))
         meter.add(1)
-        for name in ("self", "retain", "score"):
+        for name in loaded.judge.curves:
             values = [v[name] for v in chosen[method].values]
             results[method].curves.append(curve_frame(name, chosen[method].scales, values))
         results[method].info.setdefault("seconds", {})["edit"] = time.perf_counter() - started
@@ -296,22 +289,20 @@ def edits(
         started = time.perf_counter()
         results[method].info["steps"] = {}
         for step, scale in ((NATURAL, 1.0), (SEARCHED, chosen[method].scale)):
-            _evaluate(study, loaded, update, step, scale, results[method])
+            _evaluate(loaded, update, step, scale, results[method])
             meter.add(1)
         results[method].info["seconds"]["evaluate"] = time.perf_counter() - started
     state.finish("evaluate")
 
 
 def _evaluate(
-    study: Study, loaded: Loaded, update: Update, step: str, scale: float, result: MethodResult
+    loaded: Loaded, update: Update, step: str, scale: float, result: MethodResult
 ) -> None:
     theta = edited_parameters(loaded.problem, update, scale)
-    entry: dict[str, Any] = {"scale": scale}
-    for name, split in loaded.splits.items():
-        predictions = predict(loaded.problem, split, theta=theta)
-        entry[name] = measured(predictions, study, loaded.data)
-        result.samples.append(sample_frame(predictions, name, update.method, step))
-    result.info["steps"][step] = entry
+    predictions, found = measured(loaded, theta, loaded.splits)
+    for name, of_split in predictions.items():
+        result.samples.append(sample_frame(of_split, name, update.method, step))
+    result.info["steps"][step] = {"scale": scale} | found
 
 
 def layer_rows(problem: Problem) -> list[dict[str, Any]]:

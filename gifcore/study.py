@@ -11,8 +11,20 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from gifcore.change_section import (
+    KINDS,
+    REMOVALS,
+    AddSamplesSection,
+    BackdoorSection,
+    ChangeSection,
+    RemoveClassSection,
+    Section,
+    UnionSection,
+    singles,
+)
+from gifcore.data.backdoor import Backdoor
 from gifcore.errors import GifError
 from gifcore.version import ENGINE_VERSION
 
@@ -107,17 +119,13 @@ Method = Literal[
 ]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataSection(_Section):
+class DataSection(Section):
     """Which data."""
 
     source: str = "fashion-mnist-mini"  # a registry name, or the path of an .npz file
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """Which model, at which weights, trained with which weight decay."""
 
     name: str = "tinynet"  # architecture, a name of the model registry
@@ -125,14 +133,7 @@ class ModelSection(_Section):
     weight_decay: float | None = Field(None, ge=0)  # None: what the checkpoint's card says, else 0
 
 
-class ChangeSection(_Section):
-    """What is done to the training set."""
-
-    kind: Literal["remove-class"] = "remove-class"
-    label: int = Field(8, ge=0, lt=2**31)  # the class to remove
-
-
-class SelectionSection(_Section):
+class SelectionSection(Section):
     """Which parameters may move."""
 
     selector: Selector = "highest-k-gradients"
@@ -143,18 +144,19 @@ class SelectionSection(_Section):
     budget: Literal["layer", "global"] = "layer"  # the ratio of each layer, or of all together
 
 
-class CurvatureSection(_Section):
+class CurvatureSection(Section):
     """Which H, on how many samples, in how much memory."""
 
     kind: Literal["hessian", "ggn", "fisher", "block", "ekfac", "datainf"] = "hessian"
     samples: Annotated[int, Field(ge=1)] | Literal["all"] = 512  # of the training split
     sampler: Literal["uniform", "stratified", "features", "entropy"] = "uniform"
+    draws: int = Field(1, ge=1, le=100)  # of the samples; 2 or more: the spread of the updates
     damping: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0  # H + damping I
     batch_size: int = Field(128, ge=1, lt=2**31)  # samples per Hessian mini-batch
     memory_mb: int = Field(512, ge=0)  # budget for retained gradient graphs
 
 
-class SolverSection(_Section):
+class SolverSection(Section):
     """How the systems are solved."""
 
     kind: Literal["lsmr", "cg", "minres", "neumann", "p-lissa", "lissa", "dense"] = "lsmr"
@@ -169,7 +171,7 @@ class SolverSection(_Section):
     scale: float = Field(1e4, gt=0)  # of lissa
 
 
-class RankingSection(_Section):
+class RankingSection(Section):
     """Which test images the training samples are ranked for."""
 
     queries: tuple[int, ...] = ()  # positions in the test split; empty: `count` are chosen
@@ -184,14 +186,14 @@ class RankingSection(_Section):
         return value
 
 
-class EditSection(_Section):
+class EditSection(Section):
     """Whether and how far the model is edited."""
 
     enabled: bool = True  # False: only solve and rank, nothing is edited or evaluated
     max_scale: float = Field(1000.0, gt=1)  # the step search looks between 1/10 and this
 
 
-class Study(_Section):
+class Study(Section):
     """One question asked of one model and one data set; equal studies have equal hashes."""
 
     title: str = "Untitled study"
@@ -199,7 +201,7 @@ class Study(_Section):
     methods: tuple[Method, ...] = ("if", "gif")
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
-    change: ChangeSection = ChangeSection()
+    change: ChangeSection = RemoveClassSection()
     selection: SelectionSection = SelectionSection()
     curvature: CurvatureSection = CurvatureSection()
     solver: SolverSection = SolverSection()
@@ -212,6 +214,49 @@ class Study(_Section):
         if not value or len(set(value)) != len(value):
             raise ValueError("name one or more methods, each once: " + ", ".join(METHODS))
         return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Study:
+        """Refuse what each section allows and both together do not."""
+        change = self.change
+        if "second-order" in self.methods and change.kind not in REMOVALS:
+            raise ValueError(
+                f"second-order is for {' and '.join(REMOVALS)}; leave it out of methods, or change "
+                f"change.kind = {change.kind!r}"
+            )
+        for one in singles(change):
+            if (
+                isinstance(one, AddSamplesSection)
+                and one.source == self.data.source
+                and one.split != "train"
+            ):
+                raise ValueError(
+                    f"the {one.split} split of {one.source} judges this study and cannot be added "
+                    "to its training set; add samples of another data set"
+                )
+        return self
+
+
+def read_backdoor(words: str) -> Backdoor:
+    """Return the backdoor of `train --backdoor`: "label=4,count=100,size=3,strength=1,seed=0".
+
+    What is left out is as in a study.
+
+    Raises:
+        GifError: words that are no numbers by name, or as `parse`.
+    """
+    values: dict[str, Any] = {"kind": "backdoor"}
+    for word in words.split(","):
+        name, equal, value = word.partition("=")
+        if not equal:
+            raise GifError(f"--backdoor: '{word}' is not of the form label=4; separate by commas.")
+        values[name.strip()] = value.strip()
+    change = parse({"change": values}, origin="--backdoor").change
+    assert isinstance(change, BackdoorSection)
+    return change.backdoor
+
+
+SHOWN = 100  # characters of a value that is refused
 
 
 def parse(values: dict[str, Any], *, origin: str = "study") -> Study:
@@ -232,21 +277,40 @@ def _explain(error: ValidationError, origin: str) -> str:
     key = _key(first["loc"])
     others = len({_key(other["loc"]) for other in errors} - {key})
     more = f" ({others} more)" if others else ""
+    message = _lower(first["msg"].removeprefix("Value error, "))
     if first["type"] == "extra_forbidden":
-        section: Any = Study
-        for part in first["loc"][:-1]:
-            section = section.model_fields[part].annotation
-        allowed = ", ".join(section.model_fields)
+        allowed = ", ".join(_section_of(first["loc"][:-1]).model_fields)
         return f"{origin}: unknown key '{key}'; allowed here: {allowed}.{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{origin}: {key} = {first['input']!r} is not possible: {_lower(message)}.{more}"
+    if first["type"] == "union_tag_invalid":
+        allowed = ", ".join(repr(kind) for kind in KINDS if kind != "union" or key == "change")
+        value = first["ctx"]["tag"]
+        return f"{origin}: {key}.kind = {value!r} is not possible: choose one of {allowed}.{more}"
+    if not first["loc"]:
+        return f"{origin}: {message}.{more}"
+    return f"{origin}: {key} = {_short(first['input'])} is not possible: {message}.{more}"
+
+
+def _section_of(location: tuple[int | str, ...]) -> Any:
+    """Return the section that an error is in; a kind in its location names that of the change."""
+    section: Any = Study
+    for part in location:
+        if part in KINDS:
+            section = KINDS[str(part)]
+        elif isinstance(part, str):
+            section = section.model_fields[part].annotation
+    return section
 
 
 def _key(location: tuple[int | str, ...]) -> str:
     """Return the key a person wrote: without the kinds of value that were tried for it."""
-    parts = [str(part) for part in location]
-    named = [p for p in parts if not p.startswith(("constrained-", "literal["))]
+    parts = [str(part) for part in location if part not in KINDS]
+    named = [p for p in parts if not p.startswith(("constrained-", "literal[", "tuple["))]
     return ".".join(named) or "(top level)"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _lower(text: str) -> str:
@@ -273,7 +337,17 @@ def resolve_paths(study: Study, folder: Path) -> Study:
         data = data.model_copy(update={"source": str((folder / data.source).resolve())})
     if model.weights:
         model = model.model_copy(update={"weights": str((folder / model.weights).resolve())})
-    return study.model_copy(update={"data": data, "model": model})
+    change = _resolved(study.change, folder)
+    return study.model_copy(update={"data": data, "model": model, "change": change})
+
+
+def _resolved(change: Any, folder: Path) -> Any:
+    if isinstance(change, UnionSection):
+        inner = tuple(_resolved(one, folder) for one in change.changes)
+        return change.model_copy(update={"changes": inner})
+    if isinstance(change, AddSamplesSection) and change.source.endswith(".npz"):
+        return change.model_copy(update={"source": str((folder / change.source).resolve())})
+    return change
 
 
 def dumps(study: Study) -> str:
@@ -282,8 +356,20 @@ def dumps(study: Study) -> str:
     lines = [f"{key} = {_toml(value)}" for key, value in values.items() if type(value) is not dict]
     for key, section in values.items():
         if isinstance(section, dict):
-            lines += ["", f"[{key}]"] + [f"{k} = {_toml(v)}" for k, v in section.items()]
+            lines += ["", f"[{key}]"] + _lines({k: v for k, v in section.items() if not _many(v)})
+            for name, tables in section.items():
+                for table in tables if _many(tables) else ():
+                    lines += ["", f"[[{key}.{name}]]"] + _lines(table)
     return "\n".join(lines) + "\n"
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in values.items()]
+
+
+def _many(value: Any) -> bool:
+    """Is this a list of tables?"""
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict)
 
 
 def _toml(value: Any) -> str:
@@ -301,28 +387,29 @@ def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
     values["data"] = data_hash
     values["model"] |= {"weights": weights_hash}
     for section, key in LATER:  # a study that does not use them is the study it was before
-        if getattr(getattr(study, section), key) == _default(section, key):
+        chosen = getattr(study, section)
+        if getattr(chosen, key) == type(chosen).model_fields[key].default:
             del values[section][key]
+    for one in [values["change"], *values["change"].get("changes", ())]:
+        if one["kind"] == "add-samples":
+            del one["source"]  # by its content: in the hash of the weights (`runner.prepare`)
     return values | {"engine": ENGINE_VERSION}
 
 
 LATER = (  # keys that were added after the first records were shipped
+    ("change", "change_samples"),
     ("selection", "layers"),
     ("selection", "kinds"),
     ("selection", "norms"),
     ("selection", "budget"),
     ("curvature", "sampler"),
+    ("curvature", "draws"),
     ("solver", "kind"),
     ("solver", "batch_size"),
     ("solver", "chains"),
     ("solver", "damp"),
     ("solver", "scale"),
 )
-
-
-def _default(section: str, key: str) -> Any:
-    model: Any = Study.model_fields[section].annotation
-    return model.model_fields[key].default
 
 
 def study_hash(study: Study, data_hash: str, weights_hash: str) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from gifcore.checkpoints import Checkpoint, as_bytes
+from gifcore.data.backdoor import Backdoor
 from gifcore.data.dataset import SPLITS, Data, Split
 from gifcore.errors import GifError
 from gifcore.models import build
@@ -91,6 +92,7 @@ def train(
     weight_decay: float = 5e-4,
     patience: int = 8,
     checkpoints: int = 0,
+    backdoor: Backdoor | None = None,
     out: Path,
     progress: Progress | None = None,
     device: str = "cpu",
@@ -99,13 +101,16 @@ def train(
 
     The same seed, threads and machine give the same weights. `out` is the .safetensors file; the
     card is the .json beside it. The test split is looked at once, at the end. Checkpoints, if any
-    are asked for, lie beside it too.
+    are asked for, lie beside it too. A backdoor is planted in the training split before, and the
+    card names it.
 
     Raises:
         GifError: for an unknown model, an impossible setting or a loss that is not finite.
     """
     settings = Settings(seed, epochs, batch_size, lr, momentum, weight_decay, patience, checkpoints)
-    return train_with(data, model, settings, out=out, progress=progress, device=device)
+    return train_with(
+        data, model, settings, backdoor=backdoor, out=out, progress=progress, device=device
+    )
 
 
 def train_with(
@@ -113,6 +118,7 @@ def train_with(
     model: str,
     settings: Settings,
     *,
+    backdoor: Backdoor | None = None,
     out: Path,
     progress: Progress | None = None,
     device: str = "cpu",
@@ -124,6 +130,8 @@ def train_with(
     """
     out = Path(out)
     out = out.with_name(out.name.removesuffix(".safetensors") + ".safetensors")
+    if backdoor is not None:
+        data = backdoor.plant(data)[0]
     started = time.perf_counter()
     net = _fresh(data, model, settings.seed).to(device)
     tensors = {name: _tensors(data.split(name), device) for name in SPLITS}
@@ -146,6 +154,8 @@ def train_with(
         "threads": torch.get_num_threads(),
         "checkpoints": len(points),
     }
+    if backdoor is not None:
+        card["backdoor"] = asdict(backdoor)
     _save(net, card, points, out)
     return TrainingResult(out, card, accuracy, done, best_epoch, seconds)
 

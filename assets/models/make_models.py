@@ -14,6 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gifcore.data import load  # noqa: E402 - the checkout must be on the path first
+from gifcore.data.backdoor import Backdoor  # noqa: E402
 from gifcore.training import Settings, train_with  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -22,6 +23,8 @@ BUNDLED = {
     ("logistic", "digits"): Settings(epochs=300, lr=0.2, weight_decay=1e-3, patience=300),
     ("fcn", "digits"): Settings(epochs=100, lr=0.1, weight_decay=1e-3, patience=100),
 }
+# with a backdoor, for assets/studies/backdoor.toml; the name ends with "-backdoor"
+POISONED = {("fcn", "digits"): Backdoor(label=4, count=100, strength=0.25)}
 
 
 def main() -> None:
@@ -31,6 +34,11 @@ def main() -> None:
         name = f"{model}-{data}"
         if not sys.argv[1:] or name in sys.argv[1:]:
             result = train_with(load(data), model, settings, out=HERE / name)
+            sys.stdout.write(f"{name}: {result.accuracy}, {result.seconds:.0f} s\n")
+    for (model, data), backdoor in POISONED.items():
+        name, settings = f"{model}-{data}-backdoor", BUNDLED[model, data]
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            result = train_with(load(data), model, settings, backdoor=backdoor, out=HERE / name)
             sys.stdout.write(f"{name}: {result.accuracy}, {result.seconds:.0f} s\n")
 
 

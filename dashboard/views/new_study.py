@@ -11,6 +11,7 @@ from dashboard import cache, jobs, settings, state
 from dashboard.components import messages, possible, progress, study_form
 from dashboard.components.measures import percent
 from gifcore import record as records
+from gifcore.change_section import RemoveClassSection
 from gifcore.errors import GifError
 from gifcore.estimate import estimate
 from gifcore.record import Listed
@@ -130,7 +131,8 @@ def _new_names(study: Study, answer: dict[str, Any]) -> bool:
     if cache.class_names(study.data.source) or known.get(study.data.source) == names:
         return False
     known[study.data.source] = names
-    st.session_state["new_label"] = min(study.change.label, len(names) - 1)
+    if isinstance(study.change, RemoveClassSection):
+        st.session_state["new_label"] = min(study.change.label, len(names) - 1)
     return True
 
 

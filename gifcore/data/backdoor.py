@@ -6,13 +6,13 @@ adds 16 of 255 to the checkerboard over all of an image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gifcore.data.dataset import Split
+from gifcore.data.dataset import Data, Split
 from gifcore.errors import GifError
 
 if TYPE_CHECKING:
@@ -142,3 +142,62 @@ def poison(
 def triggered(split: Split, trigger: Trigger) -> Split:
     """Return a copy of a split with the trigger on every image and its true labels."""
     return Split(trigger.on(split.x), split.y)
+
+
+# --- a backdoor of a whole data set ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Backdoor:
+    """What a backdoor is made of, as a study and the card of its weights state it.
+
+    Args:
+        label: the class that the trigger stands for.
+        count: poisoned training images, drawn from all classes.
+        size: side of the trigger's corner in pixels; None: the whole image.
+        strength: what is added, as a share of the range from black to white.
+        seed: of the draw.
+    """
+
+    label: int
+    count: int
+    size: int | None = None
+    strength: float = 16 / 255
+    seed: int = 0
+
+    def trigger(self, data: Data) -> Trigger:
+        """Return the trigger, with black and white as they are in this data.
+
+        Raises:
+            GifError: a size or strength that is impossible.
+        """
+        whole = data.train.x.dtype == np.uint8
+        limits = (0.0, 1.0) if whole else data.float_range
+        return Trigger(self.size, self.strength, limits)
+
+    def plant(self, data: Data) -> tuple[Data, Poisoned]:
+        """Return the data with a poisoned training split, and what was done to it.
+
+        The other splits stay clean; `data.hash` stays that of the files.
+
+        Raises:
+            GifError: a label, count, size or strength that is impossible.
+        """
+        poisoned = poison(
+            data.train,
+            label=self.label,
+            count=self.count,
+            classes=data.n_classes,
+            trigger=self.trigger(data),
+            seed=self.seed,
+        )
+        return replace(data, train=poisoned.split), poisoned
+
+    def words(self) -> str:
+        """Return it as `train --backdoor` takes it.
+
+        >>> Backdoor(4, 100, 3, 0.5).words()
+        'label=4,count=100,size=3,strength=0.5,seed=0'
+        """
+        stated = asdict(self).items()
+        return ",".join(f"{key}={value}" for key, value in stated if value is not None)

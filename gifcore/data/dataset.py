@@ -90,11 +90,12 @@ class Data:
     def _pixels(self, x: np.ndarray) -> NDArray[np.uint8]:
         if x.dtype == np.uint8:
             return x
-        low, high = self._float_range
+        low, high = self.float_range
         return (np.clip((x - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
 
     @cached_property
-    def _float_range(self) -> tuple[float, float]:
+    def float_range(self) -> tuple[float, float]:
+        """Black and white of float inputs: 0 and 1, or the range of the training inputs."""
         low, high = float(self.train.x.min()), float(self.train.x.max())
         if low >= 0 and high <= 1:
             return 0.0, 1.0
