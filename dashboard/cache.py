@@ -19,6 +19,7 @@ from dashboard import jobs, settings
 from gifcore import data as datasets
 from gifcore import record as records
 from gifcore.data import Data
+from gifcore.data.backdoor import Backdoor
 from gifcore.errors import GifError
 from gifcore.models import bundled as bundled_weights
 from gifcore.models.bundle import checkpoints_beside
@@ -221,7 +222,8 @@ def weights_file(study: Study) -> Path | None:
     """Return the checkpoint a study names, or the bundled one; None if there is none."""
     if study.model.weights:
         return Path(study.model.weights)
-    return bundled_weights(study.model.name, study.data.source)
+    suffix = "-backdoor" if study.change.kind == "backdoor" else ""
+    return bundled_weights(study.model.name, study.data.source + suffix)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -251,6 +253,17 @@ def data(source: str, expected_hash: str) -> Data | None:
     except (GifError, OSError):
         return None
     return found if found.hash == expected_hash else None
+
+
+def poisoned(source: str, expected_hash: str, backdoor: Backdoor) -> Data | None:
+    """Return the data set with the backdoor of a study in its training split, None as `data`."""
+    found = data(source, expected_hash)
+    return None if found is None else _poisoned(source, expected_hash, backdoor)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _poisoned(source: str, expected_hash: str, backdoor: Backdoor) -> Data:
+    return backdoor.plant(_data(source, expected_hash))[0]
 
 
 @st.cache_resource(max_entries=3, show_spinner=False)
@@ -294,6 +307,7 @@ __all__ = [
     "influence",
     "open_record",
     "png",
+    "poisoned",
     "queries",
     "samples",
     "scores",

@@ -19,6 +19,7 @@ class Figure:
         key: in the metrics.
         counts: keys of the metrics whose sum is how many images it is over.
         short: a heading of one word.
+        tile: over a number that stands alone: "On Bag".
         panel: a heading of a chart.
         noun: in a sentence: "brings {noun} from 90 % to 3 %".
         images: what it is over: "test images of the class to forget".
@@ -27,6 +28,7 @@ class Figure:
     key: str
     counts: tuple[str, ...]
     short: str
+    tile: str
     panel: str
     noun: str
     images: str
@@ -69,9 +71,12 @@ class Outcome:
     @property
     def curves(self) -> tuple[tuple[str, str], ...]:
         """(key, name) of the curves of the step search, the score last."""
-        shown = tuple((figure.key, figure.panel) for figure in self.figures)
-        searched = {"class": shown[:2], "samples": shown, "backdoor": shown}[self.task]
-        return (*searched, ("score", "Score F1 that chooses"))
+        if self.task == "class":
+            shown = [("self", "Removed class (self)"), ("retain", "Other classes (retain)")]
+        else:
+            shown = [(figure.key, figure.panel) for figure in self.figures]
+            shown += [("reached", "Change reached")] if self.task == "samples" else []
+        return (*shown, ("score", "Score F1 that chooses"))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -99,14 +104,19 @@ def _class(change: dict[str, Any]) -> Outcome:
         what=f"remove class {name} ({change['removed']:,} samples)",
         aim=f"forget “{name}”",
         own=Figure(
-            "self", ("self_n",), "Removed", f"{name} (self)", f"class {name}",
+            "self", ("self_n",), "Removed", f"On {name}", f"{name} (self)", f"class {name}",
             "images of the removed class", "lower",
         ),
         rest=Figure(
-            "retain", ("retain_n",), "Others", "Others (retain)", "the other classes",
-            "others", "higher",
+            "retain", ("retain_n",), "Others", "On the others", "Others (retain)",
+            "the other classes", "others", "higher",
         ),
-        more=(Figure("accuracy", ("self_n", "retain_n"), "All", "All", "all", "images", "higher"),),
+        more=(
+            Figure(
+                "accuracy", ("self_n", "retain_n"), "All", "On all", "All",
+                "accuracy on all images", "images", "higher",
+            ),
+        ),
         losses=(("self_loss", "loss, removed"), ("retain_loss", "loss, others")),
         numbers=(),
         score="(1 − accuracy on the class to forget) and the accuracy on the others: 100 % is a "
@@ -136,12 +146,13 @@ def _samples(change: dict[str, Any]) -> Outcome:
         what=f"{verb} {samples}{kinds}",
         aim=f"{aim} {samples}",
         own=Figure(
-            "touched_accuracy", ("touched_n",), "Touched", f"{done.capitalize()} (touched)",
+            "touched_accuracy", ("touched_n",), "Touched", f"On the {done} samples",
+            f"{done.capitalize()} (touched)",
             f"accuracy on the {done} training samples", f"{done} training samples",
             _WANTS.get(change["kind"], ""),
         ),
         rest=Figure(
-            "accuracy", ("n",), "All test", "Test images (accuracy)",
+            "accuracy", ("n",), "All test", "On all test images", "Test images (accuracy)",
             "accuracy on all test images", "test images", "higher",
         ),
         more=(),
@@ -163,16 +174,17 @@ def _backdoor(change: dict[str, Any]) -> Outcome:
         what=f"take back the backdoor for class {name} ({change['touched']:,} samples relabelled)",
         aim=f"take back the backdoor for “{name}”",
         own=Figure(
-            "corrupt", counts, "Triggered", f"Taken for {name} (corrupt)",
+            "corrupt", counts, "Triggered", f"Trigger taken for {name}",
+            f"Taken for {name} (corrupt)",
             f"the share of triggered images taken for {name}", "images with the trigger", "lower",
         ),
         rest=Figure(
-            "clean", ("clean_n",), "Clean", "Without trigger (clean)",
+            "clean", ("clean_n",), "Clean", "On clean images", "Without trigger (clean)",
             "accuracy on clean images", "images without it", "higher",
         ),
         more=(
             Figure(
-                "relabel", counts, "Relabel", "With trigger (relabel)",
+                "relabel", counts, "Relabel", "On triggered images", "With trigger (relabel)",
                 "accuracy on triggered images", "images with the trigger", "higher",
             ),
         ),

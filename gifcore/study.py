@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gifcore.change_section import (
-    KINDS,
     REMOVALS,
     AddSamplesSection,
     BackdoorSection,
@@ -26,6 +25,7 @@ from gifcore.change_section import (
 )
 from gifcore.data.backdoor import Backdoor
 from gifcore.errors import GifError
+from gifcore.explained import explained
 from gifcore.version import ENGINE_VERSION
 
 SELECTORS: dict[str, str] = {
@@ -256,9 +256,6 @@ def read_backdoor(words: str) -> Backdoor:
     return change.backdoor
 
 
-SHOWN = 100  # characters of a value that is refused
-
-
 def parse(values: dict[str, Any], *, origin: str = "study") -> Study:
     """Return the validated study.
 
@@ -268,53 +265,7 @@ def parse(values: dict[str, Any], *, origin: str = "study") -> Study:
     try:
         return Study.model_validate(values)
     except ValidationError as error:
-        raise GifError(_explain(error, origin)) from None
-
-
-def _explain(error: ValidationError, origin: str) -> str:
-    errors = error.errors(include_url=False)
-    first = errors[0]
-    key = _key(first["loc"])
-    others = len({_key(other["loc"]) for other in errors} - {key})
-    more = f" ({others} more)" if others else ""
-    message = _lower(first["msg"].removeprefix("Value error, "))
-    if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_section_of(first["loc"][:-1]).model_fields)
-        return f"{origin}: unknown key '{key}'; allowed here: {allowed}.{more}"
-    if first["type"] == "union_tag_invalid":
-        allowed = ", ".join(repr(kind) for kind in KINDS if kind != "union" or key == "change")
-        value = first["ctx"]["tag"]
-        return f"{origin}: {key}.kind = {value!r} is not possible: choose one of {allowed}.{more}"
-    if not first["loc"]:
-        return f"{origin}: {message}.{more}"
-    return f"{origin}: {key} = {_short(first['input'])} is not possible: {message}.{more}"
-
-
-def _section_of(location: tuple[int | str, ...]) -> Any:
-    """Return the section that an error is in; a kind in its location names that of the change."""
-    section: Any = Study
-    for part in location:
-        if part in KINDS:
-            section = KINDS[str(part)]
-        elif isinstance(part, str):
-            section = section.model_fields[part].annotation
-    return section
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """Return the key a person wrote: without the kinds of value that were tried for it."""
-    parts = [str(part) for part in location if part not in KINDS]
-    named = [p for p in parts if not p.startswith(("constrained-", "literal[", "tuple["))]
-    return ".".join(named) or "(top level)"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+        raise GifError(explained(error, origin, Study)) from None
 
 
 def read(path: str | Path) -> Study:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,4 +42,50 @@ def engine_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reuse = first if name != first.name else None
         prepared = runner.prepare(small_study(*combination))
         runner.run(prepared, workspace / name, workspace=workspace, reuse=reuse)
+    return workspace
+
+
+KINDS: dict[str, dict[str, Any]] = {  # a change of every kind but remove-class, on the digits
+    "remove-samples": {"kind": "remove-samples", "indices": [3, 57, 999]},
+    "relabel": {"kind": "relabel", "indices": [3, 57], "labels": [0, 1]},
+    "reweight": {"kind": "reweight", "indices": [3, 57], "weights": [4.0, 0.25]},
+    "add-samples": {"kind": "add-samples", "source": "digits", "count": 4},
+    "backdoor": {"kind": "backdoor", "label": 4, "count": 100, "strength": 0.25},
+    "union": {
+        "kind": "union",
+        "changes": [
+            {"kind": "remove-class", "label": 8},
+            {"kind": "relabel", "indices": [4], "labels": [0]},
+        ],
+    },
+}
+
+
+def study_of_kind(kind: str, **sections: Any) -> Study:
+    """A study of this kind of change that takes about a second."""
+    values = {
+        "title": f"Kind {kind}",
+        "data": {"source": "digits"},
+        "model": {"name": "fcn" if kind == "backdoor" else "logistic"},
+        "change": KINDS[kind],
+        "selection": {"selector": "highest-k-outputs", "ratio": 0.1},
+        "curvature": {"samples": 64},
+        "solver": {"iterations": 4},
+        "ranking": {"count": 1},
+    }
+    return parse(values | sections)
+
+
+@pytest.fixture(scope="session")
+def kind_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a real record of every kind; only to be read, copy it to change it."""
+    workspace = tmp_path_factory.mktemp("kinds") / "runs"
+    for kind in KINDS:
+        more: dict[str, Any] = {}
+        if kind in ("relabel", "reweight", "add-samples"):
+            more = {"methods": ["gif"], "ranking": {"count": 0}}
+        if kind == "remove-samples":
+            more = {"curvature": {"samples": 64, "draws": 3}}
+        prepared = runner.prepare(study_of_kind(kind, **more))
+        runner.run(prepared, workspace / kind, workspace=workspace)
     return workspace

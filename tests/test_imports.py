@@ -17,9 +17,9 @@ ORDER = (
     "version", "errors", "assets_path", "parameters", "operators", "problem", "features", "checks",
     "views", "change", "data", "models", "checkpoints", "training", "selection", "convolution",
     "curvature", "solvers", "curved", "influence", "contraction", "scoring", "edit", "evaluate",
-    "change_section", "study", "outcome", "run_state", "record", "tables", "estimate", "changing",
-    "stages", "solving",
-    "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
+    "change_section", "explained", "study", "outcome", "run_state", "record", "neighbors", "tables",
+    "estimate", "changing", "stages", "solving", "runner", "manifest", "pipeline", "checkup", "cli",
+    "__main__",
 )  # fmt: skip
 
 

@@ -20,10 +20,15 @@ class Series:
 
 
 def per_class(
-    series: list[Series], classes: list[str], removed: int, title: str, palette: Palette
+    series: list[Series],
+    classes: list[str],
+    removed: int | None,
+    title: str,
+    palette: Palette,
+    word: str = "removed",
 ) -> go.Figure:
-    """Draw a row per class and a mark per model; the removed class is named so."""
-    names = [f"<b>{c} (removed)</b>" if i == removed else c for i, c in enumerate(classes)]
+    """Draw a row per class and a mark per model; the class that stands out is named so."""
+    names = [f"<b>{c} ({word})</b>" if i == removed else c for i, c in enumerate(classes)]
     figure = go.Figure()
     for one in series:
         colour = palette.muted if one.method == "before" else palette.method(one.method)

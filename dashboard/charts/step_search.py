@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts.style import Palette, finish, log_range, mark_scale
 
-_LINES = {
-    "self": ("Removed class (self)", "dash", "circle"),
-    "retain": ("Other classes (retain)", "solid", "square"),
-    "score": ("Score F1 that chooses", "dot", "diamond"),
-}
+_LINES = (("dash", "circle"), ("solid", "square"), ("dashdot", "triangle-up"))
+_SCORE = ("dot", "diamond")
 
 
 def step_search(
-    curves: pd.DataFrame, method: str, chosen: float | None, title: str, palette: Palette
+    curves: pd.DataFrame,
+    method: str,
+    chosen: float | None,
+    title: str,
+    palette: Palette,
+    names: Sequence[tuple[str, str]],
 ) -> go.Figure:
-    """Draw self, retain and score over the scale (log axis); mark scale 1 and the chosen one.
+    """Draw each curve and the score over the scale (log axis); mark scale 1 and the chosen one.
 
-    `curves`: rows curve ("self", "retain", "score"), x (scale), value (share).
+    `curves`: rows curve, x (scale), value (share); `names`: (curve, its name), the score last.
     """
     own = palette.method(method)
-    colours = {"self": own, "retain": own, "score": palette.muted}
+    styles = [(*line, own) for line in _LINES[: len(names) - 1]] + [(*_SCORE, palette.muted)]
     figure = go.Figure()
-    for curve, (name, dash, symbol) in _LINES.items():
+    for (curve, name), (dash, symbol, colour) in zip(names, styles, strict=True):
         rows = curves[(curves["curve"] == curve) & (curves["x"] > 0)].sort_values("x")
         figure.add_scatter(
             x=rows["x"],
             y=100 * rows["value"],
             name=name,
             mode="lines+markers",
-            line={"color": colours[curve], "dash": dash},
+            line={"color": colour, "dash": dash},
             marker={"symbol": symbol, "size": 6},
             hovertemplate="× %{x:.3g}: %{y:.1f} %<extra>" + name + "</extra>",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ from gifcore.study import Study
 
 UPDATE = -1  # the query number of the update's own residual history
 TOP, STABLE = 50, 0.8  # of gifcore.scoring; below this share the ranking still moves
+ALIKE = 0.9  # mean cosine of updates; below this their direction depends on the draw
 ABREAST = 5  # methods in one table
 CLOSED = "closed form"  # the end of a solver's name where nothing was solved
 _MEANING = (
@@ -61,6 +62,9 @@ def panel(
             few = {m: found[m] for m in methods_found[first : first + ABREAST]}
             details = table(few, study, top)
             st.table(details, border="horizontal", alt="Solver details, one column per method")
+        if query is None:
+            for line in spreads(context.info["methods"], found):
+                st.caption(line)
         for line in remarks(found):
             st.caption(line)
         st.caption(_MEANING)
@@ -109,6 +113,28 @@ def _stability(share: float | None, top: int) -> str:
         return ""
     words = f" {round(share * top)} of the top {top} were already there at half the budget"
     return words + (": the ranking still moves, raise `iterations`." if share < STABLE else ".")
+
+
+def spreads(entries: dict[str, dict[str, Any]], methods: Iterable[str]) -> list[str]:
+    """Return how far each update depends on the draw of the curvature samples, a line each."""
+    lines = []
+    for method in methods:
+        spread = entries[method].get("spread")
+        if not spread:
+            continue
+        draws = f"{label(method)}: {spread['draws']} draws of the curvature samples give updates"
+        if spread["mean_cosine"] is None:
+            lines.append(f"{draws} of which one is zero.")
+            continue
+        words = f"with a mean cosine of {spread['mean_cosine']:.3f}"
+        norms = f"and norms that vary by ± {measures.percent(spread['norm_deviation'])}"
+        advice = (
+            ""
+            if spread["mean_cosine"] >= ALIKE
+            else ": the direction hangs on the draw, raise the number of `samples`"
+        )
+        lines.append(f"{draws} {words} {norms}{advice}.")
+    return lines
 
 
 def remarks(found: dict[str, dict[str, Any]]) -> list[str]:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from dashboard import cache
 from dashboard.state import Context
+from gifcore.change_section import BackdoorSection
 
 SIDE = 112  # 28 pixels four times
 
@@ -59,9 +60,17 @@ class Tile:
 def pictures(context: Context) -> Pictures:
     """Return the picture source of the record shown."""
     info = context.info["data"]
-    found = cache.data(info["source"], info["hash"])
+    study = cache.study(context.shown.path) if _has_backdoor(context) else None
+    if study is not None and isinstance(study.change, BackdoorSection):
+        found = cache.poisoned(info["source"], info["hash"], study.change.backdoor)
+    else:
+        found = cache.data(info["source"], info["hash"])
     kept = cache.thumbnails(context.shown.path) if found is None else {}
     return Pictures(found, kept, info["classes"])
+
+
+def _has_backdoor(context: Context) -> bool:
+    return context.info["change"]["kind"] == "backdoor"
 
 
 def missing_data_note(source: Pictures, name: str) -> None:

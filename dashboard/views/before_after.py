@@ -1,4 +1,4 @@
-"""Before / after: what each edit does to the removed class, to the others, and to single images."""
+"""Before / after: what each edit does to what it is about, to the rest, and to single images."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
 from dashboard.state import Context
 from dashboard.views import flips
+from gifcore.outcome import Figure, Outcome, outcome
 
 MANY = 3  # methods that a heading can name
 
@@ -42,56 +43,72 @@ def page() -> None:
 
 
 def answer(info: dict[str, Any], methods: list[str]) -> str:
-    """Return a sentence per method: removed class and other classes, searched and natural step."""
-    name = plain(info["change"]["class_name"])
-    return "\n\n".join(_sentence(info, method, name) for method in methods)
+    """Return a sentence per method: what changes and the rest, searched and natural step."""
+    judged = outcome(info["change"])
+    return "\n\n".join(_sentence(info, method, judged) for method in methods)
 
 
-def _sentence(info: dict[str, Any], method: str, name: str) -> str:
+def _sentence(info: dict[str, Any], method: str, judged: Outcome) -> str:
     steps = info["methods"][method]["steps"]
-    self_natural, rest_natural = _shares(steps["natural"]["test"])
+    own, rest = plain(judged.own.noun), plain(judged.rest.noun)
+    self_natural, rest_natural = _shares(steps["natural"]["test"], judged)
     natural = f"natural step (× 1) leaves them at {self_natural} and {rest_natural}."
     if "searched" not in steps:
-        return f"Class {name} and the other classes: **{label(method)}’s** {natural}"
+        return f"{own[:1].upper()}{own[1:]} and {rest}: **{label(method)}’s** {natural}"
     scale = times(steps["searched"]["scale"])
-    before, after = _shares(info["before"]["test"]), _shares(steps["searched"]["test"])
+    before = _shares(info["before"]["test"], judged)
+    after = _shares(steps["searched"]["test"], judged)
     if before == after:
-        does = f"changes neither class {name} ({after[0]}) nor the other classes ({after[1]})"
+        does = f"changes neither {own} ({after[0]}) nor {rest} ({after[1]})"
     else:
         does = (
-            f"brings class {name} from {before[0]} to **{after[0]}** and the other classes from "
+            f"brings {own} from {before[0]} to **{after[0]}** and {rest} from "
             f"{before[1]} to **{after[1]}**"
         )
     return f"**{label(method)}’s searched step ({scale})** {does}; its {natural}"
 
 
-def _shares(metrics: dict[str, Any]) -> tuple[str, str]:
-    return percent(metrics["self"]), percent(metrics["retain"])
+def _shares(metrics: dict[str, Any], judged: Outcome) -> tuple[str, str]:
+    return percent(metrics[judged.own.key]), percent(metrics[judged.rest.key])
 
 
 # --- accuracies -----------------------------------------------------------------------------------
 
 
 def _accuracies(context: Context, methods: list[str]) -> None:
-    info = context.info
+    info, judged = context.info, outcome(context.info["change"])
     models = evaluated(info, methods)
-    groups = {
-        f"{info['change']['class_name']} (self)": dots(models, "self"),
-        "Others (retain)": dots(models, "retain"),
-        "All": dots(models, "accuracy"),
-    }
+    groups = {figure.panel: dots(models, figure) for figure in judged.figures}
     title = accuracies_title(info, methods)
     look.chart(accuracies(groups, title, look.palette()), "accuracies")
-    n = info["before"]["test"]
-    st.caption(
-        f"Test split, reported once: {n['self_n']:,} images of the removed class, "
-        f"{n['retain_n']:,} others. Bars are 95 % Wilson intervals. The searched step was chosen "
-        "on the validation split; open marks are the natural step. What a model retrained "
-        "without the class would reach is not measured here. F1 weighs forgetting (1 − self) "
-        "against retaining; losses are in nats."
+    st.caption(_legend(judged, info["before"]["test"]))
+    st.dataframe(
+        table(models, judged), width="stretch", hide_index=True, alt="Accuracies with intervals"
     )
-    st.dataframe(table(models), width="stretch", hide_index=True, alt="Accuracies with intervals")
     certificate.panel(context, "before-after")
+
+
+def _legend(judged: Outcome, n: dict[str, Any]) -> str:
+    """Return what was counted, on what, and what was not measured."""
+    steps = (
+        "Bars are 95 % Wilson intervals. The searched step was chosen on the validation split; "
+        "open marks are the natural step."
+    )
+    if judged.task == "class":
+        return (
+            f"Test split, reported once: {n['self_n']:,} images of the removed class, "
+            f"{n['retain_n']:,} others. {steps} What a model retrained without the class would "
+            "reach is not measured here. F1 weighs forgetting (1 − self) against retaining; "
+            "losses are in nats."
+        )
+    counted = ", ".join(
+        dict.fromkeys(f"{figure.count(n):,} {figure.images}" for figure in judged.figures)
+    )
+    return plain(
+        f"Test split, reported once: {counted}. {judged.reading} {steps} What a model retrained "
+        f"on the changed data would reach is not measured here. F1 is the harmonic mean of "
+        f"{judged.score}; losses are in nats."
+    )
 
 
 def evaluated(info: dict[str, Any], methods: list[str]) -> list[tuple[str, str, str, dict]]:
@@ -104,16 +121,11 @@ def evaluated(info: dict[str, Any], methods: list[str]) -> list[tuple[str, str, 
     return rows
 
 
-def _count(metrics: dict[str, Any], which: str) -> int:
-    total = metrics["self_n"] + metrics["retain_n"]
-    return total if which == "accuracy" else metrics[f"{which}_n"]
-
-
-def dots(models: list[tuple[str, str, str, dict]], which: str) -> list[Dot]:
+def dots(models: list[tuple[str, str, str, dict]], figure: Figure) -> list[Dot]:
     """Return one accuracy of every model with its Wilson interval; unmeasured ones are left out."""
     found = []
     for name, method, step, metrics in models:
-        share, n = metrics[which], _count(metrics, which)
+        share, n = metrics[figure.key], figure.count(metrics)
         if share is None or n == 0:
             continue
         low, high = measures.wilson(round(share * n), n)
@@ -122,54 +134,70 @@ def dots(models: list[tuple[str, str, str, dict]], which: str) -> list[Dot]:
 
 
 def accuracies_title(info: dict[str, Any], methods: list[str]) -> str:
-    """Return the finding: the removed class and the others, before and after each longest step."""
+    """Return the finding: what changes and the rest, before and after each longest step."""
+    judged = outcome(info["change"])
     own, others = [], []
     for method in methods:
         step, value = list(info["methods"][method]["steps"].items())[-1]
-        own.append(f"{percent(value['test']['self'])} after {label(method)}’s {step} step")
-        others.append(percent(value["test"]["retain"]))
+        share = percent(value["test"][judged.own.key])
+        own.append(f"{share} after {label(method)}’s {step} step")
+        others.append(percent(value["test"][judged.rest.key]))
     before = info["before"]["test"]
     if len(methods) > MANY:
         return many_title(info, methods)
+    first, rest = _subjects(info, judged)
     return (
-        f"{info['change']['class_name']}: {percent(before['self'])} before, {', '.join(own)}; "
-        f"other classes: {percent(before['retain'])} before, {', '.join(others)} after"
+        f"{first}: {percent(before[judged.own.key])} before, {', '.join(own)}; "
+        f"{rest}: {percent(before[judged.rest.key])} before, {', '.join(others)} after"
     )
+
+
+def _subjects(info: dict[str, Any], judged: Outcome) -> tuple[str, str]:
+    """Return what a title calls the two accuracies."""
+    if judged.task == "class":
+        return info["change"]["class_name"], "other classes"
+    return judged.own.panel, judged.rest.noun
 
 
 def many_title(info: dict[str, Any], methods: list[str]) -> str:
     """Return the finding for many methods: who scores best, and how far they lie apart."""
+    judged = outcome(info["change"])
+    key = judged.own.key
     ends = {m: list(info["methods"][m]["steps"].values())[-1]["test"] for m in methods}
     scored = {m: value["score"] for m, value in ends.items() if value["score"] is not None}
-    own = [value["self"] for value in ends.values() if value["self"] is not None]
+    own = [value[key] for value in ends.values() if value[key] is not None]
     if not scored or not own:
         return f"{len(methods)} methods, before and after"
     top = max(scored.values())
     best = [label(m) for m, score in scored.items() if score == top]
+    what = "the removed class" if judged.task == "class" else judged.own.noun
     return (
-        f"{info['change']['class_name']}: of {len(methods)} methods {listed(best)} "
-        f"{'scores' if len(best) == 1 else 'score'} best (F1 {top:.3f}); the removed class is left "
+        f"{_subjects(info, judged)[0]}: of {len(methods)} methods {listed(best)} "
+        f"{'scores' if len(best) == 1 else 'score'} best (F1 {top:.3f}); {what} is left "
         f"at {percent(min(own))} to {percent(max(own))}, "
-        f"{percent(info['before']['test']['self'])} before"
+        f"{percent(info['before']['test'][key])} before"
     )
 
 
-def table(models: list[tuple[str, str, str, dict]]) -> pd.DataFrame:
+def table(models: list[tuple[str, str, str, dict]], judged: Outcome) -> pd.DataFrame:
     """Return the accuracies as text with intervals, plus losses in nats."""
     rows = []
     for name, _, _, metrics in models:
         row = {"model": name}
-        for which, heading in (
-            ("self", "removed (self)"),
-            ("retain", "others (retain)"),
-            ("accuracy", "all"),
-        ):
-            row[heading] = _with_interval(metrics[which], _count(metrics, which))
+        for figure in judged.figures:
+            row[_heading(figure)] = _with_interval(metrics[figure.key], figure.count(metrics))
+        row |= {heading: _fixed(metrics[key]) for key, heading in judged.numbers}
         row["F1"] = _fixed(metrics["score"])
-        row["loss, removed"] = _fixed(metrics["self_loss"])
-        row["loss, others"] = _fixed(metrics["retain_loss"])
+        row |= {heading: _fixed(metrics[key]) for key, heading in judged.losses}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _heading(figure: Figure) -> str:
+    """Return "removed (self)": the short name, and the key if that says more."""
+    key = figure.key.removesuffix("_accuracy")
+    same = key in (figure.short.lower(), "accuracy")
+    return figure.short.lower() if same else f"{figure.short.lower()} ({key})"
 
 
 def _fixed(value: float | None) -> str:
@@ -227,14 +255,16 @@ def _per_class(context: Context, method: str) -> None:
     for step, value in info["methods"][method]["steps"].items():
         name = f"{label(method)} {step} {times(value['scale'])}"
         series.append(Series(name, method, step, value["test"]["per_class"]))
-    classes, removed = info["data"]["classes"], info["change"]["label"]
+    classes, judged = info["data"]["classes"], outcome(info["change"])
+    removed = judged.label if judged.task == "class" else None
     title = per_class_title(series, classes, removed)
-    figure = per_class(series, classes, removed, title, look.palette())
+    word = "removed" if judged.task == "class" else "backdoor"
+    figure = per_class(series, classes, judged.label, title, look.palette(), word)
     look.chart(figure, "per-class")
 
 
-def per_class_title(series: list[Series], classes: list[str], removed: int) -> str:
-    """Return the finding: the other class that loses most under the last series."""
+def per_class_title(series: list[Series], classes: list[str], removed: int | None) -> str:
+    """Return the finding: the class, but for a removed one, that loses most at the end."""
     changes = [
         (after - before, name)
         for i, (before, after, name) in enumerate(
@@ -245,16 +275,18 @@ def per_class_title(series: list[Series], classes: list[str], removed: int) -> s
     if not changes:
         return "Accuracy per class"
     change, name = min(changes)
+    other = "" if removed is None else "other "
     if change >= 0:
-        return f"{series[-1].name}: no other class loses accuracy"
+        return f"{series[-1].name}: no {other}class loses accuracy"
     return (
-        f"{series[-1].name}: of the other classes, {name} loses most ({-100 * change:.1f} points)"
+        f"{series[-1].name}: of the {other}classes, {name} loses most ({-100 * change:.1f} points)"
     )
 
 
 def _search(context: Context, method: str) -> None:
     curves = cache.curves(context.shown.path, method)
-    curves = curves[curves["curve"].isin(["self", "retain", "score"])]
+    judged = outcome(context.info["change"])
+    curves = curves[curves["curve"].isin([curve for curve, _ in judged.curves])]
     if curves.empty:
         st.info("No step search was made: only the natural step was evaluated.")
         return
@@ -263,7 +295,7 @@ def _search(context: Context, method: str) -> None:
     title = f"{label(method)}: the step is chosen on validation" + (
         f" at {times(chosen)}" if chosen is not None else ""
     )
-    figure = step_search(curves, method, chosen, title, look.palette())
+    figure = step_search(curves, method, chosen, title, look.palette(), judged.curves)
     figure.update_layout(height=max(380, 110 + 26 * len(context.info["data"]["classes"])))
     look.chart(figure, "step-search")
     if chosen is None:
@@ -300,7 +332,12 @@ def _confusion(context: Context, before: pd.DataFrame, after: pd.DataFrame, name
 
 def confusion_title(info: dict[str, Any], shares: np.ndarray, name: str) -> str:
     """Return the finding: what images of the removed class are taken for after the edit."""
-    removed, classes = info["change"]["label"], info["data"]["classes"]
+    judged, classes = outcome(info["change"]), info["data"]["classes"]
+    if judged.task != "class" or judged.label is None:
+        right = np.diag(shares)
+        worst = int(np.nanargmin(right)) if not np.isnan(right).all() else 0
+        return f"{name}: {classes[worst]} is recognised least, {percent(float(right[worst]), 0)}"
+    removed = judged.label
     row = shares[removed]
     if np.isnan(row).all():
         return f"{name}: the removed class has no test images"
@@ -317,18 +354,19 @@ def _export(context: Context, methods: list[str]) -> None:
     with st.container(gap="small"):
         rows = evaluated(context.info, methods)
         stem = f"before-after-{context.selector}-{context.ratio:g}"
-        frame.downloads(stem, lambda: raw_table(rows), "These accuracies")
+        judged = outcome(context.info["change"])
+        frame.downloads(stem, lambda: raw_table(rows, judged), "These accuracies")
         frame.downloads(
             f"predictions-{stem}", lambda: predictions(context, methods), "Every test prediction"
         )
 
 
-def raw_table(models: list[tuple[str, str, str, dict]]) -> pd.DataFrame:
+def raw_table(models: list[tuple[str, str, str, dict]], judged: Outcome) -> pd.DataFrame:
     """Return the metrics as numbers (shares 0 to 1, losses in nats), one row per model."""
-    keep = ("accuracy", "self", "retain", "score", "self_loss", "retain_loss", "self_n", "retain_n")
     return pd.DataFrame(
         [
-            {"model": name, "method": method, "step": step} | {key: metrics[key] for key in keep}
+            {"model": name, "method": method, "step": step}
+            | {key: metrics[key] for key in judged.keys}
             for name, method, step, metrics in models
         ]
     )

@@ -14,6 +14,7 @@ from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.messages import plain
 from dashboard.state import Context
+from gifcore.outcome import outcome
 
 PER_PAGE = 24
 KINDS = {
@@ -71,9 +72,14 @@ def summary(found: pd.DataFrame, context: Context, edit: str) -> str:
     if found.empty:
         return f"{edit} changes none of the test predictions."
     change = context.info["change"]
+    lost, gained = found["kind"] == "lost", found["kind"] == "gained"
+    if outcome(change).task != "class":
+        return (
+            f"{edit} changes {len(found):,} of the test predictions: it loses "
+            f"{int(lost.sum()):,} images that were right and gains {int(gained.sum()):,}."
+        )
     removed, name = change["label"], plain(change["class_name"])
     own = found["label"] == removed
-    lost, gained = found["kind"] == "lost", found["kind"] == "gained"
     return (
         f"{edit} changes {len(found):,} of the test predictions: it loses "
         f"{int((own & lost).sum()):,} images of class {name} and {int((~own & lost).sum()):,} of "
@@ -82,16 +88,17 @@ def summary(found: pd.DataFrame, context: Context, edit: str) -> str:
 
 
 def _filter(context: Context, found: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    classes, removed = context.info["data"]["classes"], context.info["change"]["label"]
+    classes, judged = context.info["data"]["classes"], outcome(context.info["change"])
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
         kind = one_of("Kind", KINDS, "lost", "flips-kind")
-    choices = [OTHERS, EVERY, *classes]
+    others = [OTHERS] if judged.task == "class" else []
+    choices = [*others, EVERY, *classes]
     forget_if_gone("flips-class", choices)
     of = right.selectbox("True class", choices, key="flips-class", persist_state="session")
     shown = found[found["kind"] == kind]
     if of == OTHERS:
-        shown = shown[shown["label"] != removed]
+        shown = shown[shown["label"] != judged.label]
     elif of != EVERY:
         shown = shown[shown["label"] == classes.index(of)]
     return kind, shown

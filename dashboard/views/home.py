@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -18,8 +18,14 @@ from dashboard.state import Context
 from dashboard.texts import text
 from gifcore.data import DATASETS
 from gifcore.models import MODELS
+from gifcore.outcome import Outcome, Want, outcome
 from gifcore.record import NATURAL, SEARCHED
 
+COLOURS: dict[Want, Literal["normal", "inverse", "off"]] = {
+    "higher": "normal",
+    "lower": "inverse",
+    "": "off",
+}
 SHOWN = 4  # thumbnails each side
 HELPFUL = ":blue[:material/add_circle: + Most helpful]"
 HARMFUL = ":orange[:material/do_not_disturb_on: − Most harmful]"
@@ -57,18 +63,18 @@ def _finding(context: Context) -> None:
     edited = [m for m in ("gif", "if") if m in able] or able[:2]
     if not edited:
         return
-    name = info["change"]["class_name"]
+    judged = outcome(info["change"])
     with st.container(border=True):
         st.subheader(headline(info, edited[0]))
         st.caption(
             f"{_titles(info)} with {info['selection']['p']:,} "
             f"parameters; selector {state.selector_label(context.selector).lower()}. Accuracies on "
             "the test split, changes against the model before; the step length was chosen on the "
-            f"validation split. Lower is better on {messages.plain(name)}, higher on the others."
+            f"validation split. {messages.plain(judged.reading)}"
         )
         for column, method in zip(st.columns(len(edited), gap="large"), edited, strict=True):
             with column:
-                _method(info, method, name)
+                _method(info, method, judged)
 
 
 def _titles(info: dict[str, Any]) -> str:
@@ -78,46 +84,46 @@ def _titles(info: dict[str, Any]) -> str:
 
 
 def headline(info: dict[str, Any], method: str) -> str:
-    """Return the result of a forgetting study as one sentence, from its numbers."""
+    """Return the result of a study as one sentence, from its numbers."""
     before = info["before"]["test"]
     after = info["methods"][method]["steps"][SEARCHED]["test"]
     share = info["methods"][method]["k"] / info["selection"]["p"]
-    name = messages.plain(info["change"]["class_name"])
-    return (
-        f"To forget “{name}”, {method_label(method)} moves {percent(share)} of the parameters: "
-        f"accuracy there {percent(before['self'])} → {percent(after['self'])}, on the other "
-        f"classes {percent(before['retain'])} → {percent(after['retain'])}"
-    )
+    judged = outcome(info["change"])
+    own, rest = judged.own, judged.rest
+    said = f"To {judged.aim}, {method_label(method)} moves {percent(share)} of the parameters: "
+    if judged.task == "class":
+        said += (
+            f"accuracy there {percent(before['self'])} → {percent(after['self'])}, on the other "
+            f"classes {percent(before['retain'])} → {percent(after['retain'])}"
+        )
+    else:
+        said += (
+            f"{own.noun} {percent(before[own.key])} → {percent(after[own.key])}, "
+            f"{rest.noun} {percent(before[rest.key])} → {percent(after[rest.key])}"
+        )
+    return messages.plain(said)
 
 
-def _method(info: dict[str, Any], method: str, name: str) -> None:
+def _method(info: dict[str, Any], method: str, judged: Outcome) -> None:
     before, steps = info["before"]["test"], info["methods"][method]["steps"]
     after, natural = steps[SEARCHED]["test"], steps[NATURAL]["test"]
     k, p = info["methods"][method]["k"], info["selection"]["p"]
     st.markdown(f"**{method_label(method)}** · moves {k:,} of {p:,} parameters")
-    own, rest, score = st.columns(3)
-    own.metric(
-        f"On {name}",
-        percent(after["self"]),
-        _points(after["self"] - before["self"]),
-        delta_color="inverse",
-        help=f"Accuracy on the {after['self_n']:,} test images of the class to forget.",
-    )
-    rest.metric(
-        "On the others",
-        percent(after["retain"]),
-        _points(after["retain"] - before["retain"]),
-        help=f"Accuracy on the {after['retain_n']:,} test images of all other classes.",
-    )
-    score.metric(
-        "F1",
-        percent(after["score"]),
-        help="Harmonic mean of (1 - accuracy on the class to forget) and the accuracy on the "
-        "others: 100 % is a class forgotten with nothing else lost.",
+    columns = st.columns(3)
+    for column, figure in zip(columns, (judged.own, judged.rest), strict=False):
+        column.metric(
+            figure.tile,
+            percent(after[figure.key]),
+            _points(after[figure.key] - before[figure.key]),
+            delta_color=COLOURS[figure.want],
+            help=f"Over {figure.count(after):,} {figure.images}.",
+        )
+    columns[2].metric(
+        "F1", percent(after["score"]), help=f"Harmonic mean of {messages.plain(judged.score)}."
     )
     st.caption(
         f"Searched step, {times(steps[SEARCHED]['scale'])} the update. The natural step (× 1) "
-        f"leaves {percent(natural['self'])} and {percent(natural['retain'])}."
+        f"leaves {percent(natural[judged.own.key])} and {percent(natural[judged.rest.key])}."
     )
 
 

@@ -19,6 +19,7 @@ from dashboard.components.messages import plain
 from dashboard.state import Context
 from dashboard.views import layer_maps
 from dashboard.views.layer_maps import Moves
+from gifcore.outcome import outcome
 
 
 def page() -> None:
@@ -53,8 +54,9 @@ def answer(context: Context, tables: dict[str, pd.DataFrame]) -> str:
                 f"({percent(squares[top] / squares.sum(), 0)} of the squared move)"
             )
         parts.append(part)
-    name = plain(context.info["change"]["class_name"])
-    return f"To forget class {name}, " + "; ".join(parts) + "."
+    judged = outcome(context.info["change"])
+    aim = f"forget {judged.own.noun}" if judged.task == "class" else judged.aim
+    return f"To {plain(aim)}, " + "; ".join(parts) + "."
 
 
 # --- network --------------------------------------------------------------------------------------

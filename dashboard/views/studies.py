@@ -13,8 +13,15 @@ from dashboard.charts.style import label
 from dashboard.components import messages, progress
 from dashboard.components.study_form import ORDER
 from gifcore import record as records
+from gifcore.outcome import outcome
 from gifcore.record import SEARCHED, Listed
 
+PERCENT = ("Removed", "Others", "Touched", "All test", "Triggered", "Clean")
+OTHER_KINDS = (
+    "*Touched* is the accuracy on the training samples of the change, by their labels after it, "
+    "*all test* that on every test image; *triggered* is the share of images with a trigger that "
+    "get the backdoor's label (lower is better), *clean* the accuracy without it. "
+)
 SHOWN = 20  # stopped studies
 
 
@@ -104,8 +111,9 @@ def _finished(entries: list[tuple[Listed, bool]]) -> None:
     )
     st.caption(
         "Accuracies on the test split with the searched step. *Removed* is the class to be "
-        "forgotten (lower is better), *others* all other classes (higher is better). The natural "
-        "step is on the page *Before / after*."
+        "forgotten (lower is better), *others* all other classes (higher is better). "
+        + (OTHER_KINDS if any(map(_other_kind, entries)) else "")
+        + "The natural step is on the page *Before / after*."
     )
 
 
@@ -115,7 +123,8 @@ def row(entry: Listed, *, demo: bool) -> dict[str, Any]:
     The methods come last, in one order, each with what its searched step leaves.
     """
     info = entry.info
-    before = info["before"]["test"]
+    before, judged = info["before"]["test"], outcome(info["change"])
+    own, rest = judged.own, judged.rest
     values: dict[str, Any] = {
         "Open": "Open",
         "Study": f"{entry.title} (demo)" if demo else entry.title,
@@ -123,16 +132,21 @@ def row(entry: Listed, *, demo: bool) -> dict[str, Any]:
         "Ratio": 100 * info["selection"]["ratio"],
         "When": pd.Timestamp(info["created"]),
         "Took": info["seconds"],
-        "Removed before": 100 * before["self"],
-        "Others before": 100 * before["retain"],
+        "Change": judged.what[:1].upper() + judged.what[1:],
+        f"{own.short} before": 100 * before[own.key],
+        f"{rest.short} before": 100 * before[rest.key],
     }
     for method in ORDER:
         steps = info["methods"].get(method, {}).get("steps")
         if steps:
             after, name = steps[SEARCHED]["test"], label(method)
-            values |= {f"Removed {name}": 100 * after["self"]}
-            values |= {f"Others {name}": 100 * after["retain"]}
+            values |= {f"{own.short} {name}": 100 * after[own.key]}
+            values |= {f"{rest.short} {name}": 100 * after[rest.key]}
     return values
+
+
+def _other_kind(entry: tuple[Listed, bool]) -> bool:
+    return outcome(entry[0].info["change"]).task != "class"
 
 
 def _columns(names: list[str]) -> dict[str, Any]:
@@ -146,7 +160,7 @@ def _columns(names: list[str]) -> dict[str, Any]:
         "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD"),
     }
     for name in names:
-        if name.startswith(("Removed", "Others")):
+        if name.startswith(PERCENT):
             config[name] = st.column_config.NumberColumn(format="%.1f %%")
     return config
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from dashboard.views import before_after, flips
+from gifcore.outcome import outcome
 from gifcore.record import Record
 from gifcore.study import EditSection
 from tests.dashboard.make_record import make_record, make_study
@@ -98,8 +99,9 @@ def test_unmeasured_shares_are_left_out_and_not_called_zero(workspace: Path) -> 
     info = Record.open(workspace / "g05").info
     metrics = info["before"]["test"] | {"self": None, "self_n": 0}
     models = [("Before", "before", "", metrics)]
-    assert before_after.dots(models, "self") == []
-    assert before_after.table(models)["removed (self)"].tolist() == ["n/a"]
+    judged = outcome(info["change"])
+    assert before_after.dots(models, judged.own) == []
+    assert before_after.table(models, judged)["removed (self)"].tolist() == ["n/a"]
 
 
 def test_flips_are_sorted_into_lost_gained_and_moved() -> None:

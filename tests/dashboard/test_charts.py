@@ -18,7 +18,10 @@ from dashboard.charts.residuals import residuals
 from dashboard.charts.score_scatter import score_scatter, thin
 from dashboard.charts.step_search import step_search
 from dashboard.charts.style import METHOD_LOOKS, Palette, heading, label
+from gifcore.outcome import outcome
 from gifcore.study import METHOD_LABELS, METHODS
+
+CLASS = outcome({"kind": "remove-class", "label": 1, "class_name": "b", "removed": 5})
 
 PALETTES = [Palette(), Palette(dark=True, background="#12161c")]
 TABLE = pd.DataFrame(
@@ -56,7 +59,7 @@ def _steps(palette: Palette, chosen: float | None = 12.0) -> go.Figure:
             "value": [0.9, 0.1, 0.8, 0.2],
         }
     )
-    return step_search(curves, "gif", chosen, "T", palette)
+    return step_search(curves, "gif", chosen, "T", palette, CLASS.curves)
 
 
 FIGURES = {
