@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gifcore.errors import GifError
-from gifcore.problem import Problem, Progress, collated, silent, targets
+from gifcore.problem import Problem, Progress, collated, refuse_data, silent, targets
 from gifcore.views import Joined, Relabelled, form_of, labels_like, numbers, refuse_labels
 
 
@@ -280,6 +280,7 @@ class AddSamples(Change):
     dataset: Dataset[Any]
 
     def effect(self, problem: Problem) -> Effect:
+        refuse_data(self.dataset, "dataset")
         size = len(self.dataset)  # type: ignore[arg-type]
         if size == 0:
             raise GifError("The data set to add is empty; give one or more samples.")
@@ -331,7 +332,10 @@ class Union(Change):
 
 def _chosen(problem: Problem, indices: Any, verb: str) -> Tensor:
     """Return distinct positions that count, (r,), in the order they were given."""
-    given = np.asarray(indices.cpu() if isinstance(indices, Tensor) else indices)
+    try:
+        given = np.asarray(indices.cpu() if isinstance(indices, Tensor) else indices)
+    except ValueError:  # rows of different lengths
+        given = np.asarray(None)
     if given.ndim != 1 or len(given) == 0 or len(np.unique(given)) != len(given):
         raise GifError(f"Name one or more training samples to {verb}, each once.")
     if given.dtype.kind not in "iu":

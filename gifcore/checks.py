@@ -131,8 +131,8 @@ def _read(problem: Problem, part: Tensor) -> Any:
         return fetch(problem.train, part, problem.device)
     except ANYTHING as error:
         raise GifError(
-            f"The first training samples do not make a batch ({_line(error)}); return tensors or "
-            "numbers of the same shape for every sample."
+            f"The first training samples do not make a batch ({first_line(error)}); return "
+            "tensors or numbers of the same shape for every sample."
         ) from error
 
 
@@ -170,7 +170,7 @@ def _losses(problem: Problem, batch: Any) -> Tensor:
         losses = problem.loss(outputs, batch)
     except ANYTHING as error:
         raise GifError(
-            f"The loss failed on the first batch ({_line(error)}); it is called as "
+            f"The loss failed on the first batch ({first_line(error)}); it is called as "
             "loss(outputs, batch) with the whole batch and returns one number per sample."
         ) from error
     return losses
@@ -193,8 +193,8 @@ def _of_model(problem: Problem, batch: Any, error: Exception) -> GifError:
         )
     shapes = ", ".join(str(tuple(x.shape)) for x in _tensors(inputs_of(batch)))
     return GifError(
-        f"The model failed on the first batch, inputs of shape {shapes} ({_line(error)}); check "
-        "that the data set returns what the model takes."
+        f"The model failed on the first batch, inputs of shape {shapes} ({first_line(error)}); "
+        "check that the data set returns what the model takes."
     )
 
 
@@ -268,7 +268,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return bool(torch.allclose(one, other, rtol=limit, atol=limit))
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Return the first line of a foreign error, cut to a readable length."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:160].rstrip(".")
@@ -322,7 +322,7 @@ def explain_double_backward(problem: Problem, error: Exception) -> GifError:
         check_second_derivatives(problem)
     except GifError as reason:
         return reason
-    return GifError(f"A curvature product failed ({_line(error)}); try a smaller batch size.")
+    return GifError(f"A curvature product failed ({first_line(error)}); try a smaller batch size.")
 
 
 def refuse_cut_graph(gradients: Iterable[Tensor]) -> None:
@@ -467,7 +467,7 @@ def _second_derivative_fails(call: _Call, state: dict[str, Tensor]) -> str | Non
         u, v = ([random(x) for x in variables] for _ in range(2))
         Hu, Hv = (_second(first, variables, direction) for direction in (u, v))
     except RuntimeError as error:
-        return _line(error)
+        return first_line(error)
     symmetric = _close_products(_dot(u, Hv), _dot(v, Hu), (_dot(Hu, Hu) * _dot(v, v)).sqrt())
     return None if symmetric else SILENT
 

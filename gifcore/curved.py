@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -219,7 +219,9 @@ def curvature(
     Raises:
         GifError: an unknown name, an impossible number, or a problem that cannot be explained.
     """
-    if damping != "auto" and not (isinstance(damping, Real) and 0 <= damping < float("inf")):
+    if damping != "auto" and not (
+        isinstance(damping, int | float | np.floating) and 0 <= damping < float("inf")
+    ):
         raise GifError(f"damping is {damping}; it must be a number of 0 or more, or 'auto'.")
     notes = check_problem(problem)
     if solves and kind in ("hessian", "block"):

@@ -9,6 +9,8 @@ s . grad l_i, because g_q . delta_i = s_q . g_i.
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gifcore.change import Change, RemoveClass, RemoveSamples
+from gifcore.change import Change
 from gifcore.checkpoints import Checkpoint
 from gifcore.curvature import draw_samples
 from gifcore.curved import Approximation, Curved, curvature, preconditioned
@@ -97,19 +99,22 @@ def gif_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve)
 
 def hyperinf_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:
     """delta = X (H E)^T g, X by Schulz doubling towards (E^T H^2 E)^-1."""
-    return solve.doubling.least_squares(H @ E, g, progress=solve.progress)
+    found = solve.doubling.least_squares(H @ E, g, progress=solve.progress)
+    return without_ridge(found, solve.solver)
 
 
 def hyperinf_adjoint(H: LinearOperator, E: LinearOperator, g_q: Tensor, solve: Solve) -> Solution:
     """s = H E X E^T g_q."""
-    return solve.doubling.minimum_norm((H @ E).T, E.T @ g_q, progress=solve.progress)
+    found = solve.doubling.minimum_norm((H @ E).T, E.T @ g_q, progress=solve.progress)
+    return without_ridge(found, solve.solver)
 
 
 def second_order_update(H: LinearOperator, E: LinearOperator, g: Tensor, solve: Solve) -> Solution:
     """delta = E^T (d1 - c (d1 - H^-1 H_U d1)), d1 = H^-1 g, c = r / (n - r)."""
     group = solve.group()
     first = solve.symmetric(H, g)
-    second = solve.symmetric(H, group.H @ first.value)
+    d = first.solver_damping or 0.0  # what the solver adds to H belongs to H_U as well
+    second = solve.symmetric(H, group.H @ first.value + d * first.value)
     both = worse_of(first, second, E.T @ ((1 - group.c) * first.value + group.c * second.value))
     return replace(both, hvps=both.hvps + 1)
 
@@ -149,6 +154,11 @@ class MethodRow:
     approximation: str | None = None
     checkpoints: bool = False
 
+    @property
+    def solves(self) -> bool:
+        """Does it multiply with H?"""
+        return self.approximation is None and self.update is not gradient_update
+
 
 METHODS: dict[str, MethodRow] = {
     "gradient": MethodRow(gradient_update, gradient_adjoint, True),
@@ -169,7 +179,10 @@ METHODS: dict[str, MethodRow] = {
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The removed samples: H_U, (p, p), the mean over them, and c = r / (n - r)."""
+    """The removed samples: H_U, (p, p), the mean over them, and c = r / (n - r).
+
+    With weights c = W_U / (W - W_U), from H' = H + c (H - H_U).
+    """
 
     H: LinearOperator
     c: float
@@ -222,25 +235,29 @@ class Solve:
         solver = self.solver
         if isinstance(solver, LSMR):
             solver = MINRES(solver.iterations, solver.tolerance, keep_halfway=solver.keep_halfway)
+        if isinstance(solver, Dense):
+            solver = replace(solver, ridge=0.0)
         if isinstance(solver, Lissa) and A.shape == self.curved.H.shape:
             batches = solver.batches(self.curved.batch, self.curved.samples)
             return solver.solve(A, b, batches=batches, progress=self.progress)
-        return solver.solve(A, b, progress=self.progress)
+        return without_ridge(solver.solve(A, b, progress=self.progress), self.solver)
 
     def least_squares(self, A: LinearOperator, b: Tensor) -> Solution:
         """Return argmin ||A x - b||: by the solver that was asked for if it can, else LSMR."""
         solver, auto = self._rectangular(A, b)
-        if not isinstance(solver, LSMR):
-            return solver.least_squares(A, b, progress=self.progress)
-        found = solver.least_squares(A, b, right=self.R, progress=self.progress)
+        if isinstance(solver, LSMR):
+            found = solver.least_squares(A, b, right=self.R, progress=self.progress)
+        else:
+            found = solver.least_squares(A, b, progress=self.progress)
         return reasoned(found, auto)
 
     def minimum_norm(self, A: LinearOperator, b: Tensor) -> Solution:
         """Return the s of least norm with A s = b, by the same solvers."""
         solver, auto = self._rectangular(A.T, b)
-        if not isinstance(solver, LSMR):
-            return solver.minimum_norm(A, b, progress=self.progress)
-        found = solver.minimum_norm(A, b, left=self.R, progress=self.progress)
+        if isinstance(solver, LSMR):
+            found = solver.minimum_norm(A, b, left=self.R, progress=self.progress)
+        else:
+            found = solver.minimum_norm(A, b, progress=self.progress)
         return reasoned(found, auto)
 
     def _rectangular(
@@ -254,10 +271,15 @@ class Solve:
                 preconditioner="none",
                 keep_halfway=solver.keep_halfway,
             )
-        if isinstance(solver, LSMR) and self.curved.automatic and solver.ridge == 0:
-            found = auto_ridge(A, b.new_zeros(A.shape[1]), seed=self.curved.seed)
-            return replace(solver, ridge=found.value), found
-        return solver, None
+        if not self.curved.automatic:
+            return solver, None
+        if isinstance(solver, Neumann | PLissa):
+            why = f"no ridge: {type(solver).__name__} takes none, its early stop stands for one"
+            return solver, Auto(0.0, why, 0)
+        if solver.ridge > 0:
+            return solver, None
+        found = auto_ridge(A, b.new_zeros(A.shape[1]), seed=self.curved.seed)
+        return replace(solver, ridge=found.value), found
 
     @property
     def doubling(self) -> Schulz:
@@ -281,15 +303,19 @@ class Solve:
         Raises:
             GifError: a change that is no removal, or a curvature of the changed objective.
         """
-        problem, change = self.problem, self.change
-        if problem is None or not isinstance(change, RemoveClass | RemoveSamples):
+        problem = self.problem
+        if problem is None or self.change is None:
+            raise GifError("second-order is an update; choose another method for scores.")
+        effect = self.change.effect(problem)
+        removed = effect.removed
+        if not torch.equal(effect.samples(problem), removed.sort().values):
             raise GifError("second-order is for removals; choose another method for this change.")
         if self.curved.of != "full":
             raise GifError("second-order needs curvature_of='full': the retained one is its aim.")
-        removed = change.samples(problem)
         count = len(self.curved.samples)
-        few = draw_samples(problem.narrowed(removed), count, self.curved.seed)
-        return Group(self.curved.batch(few), len(removed) / (problem.n - len(removed)))
+        few = draw_samples(problem.narrowed(removed.sort().values), count, self.curved.seed)
+        gone = float(problem.shares()[removed].sum())
+        return Group(self.curved.batch(few), gone / (1 - gone))
 
 
 def reasoned(found: Solution, auto: Auto | None) -> Solution:
@@ -297,6 +323,14 @@ def reasoned(found: Solution, auto: Auto | None) -> Solution:
     if auto is None:
         return found
     return replace(found, auto=(auto.reason,), hvps=found.hvps + auto.products)
+
+
+def without_ridge(found: Solution, asked: Solver) -> Solution:
+    """Return the solution with a note if it was solved without the ridge that was asked for."""
+    if not isinstance(asked, LSMR | Dense) or asked.ridge == 0:
+        return found
+    note = f"the ridge {asked.ridge:g} is for gif: {found.solver} solved without it"
+    return replace(found, notes=(*found.notes, note))
 
 
 def mapped(A: LinearOperator, found: Solution) -> Solution:
@@ -308,17 +342,20 @@ def mapped(A: LinearOperator, found: Solution) -> Solution:
 def worse_of(one: Solution, other: Solution, value: Tensor) -> Solution:
     """Return a value that took two solves, with the certificate of the worse and the cost of both.
 
-    Worse is what is not trusted, then what has the larger residual.
+    Worse is what is not trusted, then what has the larger residual; NaN counts as infinite.
     """
-    worse = max(one, other, key=lambda found: (not found.trusted, found.residual))
+
+    def badness(found: Solution) -> tuple[bool, float]:
+        return not found.trusted, math.inf if math.isnan(found.residual) else found.residual
+
     return replace(
-        worse,
+        max(one, other, key=badness),
         value=value,
         halfway=None,
         iterations=one.iterations + other.iterations,
         hvps=one.hvps + other.hvps,
         check_hvps=one.check_hvps + other.check_hvps,
-        notes=(*worse.notes, "two solves: the worse certificate"),
+        notes=(*dict.fromkeys(one.notes + other.notes), "two solves: the worse certificate"),
     )
 
 
@@ -376,7 +413,7 @@ def influence(
             full for second-order, whose aim the retained one is.
         damping: of H + damping I; "auto": from the spectrum, a ridge instead for gif.
         change_samples: estimate g from so many of the changed samples; None: all of them.
-        gradient: g if it is known already.
+        gradient: g, (p,), if it is known already.
         checkpoints: of the training, for tracin: delta = E^T sum_t rate_t steps_t g(theta_t).
 
     Raises:
@@ -388,21 +425,34 @@ def influence(
     Cost: one gradient over all samples and 2 Hessian products an LSMR iteration (MINRES: 1).
     """
     row = _row(method)
-    if row.checkpoints and gradient is None:
-        gradient = _over_checkpoints(problem, change, checkpoints, change_samples, seed, progress)
-    if gradient is None:
-        gradient = change.gradient(
-            problem, change_samples=change_samples, seed=seed, progress=progress
+    _refuse_types(solver, selected)
+    if isinstance(curvature, Curved) and curvature_of not in (None, curvature.of):
+        raise GifError(
+            f"curvature_of is '{curvature_of}' and the curvature given is of the {curvature.of} "
+            "objective; give one of the other kind, or leave curvature_of out."
         )
     of = curvature_of or ("full" if row.update is second_order_update else "retained")
     objective = change.apply(problem) if of == "retained" else problem
-    curved = _curved(curvature, objective, samples, damping, of, seed)
+    heard = Heard(progress)
+    curved = curved_of(
+        curvature, objective, samples, damping, of, seed, solves=row.solves, stop=heard.again
+    )
+    if row.checkpoints and gradient is None:
+        gradient = _over_checkpoints(problem, change, checkpoints, change_samples, seed, heard)
+    if gradient is None:
+        gradient = change.gradient(
+            problem, change_samples=change_samples, seed=seed, progress=heard
+        )
+    if gradient.shape != problem.theta.shape or not bool(torch.isfinite(gradient).all()):
+        raise GifError(
+            f"The gradient change has shape {tuple(gradient.shape)} or holds NaN; give finite "
+            f"numbers, ({len(problem.theta)},)."
+        )
+    gradient = gradient.to(problem.theta)
     solver = solver or LSMR()
     if row.rectangular and curved.preconditioner is None:
-        curved = preconditioned(curved, selected, solver, seed=seed)
-    solution = _solve(
-        row.update, row, curved, selected, gradient, solver, progress, change, problem
-    )
+        curved = preconditioned(curved, selected, solver, seed=seed, like=gradient)
+    solution = _solve(row.update, row, curved, selected, gradient, solver, heard, change, problem)
     indices = selected.indices if row.selects and selected is not None else None
     return Influence(solution.value, indices, method, solution, gradient)
 
@@ -424,8 +474,9 @@ def adjoint(
         GifError: a method that gives no score.
     """
     row = scored(method)
+    _refuse_types(solver, selected)
     if row.rectangular and curved.preconditioner is None:
-        curved = preconditioned(curved, selected, solver, seed=seed)
+        curved = preconditioned(curved, selected, solver, seed=seed, like=query_gradient)
     assert row.adjoint is not None
     return _solve(
         row.adjoint, row, curved, selected, query_gradient, solver, progress, None, problem
@@ -485,14 +536,56 @@ def required(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
     return checkpoints
 
 
-def _curved(
+def _refuse_types(solver: object, selected: object) -> None:
+    """Refuse a name in place of a solver and indices in place of a selection."""
+    if solver is not None and not isinstance(solver, Solver):
+        raise GifError(f"The solver is {solver!r:.80}; give one, such as gif.LSMR(iterations=50).")
+    if selected is not None and not isinstance(selected, Selection):
+        kind = type(selected).__name__
+        raise GifError(f"selected is a {kind}; give a Selection, as gif.select returns, or None.")
+
+
+class Heard:
+    """A callback that can repeat its last report: to be asked between reports if it cancels.
+
+    Products of batches are made side by side: it may be called from another thread, by one at a
+    time.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.last = progress, (0, 1, "curvature")
+        self.lock = threading.Lock()
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        with self.lock:
+            self.last = done, total, note
+            self.progress(*self.last)
+
+    def again(self) -> None:
+        """Report as the last time."""
+        with self.lock:
+            self.progress(*self.last)
+
+
+def curved_of(
     given: str | Curved,
     problem: Problem,
     samples: int | None,
     damping: float | str,
     of: str,
     seed: int,
+    *,
+    solves: bool,
+    stop: Callable[[], None],
 ) -> Curved:
+    """Return the curvature that was given, or the one it names of this problem's objective.
+
+    Args:
+        solves: will it be multiplied with? Else its second derivatives need not exist.
+
+    Raises:
+        GifError: as `curvature`; a ready one with other samples or damping beside it.
+    """
     if of not in ("retained", "full"):
         raise GifError(f"curvature_of is '{of}'; choose retained or full.")
     if isinstance(given, Curved):
@@ -502,7 +595,16 @@ def _curved(
                 "or leave them out here."
             )
         return given
-    return curvature(problem, kind=given, samples=samples, damping=damping, of=of, seed=seed)
+    return curvature(
+        problem,
+        kind=given,
+        samples=samples,
+        damping=damping,
+        of=of,
+        seed=seed,
+        stop=stop,
+        solves=solves,
+    )
 
 
 def _solve(
@@ -519,9 +621,8 @@ def _solve(
     started = time.perf_counter()
     E = Identity(problem.space.size) if selected is None else selected.embedding
     R = curved.preconditioner if row.rectangular else None
-    solves = row.approximation is None and row.update is not gradient_update
     auto = None
-    if curved.automatic and solves and not row.rectangular:
+    if curved.automatic and row.solves and not row.rectangular:
         auto = curved.auto_damping()
         damped = curved.H + auto.value * Identity(curved.H.shape[0])
         curved = replace(curved, H=damped, damping=auto.value)
@@ -533,15 +634,22 @@ def _solve(
     return replace(
         found,
         hvps=found.hvps + (R.probes if R else 0),
-        damping=curved.damping if solves else 0.0,
-        notes=(*found.notes, *curved.notes),
+        damping=curved.damping if row.solves else 0.0,
+        notes=(*found.notes, *_on_selection(row, selected), *curved.notes),
         preconditioner=R.summary() if R else None,
-        lambda_max=H.highest,
+        lambda_max=max((x for x in (H.highest, found.lambda_max) if x is not None), default=None),
         lambda_min=min((x for x in (H.lowest, found.lambda_min) if x is not None), default=None),
         curvature_of=curved.of,
         samples=len(curved.samples) if H.products or row.approximation else 0,
         seconds=time.perf_counter() - started,
     )
+
+
+def _on_selection(row: MethodRow, selected: Selection | None) -> tuple[str, ...]:
+    """Return what to know about J, if the method depends on it."""
+    if selected is None or not row.selects or not row.solves or not selected.advice:
+        return ()
+    return (selected.advice,)
 
 
 def embedded(update: Update, size: int) -> Tensor:

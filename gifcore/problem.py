@@ -37,8 +37,18 @@ def silent(done: int, total: int, note: str) -> None:  # noqa: ARG001
 
 
 def cross_entropy(outputs: Tensor, batch: Any) -> Tensor:
-    """Return the cross-entropy of every sample, (b,), in nats; batch is (inputs, labels)."""
-    return nn.functional.cross_entropy(outputs, batch[1], reduction="none")
+    """Return the cross-entropy of every sample, (b,), in nats; batch is (inputs, labels).
+
+    Raises:
+        GifError: a label that is no class.
+    """
+    try:
+        return nn.functional.cross_entropy(outputs, batch[1], reduction="none")
+    except IndexError as error:
+        raise GifError(
+            f"{str(error).rstrip('.')}: the model has {outputs.shape[1]} outputs, so that labels "
+            f"must be 0 … {outputs.shape[1] - 1}."
+        ) from error
 
 
 @contextmanager
@@ -88,12 +98,12 @@ class Problem:
         """Copy the parameters; refuse what cannot be explained.
 
         Raises:
-            GifError: NaN in the parameters, a negative weight decay, no training sample or
-                weights that are not one number above 0 for each.
+            GifError: NaN in the parameters, a negative weight decay, no training sample, a sample
+                that is not there or named twice, or weights that are not one number above 0 each.
         """
         if not 0 <= self.weight_decay < float("inf"):
             raise GifError(f"weight_decay is {self.weight_decay}; it must be 0 or more.")
-        _refuse_data(self.train)
+        refuse_data(self.train, "train")
         space = ParameterSpace.of(self.model)
         theta = space.flatten(dict(self.model.named_parameters())).detach()
         if not bool(torch.isfinite(theta).all()):
@@ -104,8 +114,7 @@ class Problem:
             )
         everything = torch.arange(len(self.train))  # type: ignore[arg-type]
         positions = everything if self.samples is None else self.samples
-        if len(positions) == 0:
-            raise GifError("There is no training sample left; remove fewer.")
+        _refuse_positions(positions, len(everything))
         if self.weights is not None:
             _refuse_weights(self.weights, len(everything))
         buffers = {k: v.detach().clone().to(self.device) for k, v in self.model.named_buffers()}
@@ -321,18 +330,39 @@ def label_of(sample: Any) -> Any:
     return sample["labels"]
 
 
-def _refuse_data(data: Any) -> None:
-    """Refuse what has no fixed positions: loaders, streams."""
+def refuse_data(data: Any, name: str) -> None:
+    """Refuse what has no fixed positions: loaders, streams.
+
+    Raises:
+        GifError: says what was given as `name`.
+    """
     if isinstance(data, DataLoader):
         raise GifError(
-            "train is a DataLoader; give its data set (loader.dataset): the engine makes batches "
+            f"{name} is a DataLoader; give its data set (loader.dataset): the engine makes batches "
             "itself, in the order of the positions, whatever a loader shuffles."
         )
     if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
         raise GifError(
-            f"train is a {type(data).__name__} without positions; give a map-style data set with "
-            "len(train) and train[i]."
+            f"{name} is a {type(data).__name__} without positions; give a map-style data set with "
+            f"len({name}) and {name}[i]."
         )
+
+
+def _refuse_positions(positions: Tensor, size: int) -> None:
+    if not isinstance(positions, Tensor) or positions.dtype != torch.int64 or positions.dim() != 1:
+        raise GifError(
+            "samples must be a vector of positions (torch.int64); for a mask give "
+            "mask.nonzero().flatten()."
+        )
+    if len(positions) == 0:
+        raise GifError("There is no training sample left; remove fewer.")
+    order = positions.sort().values
+    if int(order[0]) < 0 or int(order[-1]) >= size:
+        bad = int(order[0]) if int(order[0]) < 0 else int(order[-1])
+        raise GifError(f"There is no training sample {bad}; positions are 0 … {size - 1}.")
+    twice = order[1:][order.diff() == 0]
+    if len(twice):
+        raise GifError(f"Training sample {int(twice[0])} is named twice; give samples.unique().")
 
 
 def _refuse_weights(weights: Tensor, size: int) -> None:

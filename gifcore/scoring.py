@@ -8,7 +8,8 @@ Positive = helpful (removing it raises the query's loss), negative = harmful.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +19,12 @@ from torch.autograd import forward_ad
 from torch.utils.data import Dataset
 
 from gifcore.checkpoints import Checkpoint
+from gifcore.checks import ANYTHING, check_problem, first_line
 from gifcore.contraction import batch_products, contractible
 from gifcore.curvature.batches import load_forward_mode
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
-from gifcore.influence import Solver, _curved, adjoint, required, scored
+from gifcore.influence import Heard, Solver, adjoint, curved_of, required, scored
 from gifcore.operators import Identity
 from gifcore.parameters import tangents
 from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
@@ -87,9 +89,14 @@ class Queries:
             GifError: no query, a query without samples, or a position that is not there.
         """
         size = len(self.data)  # type: ignore[arg-type]
-        if not self.groups or not all(len(group) for group in self.groups):
-            raise GifError("Name one or more queries, each of one or more samples.")
-        for index in (int(i) for group in self.groups for i in group):
+        named = all(isinstance(group, Sized) and len(group) for group in self.groups)
+        if not len(self.groups) or not named:
+            raise GifError("Name one or more queries, each a list of one or more samples.")
+        for given in (i for group in self.groups for i in group):
+            try:
+                index = operator.index(given)
+            except TypeError:
+                raise GifError(f"Samples are named by whole numbers; got {given!r:.40}.") from None
             if not 0 <= index < size:
                 raise GifError(f"There is no query sample {index}; positions are 0 … {size - 1}.")
 
@@ -123,17 +130,50 @@ def rank(
     solves, one more a solve for its rank stability. Memory: flat in n, apart from the (m, n)
     result.
     """
-    row = scored(method)
-    solver = solver or LSMR()
-    if row.checkpoints:
+    heard = Heard(progress)
+    if scored(method).checkpoints:
         return _over_checkpoints(
-            problem, queries, method, selected, required(checkpoints), batch_size, progress
+            problem, queries, method, selected, required(checkpoints), batch_size, heard
         )
-    curved = _curved(curvature, problem, samples, damping, "full", seed)
+    solutions = adjoints(
+        problem,
+        queries,
+        method=method,
+        selected=selected,
+        curvature=curvature,
+        samples=samples,
+        solver=solver,
+        damping=damping,
+        seed=seed,
+        progress=heard,
+    )
+    values, certified = score(problem, solutions, batch_size=batch_size, progress=heard)
+    return Scores(values, problem.positions, tuple(queries.groups), tuple(certified), method)
+
+
+def adjoints(
+    problem: Problem,
+    queries: Queries,
+    *,
+    method: str,
+    selected: Selection | None,
+    curvature: str | Curved,
+    samples: int | None,
+    solver: Solver | None,
+    damping: float | str,
+    seed: int,
+    progress: Progress,
+) -> list[Solution]:
+    """Return s_q of every query with its iterate at half the budget, as `rank` scores them."""
+    row, heard = scored(method), Heard(progress)
+    solver = solver or LSMR()
+    curved = curved_of(
+        curvature, problem, samples, damping, "full", seed, solves=row.solves, stop=heard.again
+    )
     if row.rectangular and curved.preconditioner is None:
-        curved = preconditioned(curved, selected, solver, seed=seed)
+        curved = preconditioned(curved, selected, solver, seed=seed, like=problem.theta)
     solutions = []
-    for number, g_q in enumerate(_query_gradients(problem, queries)):
+    for number, g_q in enumerate(_query_gradients(problem, queries, heard)):
         solution = adjoint(
             problem,
             g_q,
@@ -142,12 +182,11 @@ def rank(
             curved=curved,
             solver=with_halfway(solver),
             seed=seed,
-            progress=progress,
+            progress=heard,
         )
         solutions.append(solution)
-        progress(number + 1, len(queries.groups), "queries")
-    values, certified = score(problem, solutions, batch_size=batch_size, progress=progress)
-    return Scores(values, problem.positions, tuple(queries.groups), tuple(certified), method)
+        heard(number + 1, len(queries.groups), "queries")
+    return solutions
 
 
 def score(
@@ -198,10 +237,17 @@ def with_halfway(solver: Solver) -> Solver:
     return solver if isinstance(solver, Dense) else replace(solver, keep_halfway=True)
 
 
-def _query_gradients(problem: Problem, queries: Queries) -> Iterator[Tensor]:
+def _query_gradients(problem: Problem, queries: Queries, progress: Progress) -> Iterator[Tensor]:
     for group in queries.groups:
         positions = torch.as_tensor(list(group), dtype=torch.long)
-        yield problem.data_gradient(positions, data=queries.data)
+        try:
+            g_q = problem.data_gradient(positions, data=queries.data, progress=progress)
+        except ANYTHING as error:
+            raise GifError(
+                f"The query samples {list(group)[:3]} failed in the model or the loss "
+                f"({first_line(error)}); give samples of the form of the training samples."
+            ) from error
+        yield g_q
 
 
 def _over_checkpoints(
@@ -214,18 +260,19 @@ def _over_checkpoints(
     progress: Progress,
 ) -> Scores:
     """Return sum_t rate_t steps_t (E E^T g_q) . (grad l_i - gbar) / (n - 1), all at theta_t."""
+    notes = check_problem(problem)
     total = torch.zeros(len(queries.groups), problem.n).to(problem.theta)
     E = Identity(problem.space.size) if selected is None else selected.embedding
     for point in checkpoints:
         there = point.problem(problem)
         found = [
             Solution(point.rate * point.steps * (E @ (E.T @ g_q)), Status.DIRECT, "none")
-            for g_q in _query_gradients(there, queries)
+            for g_q in _query_gradients(there, queries, progress)
         ]
         values, solutions = score(there, found, batch_size=batch_size, progress=progress)
         total += values
-    note = f"a sum over {len(checkpoints)} checkpoints; the value is that of the last"
-    certified = tuple(replace(found, notes=(*found.notes, note)) for found in solutions)
+    notes = (f"a sum over {len(checkpoints)} checkpoints; the value is that of the last", *notes)
+    certified = tuple(replace(found, notes=(*found.notes, *notes)) for found in solutions)
     return Scores(total, problem.positions, tuple(queries.groups), certified, method)
 
 

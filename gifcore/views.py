@@ -127,9 +127,9 @@ def numbers(values: Sequence[Any], what: str) -> Tensor:
     """Return numbers, or tensors of one shape, as one tensor; refuse anything else."""
     try:
         found = np.asarray([v.tolist() if hasattr(v, "tolist") else v for v in values])
-    except ValueError:  # of different lengths
+    except (TypeError, ValueError):  # no sequence, or rows of different lengths
         found = np.asarray(None)
-    if found.dtype.kind not in "biuf" or len(found) == 0:
+    if found.dtype.kind not in "biuf" or found.size == 0:
         raise GifError(
             f"{what} are a sequence of numbers, one for each sample; got {values!r:.80}."
         )

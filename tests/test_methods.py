@@ -1,5 +1,6 @@
 """The methods that go beyond one solve, against their formulas; what all methods have in common."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from gifcore.change import Relabel, RemoveClass, RemoveSamples
 from gifcore.checkpoints import Checkpoint
 from gifcore.curvature import EKFAC, DataInf
 from gifcore.curved import CURVATURES, curvature
-from gifcore.errors import GifError
-from gifcore.influence import METHODS, adjoint, embedded, influence
+from gifcore.errors import Cancelled, GifError
+from gifcore.influence import METHODS, adjoint, embedded, influence, worse_of
 from gifcore.problem import Problem
 from gifcore.scoring import Queries, overlap, rank, score
 from gifcore.solvers import CG, LSMR, MINRES, Dense, Lissa, Neumann, PLissa, Solution, Status
@@ -207,6 +208,44 @@ def test_an_automatic_damping_is_in_every_curvature_of_a_solve() -> None:
     np.testing.assert_allclose(walked.delta, np.linalg.solve(full, walked.gradient), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("change", "solver", "added"),
+    [
+        (CHANGE, Lissa(60, batch_size=11, damp=0.3, scale=5.0), 1.5),
+        (RemoveSamples([0, 3]) | RemoveSamples([4, 3]), Dense(), 0.0),
+    ],
+)
+def test_second_order_counts_weights_and_what_the_solver_adds(
+    change: Any, solver: Any, added: float
+) -> None:
+    """c = W_U / (W - W_U), and the effective damping of LiSSA in H_U as in H; unions too."""
+    plain = cases.problem("perceptron with decay")
+    w = torch.linspace(0.5, 3.0, 11, dtype=torch.float64)
+    problem = Problem(plain.model, plain.train, weight_decay=0.3, weights=w)
+    found = influence(problem, change, method="second-order", solver=solver)
+    U = [0, 3, 4]
+    singles = [oracles.hessian(problem.narrowed(torch.tensor([i]))) for i in range(11)]
+    H, H_U = (
+        sum(float(w[i]) * singles[i] for i in group) / float(w[group].sum())
+        + added * np.eye(problem.space.size)
+        for group in (list(range(11)), U)
+    )
+    c = float(w[U].sum() / (w.sum() - w[U].sum()))
+    first = np.linalg.solve(H, found.gradient.numpy())
+    expected = first - c * (first - np.linalg.solve(H, H_U @ first))
+    np.testing.assert_allclose(found.delta, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_of_two_solves_the_certificate_is_that_of_the_worse() -> None:
+    """Products that are not finite are worse than a budget that is spent, whatever the residual."""
+    spent = Solution(torch.zeros(2), Status.ITERATION_LIMIT, "a", residual=0.5, notes=("one",))
+    broken = Solution(torch.zeros(2), Status.NOT_FINITE, "a", residual=math.nan, notes=("other",))
+    for pair in ((spent, broken), (broken, spent)):
+        both = worse_of(*pair, torch.ones(2))
+        assert both.status is Status.NOT_FINITE
+        assert {"one", "other"} < set(both.notes)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3])
 @pytest.mark.parametrize("which", ["random", "high leverage"])
 def test_second_order_is_closer_to_the_refit_of_ridge_regression(share: float, which: str) -> None:
@@ -318,6 +357,86 @@ def test_auto_sets_a_ridge_for_gif_and_damping_for_the_others(method: str) -> No
         assert "damping" in solution.auto[0]
 
 
+def test_an_automatic_ridge_reaches_every_solver_that_takes_one_and_the_others_say_so() -> None:
+    problem = cases.problem("perceptron")
+    for solver in (Dense(), Neumann(5), PLissa(5), MINRES(5), LSMR(5)):
+        solution = influence(
+            problem, CHANGE, selected=chosen(problem), damping="auto", solver=solver
+        ).solution
+        able = not isinstance(solver, Neumann | PLissa)
+        assert (solution.ridge > 0) == able
+        assert solution.auto[0].startswith("ridge = eps" if able else "no ridge: ")
+
+
+@pytest.mark.parametrize("solver", [LSMR(15, ridge=0.1), Dense(ridge=0.1)])
+@pytest.mark.parametrize("method", ["if", "hyperinf"])
+def test_a_ridge_that_a_method_does_not_take_is_said(method: str, solver: Any) -> None:
+    problem = cases.problem("perceptron with decay")
+    solution = influence(
+        problem, CHANGE, method=method, selected=chosen(problem), solver=solver
+    ).solution
+    assert solution.ridge == 0
+    assert "the ridge 0.1 is for gif" in solution.notes[-1]
+
+
+def test_dense_knows_both_ends_of_the_spectrum() -> None:
+    problem = cases.problem("perceptron")
+    found = influence(problem, CHANGE, method="if", solver=Dense(), damping=0.1).solution
+    eigenvalues = np.linalg.eigvalsh(oracles.hessian(CHANGE.apply(problem))) + 0.1
+    assert found.lambda_max == pytest.approx(eigenvalues[-1], rel=1e-8)
+    assert found.lambda_min == pytest.approx(eigenvalues[0], rel=1e-8)
+
+
+def test_gauss_newton_of_a_loss_that_is_not_convex_is_not_said_to_be_semidefinite() -> None:
+    """The share of the other classes, 1 - p: beyond -lambda_min, as for any indefinite matrix."""
+
+    def missed(outputs: torch.Tensor, batch: Any) -> torch.Tensor:
+        return 1 - outputs.softmax(1).gather(1, batch[1][:, None])[:, 0]
+
+    plain = cases.problem("perceptron")
+    problem = Problem(plain.model, plain.train, loss=missed)
+    found = influence(problem, CHANGE, method="if", curvature="ggn", damping="auto").solution
+    G = curvature(CHANGE.apply(problem), kind="ggn").H.dense().numpy()
+    lowest = float(np.linalg.eigvalsh(G)[0])
+    assert lowest < -1e-3
+    assert found.damping > -lowest
+    assert "indefinite" in found.auto[0]
+
+
+def test_everything_selected_is_said_where_it_matters() -> None:
+    problem = cases.problem("perceptron with decay")
+    everything = selection(problem.space, torch.arange(problem.space.size))
+    for method, said in (("gif", True), ("freeze", True), ("if", False), ("gradient", False)):
+        found = influence(problem, CHANGE, method=method, selected=everything, solver=LSMR(5))
+        assert any("Every parameter is selected" in n for n in found.solution.notes) == said
+
+
+@pytest.mark.parametrize("method", ["if", "gif", "gradient", "ekfac"])
+def test_a_cancel_is_asked_for_once_a_batch(method: str) -> None:
+    """Between two reports lies one batch at most: 300 samples are 3 batches of a product."""
+    problem = Problem(torch.nn.Linear(3, 3).double(), TensorDataset(*cases.features((3,), 300, 0)))
+    reports = []
+    found = influence(
+        problem, RemoveSamples([0]), method=method, solver=LSMR(20),
+        progress=lambda *report: reports.append(report),
+    ).solution  # fmt: skip
+    assert len(reports) >= 3 * (found.hvps + found.check_hvps)
+    queries = Queries(problem.train, [range(300)])
+    stop = len(reports) // 2
+
+    def cancel(*_: Any) -> None:
+        reports.append(None)
+        if len(reports) > stop:
+            raise Cancelled("stop")
+
+    reports.clear()
+    with pytest.raises(Cancelled):
+        influence(problem, RemoveSamples([0]), method=method, solver=LSMR(20), progress=cancel)
+    reports.clear()
+    with pytest.raises(Cancelled):
+        rank(problem, queries, method=method, solver=LSMR(20), progress=cancel)
+
+
 def test_a_kronecker_preconditioner_leads_to_the_same_solution() -> None:
     problem = cases.problem("perceptron with decay")
     found = influence(
@@ -401,6 +520,8 @@ def test_a_layer_without_a_second_derivative_is_named_with_what_helps() -> None:
         influence(problem, CHANGE, method="if")
     found = influence(problem, CHANGE, method="if", curvature="fisher", damping=0.1)
     assert float(found.delta.norm()) > 0
+    for method in ("gradient", "datainf", "ekfac"):  # they take no second derivative
+        assert float(influence(problem, CHANGE, method=method).delta.norm()) > 0
 
 
 def test_a_problem_that_cannot_be_explained_is_refused_before_anything_is_computed() -> None:

@@ -41,8 +41,8 @@ def draw_samples(
     positions = problem.positions
     if sampler not in SAMPLERS:
         raise GifError(f"Unknown sampler '{sampler}'; choose one of: {', '.join(SAMPLERS)}.")
-    if count is not None and count < 1:
-        raise GifError(f"samples is {count}; a curvature needs one or more.")
+    if count is not None and not (isinstance(count, int | np.integer) and count >= 1):
+        raise GifError(f"samples is {count}; a curvature needs a whole number of one or more.")
     if count is None or count >= problem.n:
         return positions
     generator = torch.Generator().manual_seed(seed)

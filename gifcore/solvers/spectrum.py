@@ -150,14 +150,15 @@ def auto_damping(
 
     With the level l = sqrt(eps) lambda_max, which bounds the condition by 1 / sqrt(eps):
 
-        H >= 0 (known, or lambda_min - its error bound >= -l):   damping = l
+        H >= 0 (known, or lambda_min - its error bound >= -l), and no Ritz value < -l:  damping = l
         else:   damping = -lambda_min + max(error bound, 0.1 |lambda_min|) + l
 
     A Ritz value lies above the true lambda_min, hence the margin of a tenth. A damping between
     the two would shift an eigenvalue onto zero and is never returned.
 
     Args:
-        semidefinite: H is known to have no negative eigenvalue (Gauss-Newton, Fisher).
+        semidefinite: H is said to have no negative eigenvalue (Fisher; Gauss-Newton if the loss is
+            convex in the outputs): a Ritz value below -l proves otherwise and counts.
         like: a vector (p,) for type and device.
 
     Cost: one product a Lanczos step.
@@ -166,6 +167,7 @@ def auto_damping(
     lambda_max = max(abs(found.lambda_max), abs(found.lambda_min))
     level = math.sqrt(torch.finfo(like.dtype).eps) * lambda_max
     steps_taken = f"from {found.products} Lanczos steps, seed {seed}"
+    semidefinite = semidefinite and found.lambda_min >= -level
     if semidefinite or found.lambda_min - found.error_min >= -level:
         why = "is positive semi-definite" if semidefinite else "has no negative eigenvalue in sight"
         reason = (

@@ -101,6 +101,13 @@ def test_the_automatic_damping_of_a_semidefinite_curvature_is_small() -> None:
     assert "positive semi-definite" in known.reason
 
 
+def test_what_is_said_to_be_semidefinite_and_is_not_is_found_out() -> None:
+    A = with_eigenvalues(-1.0, 0.1, 1, 4)
+    auto = auto_damping(Matrix(A), LIKE[:4], semidefinite=True)
+    assert auto.value > 1
+    assert "is indefinite" in auto.reason
+
+
 @pytest.mark.parametrize("steps", [2, 6, 20, 30])
 @pytest.mark.parametrize("lowest", [-1e-3, -1.0, -9.0])
 def test_the_automatic_damping_of_an_indefinite_curvature_is_beyond_its_lowest_eigenvalue(
