@@ -28,10 +28,10 @@ def of(study: Study) -> dict[str, Any]:
     Raises:
         GifError: one sentence, if it cannot run.
     """
+    prepared = prepare(study)  # refuses much before torch is imported
     from gifcore import stages
     from gifcore.run_state import RunState
 
-    prepared = prepare(study)
     data = datasets.load(study.data.source)
     with tempfile.TemporaryDirectory() as folder:
         state = RunState(Path(folder), study.title, prepared.hash, STAGES, None)

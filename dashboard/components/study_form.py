@@ -10,7 +10,8 @@ import streamlit as st
 from dashboard import cache, settings, state
 from dashboard.charts.style import label as method_label
 from dashboard.charts.style import listed
-from dashboard.components import messages, possible, uploads
+from dashboard.components import change_form, messages, possible, uploads
+from dashboard.components.change_form import positions
 from dashboard.texts import text
 from dashboard.texts.options import CURVATURES, HELP, PRECONDITIONERS, SAMPLERS, SOLVERS
 from gifcore.data import DATASETS
@@ -20,7 +21,6 @@ from gifcore.study import METHODS, SELECTORS, Study, parse
 
 OWN = "own"
 ORDER = ("if", "gif", "gradient", *(m for m in METHODS if m not in ("if", "gif", "gradient")))
-FORGET = 8  # the class of the example study, Bag in Fashion-MNIST
 
 
 def draw() -> Study | None:
@@ -52,7 +52,7 @@ def draw() -> Study | None:
 
 
 def _title(asked: dict[str, Any]) -> str:
-    return f"Forget {asked['class_name']} ({asked['data_name']})"
+    return f"{asked['title']} ({asked['data_name']})"
 
 
 def _without_names(asked: dict[str, Any]) -> dict[str, Any]:
@@ -76,17 +76,19 @@ def _subject() -> dict[str, Any] | None:
         st.caption(MODELS[model].text)
     with middle:
         data = _data_choice()
-    own_weights = _own_weights(model, data)
+    with right:
+        kind = change_form.kind()
+    own_weights = _own_weights(model, data, backdoor=kind == "backdoor")
     source, weights, decay = _own_files(data, own_weights)
     with right:
-        label, name = _class(source)
-    if source is None or (own_weights and weights is None):
+        change = change_form.fields(kind, source)
+    if source is None or change is None or (own_weights and weights is None):
         return None
     return {
         "data": {"source": source},
         "model": {"name": model, "weights": weights, "weight_decay": decay},
-        "change": {"label": label},
-        "class_name": name,
+        "change": change.values,
+        "title": change.title,
         "data_name": DATASETS[source].title if source in DATASETS else Path(source).stem,
     }
 
@@ -105,11 +107,19 @@ def _data_choice() -> str:
     return data
 
 
-def _own_weights(model: str, data: str) -> bool:
+def _own_weights(model: str, data: str, *, backdoor: bool) -> bool:
     """Are the weights loaded? Always so where none come with GIF Studio."""
     if data == OWN:
         return True
-    if bundled(model, data) is None:
+    if backdoor and bundled(model, f"{data}-backdoor") is None:
+        st.info(
+            f"No {MODELS[model].title} trained on {DATASETS[data].title} with a backdoor comes "
+            "with GIF Studio: train one in a terminal (`python -m gifcore train --backdoor …`) and "
+            "give its path below, its card beside it; or choose Digits and the model FCN.",
+            icon=":material/info:",
+        )
+        return True
+    if not backdoor and bundled(model, data) is None:
         st.info(
             f"No trained {MODELS[model].title} for {DATASETS[data].title} comes with GIF Studio: "
             "load its weights below, or choose another model or data set.",
@@ -154,30 +164,6 @@ def _weight_decay() -> float | None:
         help=HELP["weight_decay"],
         persist_state="session",
     )
-
-
-def _class(source: str | None) -> tuple[int, str]:
-    """The class to forget, by name where the data set is known, else by number."""
-    names = cache.class_names(source) if source else None
-    names = names or st.session_state.get("new_classes", {}).get(source)
-    if not names:
-        number = st.number_input(
-            "Class to forget, by number", 0, 9999, 0, key="new_label_number", help=HELP["label"]
-        )
-        st.caption("The names are known after the check.")
-        return number, f"class {number}"
-    if st.session_state.get("new_label") not in range(len(names)):
-        st.session_state["new_label"] = min(FORGET, len(names) - 1)
-    label = st.selectbox(
-        "Class to forget",
-        range(len(names)),
-        format_func=lambda at: names[at] if names[at] == str(at) else f"{at} · {names[at]}",
-        key="new_label",
-        help=HELP["label"],
-        persist_state="session",
-    )
-    st.caption("Its training images are removed; the model is moved to forget them.")
-    return label, str(names[label])
 
 
 # --- selection and methods ----------------------------------------------------------------------
@@ -299,6 +285,7 @@ def _curvature() -> dict[str, Any]:
         "kind": kind,
         "samples": samples or "all",
         "sampler": sampler,
+        "draws": _number("draws", "Draws of the samples", 1, 1, 100),
         "damping": _damping(),
         "memory_mb": _number("memory_mb", "Memory for gradient graphs [MB]", 512, 0, 65_536),
     }
@@ -369,25 +356,6 @@ def _ranking() -> dict[str, Any]:
         persist_state="session",
     )
     return {"count": count, "queries": positions(listed)}
-
-
-def positions(listed: str) -> tuple[int, ...]:
-    """Return test positions typed with commas or blanks between them.
-
-    >>> positions("17, 256 3")
-    (17, 256, 3)
-
-    Raises:
-        GifError: something that is not a whole number.
-    """
-    words = listed.replace(",", " ").split()
-    wrong = [word for word in words if not word.isdecimal()]
-    if wrong:
-        raise GifError(
-            f"Test images to explain: '{wrong[0]}' is not a position; give whole numbers from 0, "
-            "separated by commas."
-        )
-    return tuple(int(word) for word in words)
 
 
 def said(study: Study) -> str:

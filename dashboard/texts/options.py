@@ -92,13 +92,44 @@ PRECONDITIONERS = {
     ),
     "none": ("None", "The plain solver, for comparisons."),
 }
+CHANGES = {
+    "remove-class": (
+        "Remove a class",
+        "All training images of a class go; the model is moved to forget them.",
+    ),
+    "remove-samples": (
+        "Remove single images",
+        "These training images go; the model is moved until they are like images it never saw.",
+    ),
+    "relabel": (
+        "Correct labels",
+        "These training images get another label; the model is moved to learn it.",
+    ),
+    "backdoor": (
+        "Take back a backdoor",
+        "Some training images bear a trigger and a false label, and so were the weights trained; "
+        "the images get their labels back.",
+    ),
+}
 
 HELP = {
+    "change": "What becomes of the training set. Study files know more: other weights, samples "
+    "added, and several changes at once.",
+    "change_samples": "Positions in the training split, separated by commas; the pages of a study "
+    "show them under the images.",
+    "backdoor_count": "Drawn at random from all classes. Must be what the weights were trained on.",
+    "backdoor_size": "A checkerboard in the top left corner, or over the whole image. Must be what "
+    "the weights were trained on.",
+    "backdoor_strength": "What the trigger adds, as a share of the range from black to white. Must "
+    "be what the weights were trained on.",
+    "backdoor_seed": "Of the draw of the images. Must be what the weights were trained on.",
+    "draws": "2 or more solve every update again on other curvature samples and say how far the "
+    "updates differ, at the cost of as many solves.",
     "model": "The architecture. Its weights come with GIF Studio, or you load them.",
     "data": "What the model was trained on. Influence is computed on its training split.",
-    "label": "Every training image of this class is removed; the model is moved to forget it.",
+    "label": "The class that is forgotten, the new label, or the class the trigger stands for.",
     "selector": "How the parameters are chosen that all methods but IF may move. Target data: the "
-    "training images of the class to forget; retained data: all others. A unit is an output "
+    "training images that the change touches; retained data: all others. A unit is an output "
     "channel or a neuron with its weights.",
     "ratio": "Share of each layer's parameters that may move; whole units round it.",
     "methods": "IF moves all parameters, every other method only the selected ones. Each method "

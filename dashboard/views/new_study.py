@@ -32,8 +32,9 @@ def page() -> None:
         state.link("samples", "See the demo", icon=":material/photo_library:")
         return
     st.write(
-        "Remove a class from what a model was trained on: which parameters have to move, how far, "
-        "and what does the model still know afterwards? Every setting below has a usable default."
+        "Change what a model was trained on: remove a class or single images, correct labels, take "
+        "back a backdoor. Which parameters have to move, how far, and what does the model still "
+        "know afterwards? Every setting below has a usable default."
     )
     if _watched():
         if st.button("Set up another study", key="another", icon=":material/add_circle:"):
@@ -46,7 +47,10 @@ def page() -> None:
         messages.error(problem)
         return
     if study is None:
-        st.info("Choose the files above; then the study can be checked.", icon=":material/upload:")
+        st.info(
+            "Choose the files above, or name the training images; then the study can be checked.",
+            icon=":material/upload:",
+        )
         return
     _check_and_run(study)
 

@@ -277,7 +277,7 @@ def test_a_solver_shows_only_its_own_settings(solver: str, settings: set[str]) -
     app = open_page("new-study")
     app.selectbox(key="new_solver").set_value(solver).run()
     drawn = {field.key.removeprefix("new_") for field in app.number_input}
-    assert drawn - {"samples", "damping", "memory_mb", "seed", "count"} == settings
+    assert drawn - {"samples", "damping", "memory_mb", "seed", "count", "draws"} == settings
     boxes = {box.key for box in app.selectbox}
     assert ("new_preconditioner" in boxes) == (solver == "lsmr")
     if solver == "lsmr":
@@ -421,3 +421,87 @@ def until(folder: Path, workspace: Path, wanted: str) -> None:
     while (state := jobs.status(folder, workspace))["status"] != wanted:
         assert time.monotonic() < end, f"{state['status']}: {state['message']}"
         time.sleep(0.05)
+
+
+# --- every kind of change -------------------------------------------------------------------------
+
+
+def of_kind(kind: str, **fields: Any) -> AppTest:
+    """The form about the bundled digits and fcn, with a kind of change and its fields."""
+    app = filled({})
+    app.selectbox(key="new_change").set_value(kind).run()
+    for key, value in fields.items():
+        widgets = [*app.text_input, *app.number_input, *app.selectbox]
+        next(w for w in widgets if w.key == f"new_{key}").set_value(value).run()
+    assert not app.exception
+    return app
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("kind", "fields", "change", "title"),
+    [
+        (
+            "remove-samples",
+            {"change_samples": "3, 57"},
+            {"kind": "remove-samples", "indices": [3, 57]},
+            "Remove 2 samples (Digits)",
+        ),
+        (
+            "relabel",
+            {"change_samples": "3 57", "relabel": 2},
+            {"kind": "relabel", "indices": [3, 57], "labels": [2, 2]},
+            "Relabel 2 samples to 2 (Digits)",
+        ),
+        (
+            "backdoor",
+            {"backdoor_size": 3, "backdoor_label": 7},
+            {"kind": "backdoor", "label": 7, "size": 3, "strength": 0.25},
+            "Take back the backdoor for 7 (Digits)",
+        ),
+        ("remove-class", {"label": 3}, {"label": 3}, "Forget 3 (Digits)"),
+    ],
+)
+def test_every_kind_of_change_can_be_asked_for(
+    kind: str, fields: dict[str, Any], change: dict[str, Any], title: str
+) -> None:
+    app = of_kind(kind, **fields)
+    assert options.CHANGES[kind][1] in said(app)
+    study = asked(app)
+    assert study.change == parse({"change": change}).change
+    assert study.title == title
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_samples_that_are_not_named_or_no_numbers() -> None:
+    app = of_kind("remove-samples")
+    assert "name the training images" in said(app)
+    assert "check" not in keys(app)
+    app.text_input(key="new_change_samples").set_value("3, -4").run()
+    assert "'-4' is not a position" in app.error[0].value
+    assert "Training images" in app.error[0].value
+    app.text_input(key="new_change_samples").set_value("3, 3").run()
+    assert "each once" in app.error[0].value
+    app.text_input(key="new_change_samples").set_value("3").run()
+    methods(app, "gif", "second-order")
+    assert "check" in keys(app)
+    app.selectbox(key="new_change").set_value("relabel").run()
+    assert "second-order is for remove-class and remove-samples" in app.error[0].value
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_backdoor_without_weights_that_come_along_says_what_to_train() -> None:
+    app = open_page("new-study")
+    app.selectbox(key="new_change").set_value("backdoor").run()
+    assert "train --backdoor" in said(app)
+    assert "check" not in keys(app)
+
+
+@pytest.mark.usefixtures("empty_workspace")
+def test_the_engine_refuses_weights_of_another_backdoor_in_a_sentence() -> None:
+    app = of_kind("backdoor", backdoor_count=99)
+    app.button(key="check").click().run()
+    assert "was trained on digits with the backdoor label=4,count=99" in app.error[0].value.replace(
+        "\\", ""
+    )
+    assert "run" not in keys(app)
