@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gifcore.edit import edit
     from gifcore.errors import Cancelled, GifError
     from gifcore.influence import Influence, influence
+    from gifcore.neighbors import NearestScores, NeighborIndex, rank_nearest, recall, recall_table
     from gifcore.parameters import ParameterSpace
     from gifcore.problem import Problem, cross_entropy
     from gifcore.scoring import Queries, Scores, rank
@@ -35,6 +36,8 @@ _HOME = {
     "LSMR": "solvers",
     "Lissa": "solvers",
     "MINRES": "solvers",
+    "NearestScores": "neighbors",
+    "NeighborIndex": "neighbors",
     "Neumann": "solvers",
     "PLissa": "solvers",
     "ParameterSpace": "parameters",
@@ -53,6 +56,9 @@ _HOME = {
     "edit": "edit",
     "influence": "influence",
     "rank": "scoring",
+    "rank_nearest": "neighbors",
+    "recall": "neighbors",
+    "recall_table": "neighbors",
     "select": "selection",
 }
 
@@ -68,6 +74,8 @@ __all__ = [
     "GifError",
     "Influence",
     "Lissa",
+    "NearestScores",
+    "NeighborIndex",
     "Neumann",
     "PLissa",
     "ParameterSpace",
@@ -86,6 +94,9 @@ __all__ = [
     "edit",
     "influence",
     "rank",
+    "rank_nearest",
+    "recall",
+    "recall_table",
     "select",
 ]
 

@@ -10,9 +10,10 @@ import gifcore
 
 NAMES = {
     "AddSamples", "CG", "Cancelled", "Checkpoint", "Curved", "Dense", "GifError", "Influence",
-    "LSMR", "Lissa", "MINRES", "Neumann", "PLissa", "ParameterSpace", "Problem", "Queries",
-    "Relabel", "RemoveClass", "RemoveSamples", "Reweight", "Scores", "Selection", "Solution",
-    "Status", "Union", "cross_entropy", "edit", "influence", "rank", "select",
+    "LSMR", "Lissa", "MINRES", "NearestScores", "NeighborIndex", "Neumann", "PLissa",
+    "ParameterSpace", "Problem", "Queries", "Relabel", "RemoveClass", "RemoveSamples", "Reweight",
+    "Scores", "Selection", "Solution", "Status", "Union", "cross_entropy", "edit", "influence",
+    "rank", "rank_nearest", "recall", "recall_table", "select",
 }  # fmt: skip
 
 
