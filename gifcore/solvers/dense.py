@@ -142,20 +142,19 @@ class Dense:
     def _certified(self, solution: Solution, A: LinearOperator, b: Tensor) -> Solution:
         if self.ridge == 0:
             solution = certified(solution, A, b, symmetric=False, scale=None)
-            if solution.judged_by == "residual":
-                solution = settled(solution, 0.0, otherwise=Status.INCONSISTENT)
-            return solution
+            return settled(solution, 0.0, otherwise=Status.INCONSISTENT)
         x = solution.value
         r = b - A @ x
         normal = A.T @ r - self.ridge * x
         scale = float((A.T @ b).norm())
-        return replace(
+        solution = replace(
             solution,
             check_hvps=3,
             residual=relative(float(r.norm()), float(b.norm())),
             normal_residual=relative(float(normal.norm()), scale),
             judged_by="normal_residual",
         )
+        return settled(solution, 0.0, otherwise=Status.INCONSISTENT)
 
 
 def _matrix(A: LinearOperator, b: Tensor, progress: Progress) -> np.ndarray:

@@ -58,7 +58,11 @@ class LSMR:
         right: LinearOperator | None = None,  # R (k, k) symmetric: A R z = b, x = R z
         progress: Progress = silent,
     ) -> Solution:
-        """Return argmin_x ||A x - b||^2 + ridge ||x||^2, judged by the normal residual."""
+        """Return argmin_x ||A x - b||^2 + ridge ||x||^2, judged by the normal residual.
+
+        Where that is not small at the end, as for an A too ill-conditioned for its type, the
+        status is INCONSISTENT.
+        """
         return self.least_squares_many(A, b[:, None], right=right, progress=progress)[0]
 
     def minimum_norm(
@@ -143,12 +147,13 @@ class LSMR:
                 checks = 3
             scale = float(gradient.norm())  # ||A^T b||
             run = _certified(run, r[:rows], b[:rows], r, b, normal, scale, checks)
-        return replace(
+        solution = replace(
             run.solution,
             value=x,
             halfway=halfway if self.keep_halfway else None,
             judged_by="normal_residual",
         )
+        return settled(solution, self.tolerance, otherwise=Status.INCONSISTENT)
 
     def _minimum_norm(
         self, system: _System, b: Tensor, columns: int, window: int, progress: Progress

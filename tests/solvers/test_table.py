@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gifcore.errors import Cancelled, GifError
-from gifcore.operators import LinearOperator, Matrix
+from gifcore.operators import Diagonal, LinearOperator, Matrix
 from gifcore.solvers import CG, LSMR, MINRES, Dense, Lissa, Neumann, PLissa, Schulz, Status
 from tests.cases import random_vector
 from tests.solvers.test_lsmr import Counted, of_rank, random_matrix
@@ -340,3 +340,37 @@ def test_a_vector_of_another_length_is_refused(name: str) -> None:
     operator: LinearOperator = Matrix(random_matrix(5, 5))
     with pytest.raises((GifError, ValueError, RuntimeError)):
         getattr(solver, how)(operator, random_vector(6))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("condition", [1e1, 1e5, 1e12])
+def test_what_is_trusted_has_a_small_residual_by_its_own_judge(
+    condition: float, dtype: torch.dtype
+) -> None:
+    """Also where the type cannot hold the solution, and where R hides a large residual."""
+    rows, columns = (torch.linalg.qr(random_matrix(n, n)).Q for n in (20, 8))
+    scale = torch.logspace(0, -math.log10(condition), 8, dtype=torch.float64)
+    A = ((rows[:, :8] * scale) @ columns.T).to(dtype)
+    R = Diagonal(torch.logspace(-3, 0, 8, dtype=dtype))
+    tall, wide, b = Matrix(A), Matrix(A.T.contiguous()), random_vector(20).to(dtype)
+    loose, tight = LSMR(100, 1e-3), LSMR(100, 1e-6)
+    found = [(lsmr.tolerance, lsmr.least_squares(tall, b, right=R)) for lsmr in (loose, tight)]
+    for solver in (
+        loose,
+        tight,
+        Dense(),
+        Dense(ridge=1e-9),
+        Neumann(300, normaliser=1.0),
+        PLissa(300),
+        Schulz(8),
+    ):
+        tolerance = 1e-6 if isinstance(solver, Dense) else max(solver.tolerance, 1e-6)
+        found.append((tolerance, solver.least_squares(tall, b)))
+        found.append((tolerance, solver.minimum_norm(wide, b[:8])))
+    for tolerance, solution in found:
+        own = solution.residual
+        own = own if solution.judged_by == "residual" else solution.normal_residual
+        small = own <= max(10 * tolerance, torch.finfo(dtype).eps ** 0.5)
+        assert small or not solution.trusted, solution
+    trusted = sum(solution.trusted for _, solution in found)
+    assert 0 < trusted < len(found) or condition == 10
