@@ -17,7 +17,7 @@ from gifcore.features import features
 from gifcore.neighbors import NeighborIndex, rank_nearest
 from gifcore.problem import Problem
 from gifcore.scoring import Queries, rank
-from gifcore.solvers import LSMR
+from gifcore.solvers import LSMR, MINRES
 from tests import cases
 from tests.test_influence import chosen
 
@@ -329,8 +329,23 @@ def test_scores_are_those_entries_of_the_full_ranking(method: str, k: int) -> No
         )  # fmt: skip
         assert one.halfway is None
         assert (one.rank_stability is None) == (other.rank_stability is None)
-        if k == problem.n:
-            assert one.rank_stability == other.rank_stability
+
+
+def test_rank_stability_is_that_among_the_candidates() -> None:
+    problem = clustered(200)
+    queries, index = Queries(problem.train, [[3], [77]]), NeighborIndex.build(problem)
+    shared = {
+        "method": "if",
+        "solver": MINRES(4, 0.0),
+        "curvature": curvature(problem, damping=1e-3),
+    }
+    near = rank_nearest(problem, queries, k=200, index=index, **shared)
+    full = rank(problem, queries, **shared)
+    found = [[s.rank_stability for s in scores.solutions] for scores in (near, full)]
+    assert found[0] == found[1]
+    assert min(found[0]) < 1
+    few = rank_nearest(problem, queries, k=50, index=index, **shared)
+    assert [s.rank_stability for s in few.solutions] == [1.0, 1.0]  # the top 50 of 50
 
 
 @pytest.mark.parametrize("name", ["attention", "dict batches", "recurrent"])
@@ -381,5 +396,7 @@ def test_what_cannot_be_ranked() -> None:
         rank_nearest(problem, queries, k=12, index=index)
     with pytest.raises(GifError, match="another model"):
         rank_nearest(cases.problem("perceptron", seed=1), queries, k=2, index=index)
+    with pytest.raises(GifError, match=r"mean gradient has shape \(3,\); .* \(31,\)"):
+        rank_nearest(problem, queries, k=2, index=index, mean_gradient=torch.zeros(3))
     with pytest.raises(GifError, match="second-order is an update"):
         rank_nearest(problem, queries, k=2, index=index, method="second-order")

@@ -18,7 +18,8 @@ from gifcore.checkpoints import Checkpoint
 from gifcore.checks import check_problem
 from gifcore.curved import Curved
 from gifcore.errors import GifError
-from gifcore.influence import Solver, required, scored
+from gifcore.influence import required
+from gifcore.methods import Solver, scored
 from gifcore.neighbors.index import NeighborIndex
 from gifcore.operators import Identity, LinearOperator
 from gifcore.problem import Problem, Progress, silent
@@ -83,7 +84,8 @@ class NearestScores:
             positions: (n,) the training sample of each column, as `Scores.train_indices`.
         """
         values = self.values.new_full((len(self.values), len(positions)), torch.nan)
-        return values.scatter(1, columns_of(positions, self.candidates), self.values)
+        columns = columns_of(positions, self.candidates).to(values.device)
+        return values.scatter(1, columns, self.values)
 
 
 def columns_of(positions: Tensor, candidates: Tensor) -> Tensor:
@@ -137,6 +139,11 @@ def rank_nearest(
         raise GifError("tracin has a mean gradient a checkpoint; leave mean_gradient out.")
     if problem.n < 2:
         raise GifError("Influence of one sample among one is not defined; give two or more.")
+    if mean_gradient is not None and mean_gradient.shape != problem.theta.shape:
+        raise GifError(
+            f"The mean gradient has shape {tuple(mean_gradient.shape)}; give the one of an earlier "
+            f"call on this problem, ({len(problem.theta)},), or leave it out."
+        )
     index.refuse_other(problem)
     candidates = index.candidates(index.query_features(problem, queries), k)
     E = Identity(problem.space.size) if selected is None else selected.embedding

@@ -131,7 +131,7 @@ def recall_table(
                 among = [order[rank[order] < k] for order in orders]
                 for m in depths:
                     shared = [_shared(order[:m], orders[0][:m]) for order in among]
-                    shares[criterion, m, k][row] = torch.tensor(shared)
+                    shares[criterion, m, k][row] = torch.tensor(shared, dtype=torch.float64)
     groups = {"all": torch.ones(q, dtype=torch.bool)}
     if correct is not None:
         right = torch.as_tensor(list(correct), dtype=torch.bool)
