@@ -181,11 +181,6 @@ def singles(change: AnyChange) -> tuple[_Change, ...]:
     return change.changes if isinstance(change, UnionSection) else (change,)
 
 
-def added_sources(change: AnyChange) -> tuple[str, ...]:
-    """Return the data sets that samples are added from, as the study names them."""
-    return tuple(one.source for one in singles(change) if isinstance(one, AddSamplesSection))
-
-
 def _refuse_unequal(what: str, found: int, expected: int) -> None:
     if found != expected:
         raise ValueError(f"{expected} indices need {expected} {what}, not {found}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gifcore import data as datasets
-from gifcore.change_section import BackdoorSection, added_sources
+from gifcore.change_section import AddSamplesSection, BackdoorSection, singles
 from gifcore.data.backdoor import Backdoor
 from gifcore.data.hashing import sha256_of
 from gifcore.errors import Cancelled, GifError
@@ -94,8 +94,9 @@ def prepare(study: Study) -> Prepared:
     points = checkpoints_beside(weights)
     if "tracin" in study.methods and points.is_file():
         known += f" {sha256_of([points])}"
-    for source in added_sources(study.change):  # by content, wherever the file lies
-        known += f" {datasets.fingerprint(source)}"
+    for one in singles(study.change):
+        if isinstance(one, AddSamplesSection):  # by content, wherever the file lies
+            known += f" {_added(one, data_hash)}"
     identity = hashlib.sha256(known.encode()).hexdigest()
     return Prepared(study, data_hash, weights, identity, decay)
 
@@ -124,6 +125,17 @@ def _weights(study: Study) -> Path:
     if not weights.is_file():
         raise GifError(f"There is no checkpoint {weights}.")
     return weights
+
+
+def _added(section: AddSamplesSection, data_hash: str) -> str:
+    """Return the hash of the data that samples are added from; refuse what judges the study."""
+    found = datasets.fingerprint(section.source)
+    if found == data_hash and section.split != "train":
+        raise GifError(
+            f"The {section.split} split of {section.source} judges this study and cannot be added "
+            "to its training set; add samples of another data set."
+        )
+    return found
 
 
 def _training(study: Study, backdoor: Backdoor) -> str:

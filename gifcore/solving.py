@@ -14,7 +14,8 @@ from gifcore.curvature import spread
 from gifcore.curved import Curved, curvature, preconditioned
 from gifcore.errors import GifError
 from gifcore.estimate import products
-from gifcore.influence import METHODS, Solver, Update, adjoint, influence
+from gifcore.influence import Update, adjoint, influence
+from gifcore.methods import METHODS, Solver
 from gifcore.problem import Progress
 from gifcore.run_state import RunState
 from gifcore.scoring import STACKED, Queries, rank, score, with_halfway
@@ -90,16 +91,23 @@ class Solving:
     def _other_draws(
         self, results: Mapping[str, MethodResult], first: Mapping[str, Update]
     ) -> None:
-        """Solve every update again on other draws of the curvature samples; note their spread."""
+        """Solve updates again on other draws of the curvature samples; note their spread.
+
+        Those without a curvature, such as gradient, are left out.
+        """
         draws = self.study.curvature.draws
         if draws < 2:
             return
-        deltas = {method: [update.delta] for method, update in first.items()}
-        costs = {method: {"hvps": 0, "seconds": 0.0} for method in first}
+        deltas = {
+            method: [update.delta]
+            for method, update in first.items()
+            if results[method].info["certificate"]["samples"]
+        }
+        costs = {method: {"hvps": 0, "seconds": 0.0} for method in deltas}
         for self._draw in range(1, draws):
-            for method in first:
+            for method, found in deltas.items():
                 info, arrays = self._update_of(method)
-                deltas[method].append(torch.from_numpy(arrays["delta"]))
+                found.append(torch.from_numpy(arrays["delta"]))
                 certificate = info["certificate"]
                 costs[method]["hvps"] += certificate["hvps"] + certificate["check_hvps"]
                 costs[method]["seconds"] += certificate["seconds"]

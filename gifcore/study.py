@@ -21,7 +21,6 @@ from gifcore.change_section import (
     RemoveClassSection,
     Section,
     UnionSection,
-    singles,
 )
 from gifcore.data.backdoor import Backdoor
 from gifcore.errors import GifError
@@ -224,16 +223,6 @@ class Study(Section):
                 f"second-order is for {' and '.join(REMOVALS)}; leave it out of methods, or change "
                 f"change.kind = {change.kind!r}"
             )
-        for one in singles(change):
-            if (
-                isinstance(one, AddSamplesSection)
-                and one.source == self.data.source
-                and one.split != "train"
-            ):
-                raise ValueError(
-                    f"the {one.split} split of {one.source} judges this study and cannot be added "
-                    "to its training set; add samples of another data set"
-                )
         return self
 
 

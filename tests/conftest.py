@@ -85,7 +85,8 @@ def kind_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if kind in ("relabel", "reweight", "add-samples"):
             more = {"methods": ["gif"], "ranking": {"count": 0}}
         if kind == "remove-samples":
-            more = {"curvature": {"samples": 64, "draws": 3}}
+            methods = ["if", "gif", "gradient"]
+            more = {"curvature": {"samples": 64, "draws": 3}, "methods": methods}
         prepared = runner.prepare(study_of_kind(kind, **more))
         runner.run(prepared, workspace / kind, workspace=workspace)
     return workspace
