@@ -17,7 +17,8 @@ from gifcore.change import RemoveClass
 from gifcore.curved import Curved, curvature
 from gifcore.data.dataset import Data
 from gifcore.errors import GifError
-from gifcore.influence import Solver, influence
+from gifcore.influence import influence
+from gifcore.methods import Solver
 from gifcore.models import build, load_weights
 from gifcore.problem import Problem
 from gifcore.selection import Selection, select

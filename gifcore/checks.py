@@ -1,20 +1,15 @@
 """Checks of a problem on a few of its samples: what cannot be explained is refused by name.
 
-check_problem              data, layers, labels, loss, determinism: before anything is computed
-check_second_derivatives   every layer's second derivative, on its own
-explain_double_backward    which layer made a curvature product fail, and what helps
+Data, layers, labels, loss, determinism, before anything is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.data import TensorDataset
 
 from gifcore.errors import GifError
@@ -59,7 +54,7 @@ def _check_layers(model: nn.Module) -> None:
     for name, module in model.named_modules():
         advice = _obstacle(module)
         if advice:
-            raise GifError(f"{_named(name, module)} cannot be explained: {advice}.")
+            raise GifError(f"{named(name, module)} cannot be explained: {advice}.")
 
 
 def _obstacle(module: nn.Module) -> str | None:
@@ -103,13 +98,14 @@ def _notes(model: nn.Module) -> tuple[str, ...]:
             module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm
         ):
             return (
-                f"{_named(name, module)} was given in training mode; everything here is computed "
+                f"{named(name, module)} was given in training mode; everything here is computed "
                 "in eval mode, as at prediction time, and the mode is restored.",
             )
     return ()
 
 
-def _named(name: str, module: nn.Module) -> str:
+def named(name: str, module: nn.Module) -> str:
+    """Return how a sentence names a layer."""
     kind = type(module).__name__
     return f"Layer '{name}' ({kind})" if name else f"The model itself ({kind})"
 
@@ -136,19 +132,20 @@ def _read(problem: Problem, part: Tensor) -> Any:
         ) from error
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """Yield all tensors in dicts, lists and tuples."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_of(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_of(item)
 
 
 def _same(one: Any, other: Any) -> bool:
-    pairs = list(zip(_tensors(one), _tensors(other), strict=True))
+    pairs = list(zip(tensors_of(one), tensors_of(other), strict=True))
     return all(
         a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())  # noqa: PLR0124
         for a, b in pairs
@@ -177,7 +174,7 @@ def _losses(problem: Problem, batch: Any) -> Tensor:
 
 
 def _of_model(problem: Problem, batch: Any, error: Exception) -> GifError:
-    found = {x.dtype for x in _tensors(inputs_of(batch))}
+    found = {x.dtype for x in tensors_of(inputs_of(batch))}
     expected = problem.theta.dtype
     if found and expected not in found and not found <= {torch.int32, torch.int64, torch.bool}:
         kinds = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
@@ -191,7 +188,7 @@ def _of_model(problem: Problem, batch: Any, error: Exception) -> GifError:
             f"The model keeps a tensor that does not move to '{problem.device}'; register it with "
             "register_buffer."
         )
-    shapes = ", ".join(str(tuple(x.shape)) for x in _tensors(inputs_of(batch)))
+    shapes = ", ".join(str(tuple(x.shape)) for x in tensors_of(inputs_of(batch)))
     return GifError(
         f"The model failed on the first batch, inputs of shape {shapes} ({first_line(error)}); "
         "check that the data set returns what the model takes."
@@ -272,238 +269,3 @@ def first_line(error: Exception) -> str:
     """Return the first line of a foreign error, cut to a readable length."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:160].rstrip(".")
-
-
-# --- second derivatives, layer by layer ----------------------------------------------------------
-
-# what the text of an error names -> what helps
-ADVICE = (
-    (
-        ("scaled_dot_product", "flash", "efficient_attention"),
-        "let the engine choose the attention kernel: take sdpa_kernel(...) out of the model or "
-        "set it to SDPBackend.MATH",
-    ),
-    (
-        ("once_differentiable",),
-        "write the backward of its autograd function in differentiable operations, without "
-        "once_differentiable",
-    ),
-    (("cudnn_rnn",), "compute it inside torch.backends.cudnn.flags(enabled=False)"),
-    (("embedding_bag",), "use nn.Embedding and take the mean or sum over the words"),
-)
-OTHERWISE = (
-    "build it from differentiable operations, or choose curvature 'fisher', which differentiates "
-    "once"
-)
-SILENT = "its gradient does not follow the rules of differentiation"
-
-
-@contextmanager
-def explained(problem: Problem) -> Iterator[None]:
-    """Turn an error of torch inside a curvature product into `explain_double_backward`'s."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise explain_double_backward(problem, error) from error
-
-
-def explain_double_backward(problem: Problem, error: Exception) -> GifError:
-    """Return the sentence for a curvature product that failed: the layer and what helps.
-
-    Args:
-        error: what was caught; its text is the answer if no check finds the cause.
-
-    Cost: those of `check_problem` and `check_second_derivatives`.
-    """
-    try:
-        check_problem(problem)
-        check_second_derivatives(problem)
-    except GifError as reason:
-        return reason
-    return GifError(f"A curvature product failed ({first_line(error)}); try a smaller batch size.")
-
-
-def refuse_cut_graph(gradients: Iterable[Tensor]) -> None:
-    """Raise where a graph of gradients holds a backward that is marked as differentiable once.
-
-    Torch itself raises only if a path to the parameters leads through the mark; otherwise the
-    terms behind it are missing without a word.
-
-    Raises:
-        RuntimeError: the mark is there.
-    """
-    waiting = [g.grad_fn for g in gradients if g.grad_fn is not None]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        if type(node).__name__ == "Error":
-            raise RuntimeError("a backward is marked with once_differentiable")
-        fresh = {following for following, _ in node.next_functions if following} - seen
-        seen |= fresh
-        waiting += fresh
-
-
-def check_second_derivatives(problem: Problem) -> None:
-    """Refuse a layer whose second derivative is missing or wrong, be it silently so.
-
-    For phi = sum c y^2 / 2 of a layer's outputs y, with u and v random directions of its inputs
-    and parameters: u . (d2 phi) v = v . (d2 phi) u, and every gradient depends on c. A derivative
-    that is wrong but symmetric, as in a function of single numbers, is not seen.
-
-    Raises:
-        GifError: names the layer and what helps.
-
-    Cost: forward and twice backward on 2 samples for every layer and its parents.
-    """
-    found = _without_second_derivative(problem)
-    if found is None:
-        return
-    where, reason = found
-    advice = next(
-        (text for words, text in ADVICE if any(word in reason for word in words)), OTHERWISE
-    )
-    raise GifError(f"{where} has no second derivative ({reason}); {advice}.")
-
-
-def _without_second_derivative(problem: Problem) -> tuple[str, str] | None:
-    """Return the innermost layer without a second derivative and the reason, None if all have."""
-    batch = fetch(problem.train, problem.positions[:2], problem.device)
-    parameters = problem.leaves()
-    state = {**parameters, **problem.buffers}
-    with engine_mode(problem.model):
-        calls, outputs = _calls(problem, parameters, batch)
-        for call in reversed(calls):  # parents are called before their children
-            own = _own_state(state, call.name)
-            reason = _second_derivative_fails(call, own)
-            if reason:
-                return _named(call.name, call.module), reason
-        loss = _Call("", _Loss(problem, batch), (outputs,), {})
-        reason = _second_derivative_fails(loss, {}) if isinstance(outputs, Tensor) else None
-    return ("The loss", reason) if reason else None
-
-
-@dataclass(frozen=True, eq=False)
-class _Call:
-    name: str
-    module: nn.Module
-    inputs: tuple[Any, ...]
-    keywords: dict[str, Any]
-
-
-class _Loss(nn.Module):
-    def __init__(self, problem: Problem, batch: Any) -> None:
-        super().__init__()
-        self.problem, self.batch = problem, batch
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        return self.problem.loss(outputs, self.batch)
-
-
-def _calls(problem: Problem, parameters: dict[str, Tensor], batch: Any) -> tuple[list[_Call], Any]:
-    """Return the first call of every module, in order, with copies of its inputs; the outputs."""
-    calls: dict[str, _Call] = {}
-
-    def recorder(name: str) -> Any:
-        def record(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            calls.setdefault(name, _Call(name, module, _leaves(inputs), _leaves(keywords)))
-
-        return record
-
-    handles = [
-        module.register_forward_pre_hook(recorder(name), with_kwargs=True)
-        for name, module in problem.model.named_modules()
-    ]
-    try:
-        outputs = problem.outputs(parameters, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(calls.values()), _leaves(outputs)
-
-
-def _leaves(value: Any) -> Any:
-    """Return a copy in which every tensor of real numbers is a leaf."""
-    if isinstance(value, Tensor):
-        copied = value.detach().clone()
-        return copied.requires_grad_() if copied.is_floating_point() else copied
-    if isinstance(value, dict):
-        return {key: _leaves(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_leaves(item) for item in value)
-    return value
-
-
-def _own_state(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    prefix = f"{name}." if name else ""
-    return {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-
-
-def _second_derivative_fails(call: _Call, state: dict[str, Tensor]) -> str | None:
-    """Return the reason why a layer on its own has no second derivative, None if it has."""
-    variables = [
-        x for x in (*_tensors([call.inputs, call.keywords]), *state.values()) if x.requires_grad
-    ]
-    generator = torch.Generator().manual_seed(0)
-
-    def random(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
-
-    try:
-        copies = [_writable(x) for x in (call.inputs, call.keywords)]
-        outputs = functional_call(call.module, state, copies[0], copies[1])
-        outputs = [y for y in _tensors(outputs) if y.requires_grad]
-        if not outputs or not variables:
-            return None
-        weights = [random(y).requires_grad_() for y in outputs]
-        phi = torch.stack(
-            [(c * y.square()).sum() / 2 for c, y in zip(weights, outputs, strict=True)]
-        ).sum()
-        first = torch.autograd.grad(phi, variables, create_graph=True, materialize_grads=True)
-        if any(bool(g.any()) and not g.requires_grad for g in first):
-            return SILENT
-        refuse_cut_graph(first)
-        u, v = ([random(x) for x in variables] for _ in range(2))
-        Hu, Hv = (_second(first, variables, direction) for direction in (u, v))
-    except RuntimeError as error:
-        return first_line(error)
-    symmetric = _close_products(_dot(u, Hv), _dot(v, Hu), (_dot(Hu, Hu) * _dot(v, v)).sqrt())
-    return None if symmetric else SILENT
-
-
-def _writable(value: Any) -> Any:
-    """Return clones of tensors, that a layer may overwrite, on the graph of the originals."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {key: _writable(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_writable(item) for item in value)
-    return value
-
-
-def _second(
-    first: tuple[Tensor, ...], variables: list[Tensor], direction: list[Tensor]
-) -> list[Tensor]:
-    pairs = [(g, d) for g, d in zip(first, direction, strict=True) if g.requires_grad]
-    if not pairs:
-        return [torch.zeros_like(x) for x in variables]
-    return list(
-        torch.autograd.grad(
-            [g for g, _ in pairs],
-            variables,
-            [d for _, d in pairs],
-            retain_graph=True,
-            materialize_grads=True,
-        )
-    )
-
-
-def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
-
-
-def _close_products(one: Tensor, other: Tensor, scale: Tensor) -> bool:
-    limit = 1e-8 if one.dtype == torch.float64 else 1e-3
-    return bool((one - other).abs() <= limit * scale)

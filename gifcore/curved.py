@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gifcore.checks import check_problem, check_second_derivatives
+from gifcore.checks import check_problem
 from gifcore.curvature import (
     EKFAC,
     BlockDiagonal,
@@ -24,6 +24,7 @@ from gifcore.curvature import (
 from gifcore.errors import GifError
 from gifcore.operators import Identity, LinearOperator
 from gifcore.problem import Problem
+from gifcore.second_derivatives import check_second_derivatives
 from gifcore.selection import Selection
 from gifcore.solvers import (
     LSMR,

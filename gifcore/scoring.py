@@ -24,7 +24,8 @@ from gifcore.contraction import batch_products, contractible
 from gifcore.curvature.batches import load_forward_mode
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
-from gifcore.influence import Heard, Solver, adjoint, curved_of, required, scored
+from gifcore.influence import Heard, adjoint, curved_of, required
+from gifcore.methods import Solver, scored
 from gifcore.operators import Identity
 from gifcore.parameters import tangents
 from gifcore.problem import Problem, Progress, engine_mode, fetch, silent

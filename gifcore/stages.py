@@ -27,7 +27,8 @@ from gifcore.edit import StepSearch, edited_parameters, search_step
 from gifcore.errors import GifError
 from gifcore.estimate import estimate
 from gifcore.evaluate import Judge, Predictions, predict
-from gifcore.influence import METHODS, Update
+from gifcore.influence import Update
+from gifcore.methods import METHODS
 from gifcore.models import build, load_weights
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem, Progress

@@ -18,14 +18,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from gifcore.change import RemoveSamples
-from gifcore.checks import check_problem, check_second_derivatives, explain_double_backward
+from gifcore.checks import check_problem
 from gifcore.curvature import Hessian
+from gifcore.curved import curvature
 from gifcore.edit import edit
 from gifcore.errors import GifError
-from gifcore.influence import curvature, embedded, influence
+from gifcore.influence import embedded, influence
 from gifcore.models import build
 from gifcore.problem import Problem, cross_entropy
 from gifcore.scoring import Queries, gradient_products, rank
+from gifcore.second_derivatives import check_second_derivatives, explain_double_backward
 from gifcore.selection import select
 from gifcore.solvers import LSMR
 from tests import cases, oracles

@@ -11,7 +11,8 @@ import torch
 from gifcore.change import RemoveSamples
 from gifcore.curved import Curved, curvature
 from gifcore.errors import GifError
-from gifcore.influence import METHODS, adjoint, embedded, influence
+from gifcore.influence import adjoint, embedded, influence
+from gifcore.methods import METHODS
 from gifcore.operators import Matrix
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem

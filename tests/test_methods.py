@@ -13,7 +13,8 @@ from gifcore.checkpoints import Checkpoint
 from gifcore.curvature import EKFAC, DataInf
 from gifcore.curved import CURVATURES, curvature
 from gifcore.errors import Cancelled, GifError
-from gifcore.influence import METHODS, adjoint, embedded, influence, worse_of
+from gifcore.influence import adjoint, embedded, influence
+from gifcore.methods import METHODS, worse_of
 from gifcore.problem import Problem
 from gifcore.scoring import Queries, overlap, rank, score
 from gifcore.solvers import CG, LSMR, MINRES, Dense, Lissa, Neumann, PLissa, Solution, Status

@@ -18,7 +18,6 @@ from torch.autograd import forward_ad
 from torch.func import linearize
 from torch.fx import GraphModule
 
-from gifcore.checks import explained
 from gifcore.curvature.batches import (
     BATCH_SIZE,
     MEMORY_MB,
@@ -30,6 +29,7 @@ from gifcore.curvature.batches import (
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
+from gifcore.second_derivatives import explained
 
 Push = Callable[[Tensor], Tensor]  # v (p,) -> J v, in the shape of the values
 Middle = Callable[[Tensor], Tensor]  # u -> M u, in the shape of the values

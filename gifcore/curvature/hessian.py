@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gifcore.checks import explained, refuse_cut_graph
 from gifcore.convolution import FastConvolutions
 from gifcore.curvature.batches import BATCH_SIZE, MEMORY_MB, SavedBytes, flat, side_by_side
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
+from gifcore.second_derivatives import explained, refuse_cut_graph
 
 
 @dataclass(frozen=True, eq=False)
