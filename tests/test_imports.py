@@ -14,12 +14,12 @@ PACKAGE = Path(gifcore.__file__).parent
 
 # Each module may import those above it at its top level (design, section 6).
 ORDER = (
-    "version", "errors", "assets_path", "parameters", "operators", "problem", "features", "checks",
-    "second_derivatives", "views", "change", "data", "models", "checkpoints", "training",
+    "version", "errors", "assets_path", "preview", "parameters", "operators", "problem", "features",
+    "checks", "second_derivatives", "views", "change", "data", "models", "checkpoints", "training",
     "selection", "convolution", "curvature", "solvers", "curved", "methods", "influence",
-    "contraction", "scoring", "edit", "evaluate", "change_section", "explained", "study", "outcome",
-    "run_state", "record", "neighbors", "tables", "estimate", "changing", "stages", "solving",
-    "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
+    "contraction", "scoring", "sketch", "edit", "evaluate", "change_section", "explained", "study",
+    "outcome", "run_state", "record", "neighbors", "tables", "estimate", "changing", "stages",
+    "solving", "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
 )  # fmt: skip
 
 
@@ -80,6 +80,7 @@ def test_the_engine_knows_no_dashboard() -> None:
 WITHOUT_TORCH = (
     "gifcore", "gifcore.study", "gifcore.record", "gifcore.run_state", "gifcore.estimate",
     "gifcore.runner", "gifcore.data", "gifcore.models", "gifcore.cli", "gifcore.checkup",
+    "gifcore.preview",
 )  # fmt: skip
 
 

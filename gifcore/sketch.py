@@ -1,0 +1,400 @@
+"""Makes the instant preview's sketch: every method, solved in a small space, for all test samples.
+
+V (p, r) has orthonormal columns, each on the selected coordinates J alone or on the others alone:
+principal directions of training gradients, and of H times those, a block Krylov space. In V the
+problem keeps its form, H becomes V^T H V, E the columns on J, a gradient V^T g. So each method is
+run there as it is, with its own solver and iterations, once a test sample: s_q is about V x.
+With V square that is exact; with a small one `Sketch.recall` says what is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gifcore.curved import Curved, preconditioned
+from gifcore.errors import GifError
+from gifcore.influence import adjoint
+from gifcore.methods import MethodRow, Solve, Solver, scored
+from gifcore.operators import Embedding, Identity, LinearOperator, Matrix
+from gifcore.preview import CRITERIA, DEPTH, Array, Sketch, recall
+from gifcore.problem import Problem, Progress, silent
+from gifcore.scoring import gradient_products, influence_scores
+from gifcore.selection import Selection
+from gifcore.solvers import LSMR
+from gifcore.solvers.many import products_of
+
+RANK = 384
+HELD_OUT = 16  # test samples on which the recall is measured
+SELECTED_SHARE = 0.4  # of the columns of V: those on J, where J is not everything
+KRYLOV_SHARE = 0.5  # of the columns of V: those out of H times gradients
+DRAWN = 2  # training gradients drawn for each principal direction
+STACK = 32  # vectors multiplied at a time
+NUMBERS = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
+
+
+def build_sketch(
+    problem: Problem,
+    test: Dataset[Any],
+    *,
+    methods: Sequence[str],
+    curved: Curved,
+    model: str,
+    data: str,
+    selected: Selection | None = None,
+    solver: Solver | None = None,
+    rank: int = RANK,
+    held_out: int = HELD_OUT,
+    seed: int = 0,
+    numbers: str = "float16",
+    batch_size: int = 256,
+    memory_mb: float = 4096,
+    progress: Progress = silent,
+) -> Sketch:
+    """Return the sketch of a training and a test set for these methods, its recall measured.
+
+    Nothing of the test set goes into V. The recall of each method is measured on `held_out` drawn
+    test samples against exact scores from solves of full size, and beside it that of a control:
+    the query's gradient alone.
+
+    Args:
+        test: map-style data set of the samples that can be asked for.
+        curved: the curvature of the full objective that the exact rankings use.
+        model: hash of the model; with `data` what `preview.load` checks.
+        data: hash of the data.
+        rank: r, numbers a training sample; fewer are kept where gradients span fewer directions.
+        numbers: how rows are kept, a name of NUMBERS; each with its length beside it.
+        memory_mb: for vectors of size p: 2.5 r of them.
+
+    Raises:
+        GifError: a method without a preview, a rank beyond p, n or the memory, no held-out
+            sample, or values that are not finite.
+
+    Cost: 2 r products with H at most, r columns of `gradient_products` over both sets, `held_out`
+    solves a method and one small solve a test sample and method. Memory: flat in n beside the
+    sketch itself.
+    """
+    if not methods:
+        raise GifError("Name one or more methods to preview.")
+    count = len(test)  # type: ignore[arg-type]
+    rows = {method: _row(method) for method in methods}
+    _refuse(problem, count, rank, held_out, numbers, memory_mb)
+    solver = solver or LSMR()
+    if any(row.rectangular for row in rows.values()) and curved.preconditioner is None:
+        curved = preconditioned(curved, selected, solver, seed=seed, like=problem.theta)
+    J = torch.arange(problem.space.size) if selected is None else selected.indices
+    clock = _Clock()
+    space = _space(
+        problem, curved, J, rank, any(row.solves for row in rows.values()), seed, progress
+    )
+    clock.lap("space")
+    train = _coordinates(problem, space.V, batch_size, progress, "training coordinates")
+    asked = replace(problem, train=test, samples=None, weights=None)
+    b = _coordinates(asked, space.V, batch_size, progress, "test coordinates").double()
+    clock.lap("coordinates")
+    solves = {}
+    for method, row in rows.items():
+        solve = _small_solve(problem, space, curved, selected, solver, method, row)
+        found = []
+        for b_q in b:
+            found.append(solve(b_q))
+            progress(len(found), count, f"preview of {method}")
+        solves[method] = torch.stack(found)
+    clock.lap("solves")
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.randperm(count, generator=generator)[:held_out].sort().values.tolist()
+    info: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "rank": len(space.V),
+        "on_selection": len(space.inside),
+        "numbers": numbers,
+        "seed": seed,
+        "held_out": held,
+        "seconds": clock.laps,
+        "methods": {},
+    }
+    sketch = _packed(train, problem, solves, info, numbers)
+    gradients = torch.stack([problem.data_gradient(torch.tensor([q]), data=test) for q in held])
+    control = _exact(problem, gradients, batch_size)
+    for method in rows:
+        full = [
+            adjoint(
+                problem, g_q, method=method, selected=selected, curved=curved, solver=solver,
+                seed=seed, progress=progress,
+            ).value
+            for g_q in gradients
+        ]  # fmt: skip
+        exact = _exact(problem, torch.stack(full), batch_size)
+        info["methods"][method] = {"recall": _measured(sketch, method, held, exact, control)}
+    clock.lap("recall")
+    return sketch
+
+
+@dataclass
+class _Clock:
+    """Seconds of each part, one after the other."""
+
+    laps: dict[str, float] = field(default_factory=dict)
+    last: float = field(default_factory=time.perf_counter)
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self.last = round(now - self.last, 3), now
+
+
+def _row(method: str) -> MethodRow:
+    row = scored(method)
+    if row.checkpoints:
+        raise GifError(f"{method} takes gradients at many checkpoints and has no preview.")
+    return row
+
+
+def _refuse(
+    problem: Problem, count: int, rank: int, held_out: int, numbers: str, memory_mb: float
+) -> None:
+    p, n = problem.space.size, problem.n
+    if not 1 <= rank <= min(p, n):
+        raise GifError(
+            f"rank is {rank}; it must be from 1 to {min(p, n)}, the smaller of {p} parameters and "
+            f"{n} training samples."
+        )
+    if not 1 <= held_out <= count:
+        raise GifError(
+            f"held_out is {held_out}; it must be from 1 to the {count} test samples: a preview "
+            "without a measured recall is not shown."
+        )
+    if numbers not in NUMBERS:
+        raise GifError(f"numbers is '{numbers}'; choose one of: {', '.join(NUMBERS)}.")
+    fits = int(memory_mb * 2**20 // (2.5 * p * problem.theta.element_size()))
+    if rank > fits:
+        raise GifError(
+            f"A sketch of rank {rank} needs {rank / max(fits, 1):.1f} times the memory of "
+            f"{memory_mb:g} MB; lower `rank` to {fits} or raise `memory_mb`."
+        )
+
+
+# --- the small space ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """The rows of V^T and the problem in them."""
+
+    V: Tensor  # (r, p) orthonormal rows
+    inside: Tensor  # numbers of the rows on J, sorted
+    H: Tensor  # (r, r) V^T H V, in float64
+
+
+def _space(
+    problem: Problem,
+    curved: Curved,
+    J: Tensor,
+    rank: int,
+    solving: bool,
+    seed: int,
+    progress: Progress,
+) -> _Space:
+    """Return principal directions of drawn gradients, then of H times those, and so on.
+
+    Where nothing solves with H they are all of gradients, and H is left 0.
+    """
+    p = problem.space.size
+    first = rank if not solving else max(1, rank - int(KRYLOV_SHARE * rank))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = problem.positions[torch.randperm(problem.n, generator=generator)[: DRAWN * first]]
+    gradients = problem.theta.new_empty(len(drawn), p)
+    for number, i in enumerate(drawn):
+        gradients[number] = problem.data_gradient(i[None])
+        progress(number + 1, len(drawn), "gradients of the sketch")
+    V, inside = problem.theta.new_zeros(rank, p), torch.zeros(rank, dtype=torch.bool)
+    H = torch.zeros(rank, rank, dtype=torch.float64)
+    block, lengths, on = _principal(gradients, V[:0], J, first, 0)
+    del gradients
+    done = 0
+    while len(block):
+        new = slice(done, done + len(block))
+        V[new], inside[done : done + on] = block, True
+        done += len(block)
+        if not solving:
+            break
+        products = _products(curved.H, block, progress, rank)
+        H[new, :done] = (products @ V[:done].T).double()
+        products *= lengths[:, None]
+        block, lengths, on = _principal(products, V[:done], J, rank - done, int(inside.sum()))
+        del products
+    lower = H[:done, :done].tril()
+    H = lower + lower.tril(-1).T
+    return _Space(V[:done], inside[:done].nonzero().squeeze(1), H)
+
+
+def _principal(
+    rows: Tensor, known: Tensor, J: Tensor, count: int, inside: int
+) -> tuple[Tensor, Tensor, int]:
+    """Return principal directions of rows (m, p) on J and then off J, without those in `known`.
+
+    Beside them the root of the mean square of the rows along each, and how many are on J. The rows
+    are overwritten.
+
+    Args:
+        known: (d, p) orthonormal, `inside` of them on J.
+        count: how many are wanted; `SELECTED_SHARE` of them on J as far as there is room.
+    """
+    m, p = rows.shape
+    for _ in range(2):  # twice, for what rounding leaves behind
+        rows -= (rows @ known.T) @ known
+    left_on, left_off = len(J) - inside, p - len(J) - (len(known) - inside)
+    on = min(left_on, max(round(SELECTED_SHARE * count), count - left_off))
+    own = rows[:, J]
+    rows[:, J] = 0
+    found, lengths = [], []
+    for part, wanted in ((own, on), (rows, min(left_off, count - on))):
+        values, vectors = torch.linalg.eigh((part @ part.T).double())
+        values, vectors = values.flip(0)[:wanted], vectors.flip(1)[:, :wanted]
+        rounding = m * torch.finfo(part.dtype).eps * float(values[:1].sum())
+        keep = values > max(rounding, 0.0)
+        directions = (vectors[:, keep] / values[keep].sqrt()).to(part).T @ part
+        found.append(torch.linalg.qr(directions.T)[0].T)
+        lengths.append((values[keep] / m).sqrt().to(part))
+    first = len(found[0])
+    block = rows.new_zeros(first + len(found[1]), p)
+    block[first:] = found[1]
+    block[first:, J] = 0  # exactly, without the rounding of the factorisation
+    block[:first, J] = found[0]
+    return block, torch.cat(lengths), first
+
+
+def _products(H: LinearOperator, rows: Tensor, progress: Progress, total: int) -> Tensor:
+    """Return H v for each row v, (m, p).
+
+    Raises:
+        GifError: a product is not finite.
+    """
+    found = torch.empty_like(rows)
+    for start in range(0, len(rows), STACK):
+        part = slice(start, start + STACK)
+        found[part] = products_of(H, rows[part].T).T
+        progress(min(start + STACK, len(rows)), total, "products of the sketch")
+    if not bool(torch.isfinite(found).all()):
+        raise GifError("A product with the curvature is NaN or infinite; raise `damping`.")
+    return found
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def _coordinates(
+    problem: Problem, V: Tensor, batch_size: int, progress: Progress, note: str
+) -> Tensor:
+    """Return V^T grad l of every sample, (n, r)."""
+    parts = []
+    for start in range(0, len(V), STACK):
+        stack = V[start : start + STACK]
+        parts.append(gradient_products(problem, stack, batch_size=batch_size))
+        progress(start + len(stack), len(V), note)
+    return torch.cat(parts).T
+
+
+def _small_solve(
+    problem: Problem,
+    space: _Space,
+    curved: Curved,
+    selected: Selection | None,
+    solver: Solver,
+    method: str,
+    row: MethodRow,
+) -> Callable[[Tensor], Tensor]:
+    """Return the map from V^T g_q to V^T s_q, both (r,) in float64.
+
+    What has a closed form is taken at full size, once for each column of V.
+    """
+    r = len(space.V)
+    if row.approximation is not None:
+        settings: dict[str, Any] = {"selected": selected, "curved": curved, "solver": solver}
+        columns = [space.V @ adjoint(problem, v, method=method, **settings).value for v in space.V]
+        T = torch.stack(columns, dim=1).double()
+        return lambda b: T @ b
+    H: LinearOperator = Matrix(space.H)
+    if curved.automatic and row.solves and not row.rectangular:
+        H = H + curved.auto_damping().value * Identity(r)
+    E = Identity(r) if selected is None else Embedding(space.inside, r)
+    R = None
+    if row.rectangular and curved.preconditioner is not None:
+        own = space.V[space.inside]
+        own = own if selected is None else own[:, selected.indices]
+        R = Matrix((own @ torch.stack([curved.preconditioner.R @ v for v in own], dim=1)).double())
+    solve, run = Solve(solver, R, silent, curved, row), row.adjoint
+    assert run is not None
+    return lambda b: run(H, E, b, solve).value
+
+
+def _exact(problem: Problem, vectors: Tensor, batch_size: int) -> Array:
+    """Return the scores of all training samples along vectors of full size, (m, n)."""
+    return influence_scores(problem, vectors, batch_size=batch_size).double().cpu().numpy()
+
+
+def _packed(
+    train: Tensor,
+    problem: Problem,
+    solves: dict[str, Tensor],
+    info: dict[str, Any],
+    numbers: str,
+) -> Sketch:
+    w = problem.weights_of(problem.positions).double().cpu()
+    mean = (w @ train.double().cpu()) / w.sum()
+    rows, lengths = _scaled(train, numbers)
+    scaled = {method: _scaled(found, numbers) for method, found in solves.items()}
+    wide = np.float64 if numbers == "float64" else np.float32
+    return Sketch(
+        train=rows,
+        lengths=lengths,
+        factors=(w / (w.sum() - w)).numpy().astype(wide),
+        mean=mean.numpy().astype(wide),
+        positions=problem.positions.cpu().numpy(),
+        solves={method: rows for method, (rows, _) in scaled.items()},
+        solve_lengths={method: lengths for method, (_, lengths) in scaled.items()},
+        info=info,
+    )
+
+
+def _scaled(rows: Tensor, numbers: str) -> tuple[Array, Array]:
+    """Return rows of length 1 in the type they are kept in, and their lengths.
+
+    So no row is lost below the smallest number of float16.
+    """
+    given = rows.double().cpu().numpy()
+    lengths = np.linalg.norm(given, axis=1)
+    unit = given / np.where(lengths > 0, lengths, 1)[:, None]
+    wide = np.float64 if numbers == "float64" else np.float32
+    return unit.astype(NUMBERS[numbers]), lengths.astype(wide)
+
+
+def _measured(
+    sketch: Sketch, method: str, held: Sequence[int], exact: Array, control: Array
+) -> dict[str, Any]:
+    """Return recall@m of the preview on the held-out queries, and the mean one of the control.
+
+    m is DEPTH, or a tenth of fewer samples. The control scores by the query's gradient alone.
+    """
+    depth = max(1, min(DEPTH, exact.shape[1] // 10))
+    preview = [sketch.scores(q, method) for q in held]
+    found, plain = (
+        [recall(one, other, depth) for one, other in zip(exact, scores, strict=True)]
+        for scores in (preview, control)
+    )
+    summary: dict[str, Any] = {"queries": len(held), "depth": depth}
+    for name in CRITERIA:
+        values = [one[name] for one in found]
+        summary[name] = {
+            "mean": float(np.mean(values)),
+            "min": float(min(values)),
+            "control": float(np.mean([one[name] for one in plain])),
+        }
+    return summary
