@@ -3,8 +3,9 @@
 A convolution is one trilinear form T(x, w, g) = <g, w * x>. Its output, its input gradient and its
 weight gradient are the derivatives of T by g, x and w, and the derivative of each of the three is
 again two of the three. Written so, a Hessian product H v consists of the kernels of the forward
-and backward pass alone, and it skips output channels that do not count: those along which v is
-zero, and those at which nobody asks for H v.
+and backward pass alone, and it skips channels that do not count: those along which a factor is
+zero, and those at which nobody asks for H v. Memory is laid out channels last, where these kernels
+are faster.
 """
 
 from __future__ import annotations
@@ -15,9 +16,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-Channels = Tensor | None  # sorted output channels; None: all
+Channels = Tensor | None  # sorted positions; None: all
+
+# channel c of the result depends on channel c of the first argument, and on no parameter
+CHANNELWISE = frozenset(
+    {
+        torch.relu,
+        torch.tanh,
+        torch.sigmoid,
+        Tensor.relu,
+        Tensor.tanh,
+        Tensor.sigmoid,
+        F.relu,
+        F.leaky_relu,
+        F.elu,
+        F.gelu,
+        F.silu,
+        F.max_pool2d,
+        F.avg_pool2d,
+    }
+)
 
 
 class FastConvolutions(TorchFunctionMode):
@@ -28,7 +49,9 @@ class FastConvolutions(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[Tensor, _Call]] = []  # weight, how it was used
+        self.calls: list[_Call] = []
+        # of each channel-wise function of a convolution, by its id: itself, its version, the call
+        self._made: dict[int, tuple[Tensor, int, _Call]] = {}
 
     def __torch_function__(
         self,
@@ -37,8 +60,21 @@ class FastConvolutions(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        called = self._conv2d if func is torch.conv2d else func
-        return called(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func is torch.conv2d:
+            return self._conv2d(*args, **kwargs)
+        if func is Tensor.view:
+            return _viewed(*args, **kwargs)
+        if func in CHANNELWISE:
+            call = self._source(args[0]) if args else None
+            result = func(*args, **kwargs)
+            self._follow(result, call)
+            return result
+        return func(*args, **kwargs)
+
+    def __exit__(self, *error: Any) -> None:
+        self._made.clear()
+        super().__exit__(*error)
 
     def _conv2d(
         self,
@@ -52,18 +88,33 @@ class FastConvolutions(TorchFunctionMode):
     ) -> Tensor:
         if input.dim() != 4 or isinstance(padding, str) or input.device.type != "cpu":
             return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
-        call = _Call(_pair(stride), _pair(padding), _pair(dilation), groups)
-        self.calls.append((weight, call))
-        y: Tensor = _Output.apply(input, weight, call)
-        return y if bias is None else y + bias.view(1, -1, 1, 1)
+        geometry = (_pair(stride), _pair(padding), _pair(dilation), groups)
+        call = _Call(*geometry, weight, bias, not input.requires_grad, self._source(input))
+        self.calls.append(call)
+        y: Tensor = _Output.apply(_last(input), _last(weight), call)
+        y = y if bias is None else y + bias.view(1, -1, 1, 1)
+        self._follow(y, call)
+        return y
+
+    def _follow(self, made: Any, call: _Call | None) -> None:
+        if call is not None and isinstance(made, Tensor):
+            self._made[id(made)] = (made, made._version, call)
+
+    def _source(self, tensor: Any) -> _Call | None:
+        """Return the convolution that this is a channel-wise function of, if it is known to be.
+
+        What was written into since then may hold anything.
+        """
+        kept, version, call = self._made.get(id(tensor), (None, 0, None))
+        return call if kept is tensor and kept._version == version else None
 
     def want(self, channels: Mapping[int, Tensor]) -> None:
-        """Leave out all but these output channels of a weight's second derivatives, by its id.
+        """Leave out all but these output channels of second derivatives, by weight and bias id.
 
         The others come out as 0. Weights that are not named are taken whole.
         """
-        for weight, call in self.calls:
-            call.wanted = channels.get(id(weight)) if call.groups == 1 else None
+        for call in self.calls:
+            call.wanted = call.named(channels)
 
 
 def _pair(value: int | Sequence[int]) -> list[int]:
@@ -71,7 +122,24 @@ def _pair(value: int | Sequence[int]) -> list[int]:
     return pair * 2 if len(pair) == 1 else pair
 
 
-@dataclass
+def _last(tensor: Tensor) -> Tensor:
+    """Return the tensor with its channels last in memory; strides say so even for one channel."""
+    tensor = tensor.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = tensor.shape
+    if channels > 1:
+        return tensor
+    return tensor.as_strided(tensor.shape, (height * width, 1, width, 1), tensor.storage_offset())
+
+
+def _viewed(tensor: Tensor, *shape: Any, **named: Any) -> Tensor:
+    """Return the view that a model asks for; where channels come last it can be a copy."""
+    try:
+        return tensor.view(*shape, **named)
+    except RuntimeError:
+        return tensor.contiguous().view(*shape, **named)
+
+
+@dataclass(eq=False)
 class _Call:
     """The three derivatives of T for one call of `conv2d`."""
 
@@ -79,7 +147,27 @@ class _Call:
     padding: list[int]
     dilation: list[int]
     groups: int
-    wanted: Channels = field(default=None, init=False)
+    weight: Tensor
+    bias: Tensor | None
+    first: bool  # its input depends on no parameter
+    source: _Call | None  # the convolution whose channels are its input channels
+    wanted: Channels = field(default=None, init=False)  # output channels
+
+    def named(self, channels: Mapping[int, Tensor]) -> Channels:
+        """Return the output channels at which weight or bias are asked for."""
+        if self.groups > 1 or id(self.weight) not in channels:
+            return None
+        if self.bias is None:
+            return channels[id(self.weight)]
+        if id(self.bias) not in channels:
+            return None
+        return torch.cat([channels[id(self.weight)], channels[id(self.bias)]]).unique()
+
+    @property
+    def wanted_inputs(self) -> Channels:
+        """The input channels whose derivative anybody reads, when only leaves are asked for."""
+        source = self.source
+        return source.wanted if self.groups == 1 and source is not None and source.first else None
 
     def output(self, x: Tensor, w: Tensor) -> Tensor:
         """dT/dg: the convolution itself, (b, o, h', w')."""
@@ -126,7 +214,7 @@ class _Output(torch.autograd.Function):
         x, w = ctx.saved_tensors
         for_x, for_w, _ = ctx.needs_input_grad
         return (
-            _InputGradient.apply(g, w, x, ctx.call) if for_x else None,
+            _input_gradient(g, w, x, ctx.call) if for_x else None,
             _weight_gradient(g, x, w, ctx.call) if for_w else None,
             None,
         )
@@ -145,6 +233,14 @@ class _InputGradient(torch.autograd.Function):
     def backward(ctx: Any, x: Tensor) -> Any:
         g, w = ctx.saved_tensors
         for_g, for_w, *_ = ctx.needs_input_grad
+        few = None if torch.is_grad_enabled() or ctx.call.groups > 1 else _few(x)
+        if few is not None:
+            return (
+                _output_of(x, w, few, g, ctx.call) if for_g else None,
+                _weight_gradient_of(g, x, w, few, ctx.call) if for_w else None,
+                None,
+                None,
+            )
         return (
             _Output.apply(x, w, ctx.call) if for_g else None,
             _weight_gradient(g, x, w, ctx.call) if for_w else None,
@@ -166,27 +262,55 @@ class _WeightGradient(torch.autograd.Function):
     def backward(ctx: Any, w: Tensor) -> Any:
         g, x = ctx.saved_tensors
         for_g, for_x, *_ = ctx.needs_input_grad
+        w = _last(w)
         if not torch.is_grad_enabled() and ctx.call.groups == 1:
             channels = w.flatten(1).any(dim=1).nonzero().squeeze(1)
             if 2 * len(channels) < len(w):
                 return *_along_few(g, x, w, channels, ctx), None, None
         return (
             _Output.apply(x, w, ctx.call) if for_g else None,
-            _InputGradient.apply(g, w, x, ctx.call) if for_x else None,
+            _input_gradient(g, w, x, ctx.call) if for_x else None,
             None,
             None,
         )
 
 
+# --- with channels left out: only where the result is not differentiated again --------------------
+
+
+def _input_gradient(g: Tensor, w: Tensor, x: Tensor, call: _Call) -> Tensor:
+    """Return dT/dx, at the wanted input channels."""
+    wanted = call.wanted_inputs
+    if wanted is None or torch.is_grad_enabled():
+        found: Tensor = _InputGradient.apply(g, w, x, call)
+        return found
+    found = torch.zeros_like(x)
+    if len(wanted):
+        found[:, wanted] = call.input_gradient(g, _part(w, wanted), _part(x, wanted))
+    return found
+
+
 def _weight_gradient(g: Tensor, x: Tensor, w: Tensor, call: _Call) -> Tensor:
-    """Return dT/dw, at the wanted output channels only where that is not differentiated again."""
-    channels = call.wanted
-    if channels is None or torch.is_grad_enabled():
+    """Return dT/dw, at the wanted output channels."""
+    if call.wanted is None or torch.is_grad_enabled():
         found: Tensor = _WeightGradient.apply(g, x, w, call)
         return found
     found = torch.zeros_like(w)
-    if len(channels):
-        found[channels] = call.weight_gradient(_part(g, channels), x, w[channels])
+    if len(call.wanted):
+        found[call.wanted] = call.weight_gradient(_part(g, call.wanted), x, w[call.wanted])
+    return found
+
+
+def _output_of(x: Tensor, w: Tensor, inputs: Tensor, g: Tensor, call: _Call) -> Tensor:
+    """Return dT/dg, in the shape of g, where x is zero outside these input channels."""
+    return call.output(_part(x, inputs), _part(w, inputs)) if len(inputs) else torch.zeros_like(g)
+
+
+def _weight_gradient_of(g: Tensor, x: Tensor, w: Tensor, inputs: Tensor, call: _Call) -> Tensor:
+    """Return dT/dw where x is zero outside these input channels."""
+    found = torch.zeros_like(w)
+    if len(inputs):
+        found[:, inputs] = _weight_gradient(g, _part(x, inputs), _part(w, inputs), call)
     return found
 
 
@@ -200,9 +324,18 @@ def _along_few(
     if len(channels) and along_g is not None:
         along_g[:, channels] = ctx.call.output(x, w[channels])
     if len(channels) and along_x is not None:
-        along_x = ctx.call.input_gradient(_part(g, channels), w[channels], x)
+        along_x = _input_gradient(_part(g, channels), w[channels], x, ctx.call)
     return along_g, along_x
 
 
-def _part(g: Tensor, channels: Tensor) -> Tensor:
-    return g[:, channels].contiguous()
+def _few(x: Tensor) -> Channels:
+    """Return the channels in which x is not zero everywhere, if they are less than half."""
+    first = x[0].flatten(1).any(dim=1)
+    if 2 * int(first.sum()) >= len(first):
+        return None
+    channels = x.any(dim=3).any(dim=2).any(dim=0).nonzero().squeeze(1)
+    return channels if 2 * len(channels) < len(first) else None
+
+
+def _part(x: Tensor, channels: Tensor) -> Tensor:
+    return _last(x[:, channels])

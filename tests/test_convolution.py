@@ -102,3 +102,44 @@ def test_third_derivatives_are_not_cut() -> None:
     torch.testing.assert_close(found[0][:1], found[1][:1], rtol=1e-10, atol=1e-12)
     assert float(found[0][1].abs().max()) == 0  # only the last derivative leaves them out
     assert float(found[1][1].abs().max()) > 0
+
+
+class Awkward(nn.Module):
+    """What channels are followed through, and what they must not be followed through."""
+
+    def __init__(self, scaled: bool) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.linspace(0.5, 2, 4)[:, None, None]) if scaled else None
+        self.first, self.left, self.right = (nn.Conv2d(i, 4, 2) for i in (1, 4, 4))
+        self.head = nn.Linear(4 * 3 * 4, cases.CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        if self.scale is not None:
+            y.mul_(self.scale)  # no longer a function of the first convolution alone
+        y = y.tanh()
+        z = self.left(y) * self.right(y.sigmoid())
+        return self.head(z.view(len(z), -1))
+
+
+@pytest.mark.parametrize("chosen", ["first.bias", "first.weight", "left.bias", "right.weight"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_channels_are_followed_only_where_they_stay_apart(scaled: bool, chosen: str) -> None:
+    """One number of a layer, and the scale where there is one, against the dense Hessian."""
+    x, y = cases.features((1, 5, 6), 7, 0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Awkward(scaled).double()
+    made = Problem(model, TensorDataset(x, y), weight_decay=0.1)
+    blocks = made.space.by_name
+    J = [blocks[chosen].offset + blocks[chosen].size - 1]
+    if scaled:
+        J += [blocks["scale"].offset + channel for channel in range(4)]
+    A = Hessian(made, made.positions, batch_size=3) @ Embedding(
+        torch.tensor(sorted(J)), made.space.size
+    )
+    dense = oracles.hessian(made)[:, sorted(J)]
+    for seed in range(2):
+        v, u = cases.random_vector(len(J), seed), cases.random_vector(made.space.size, seed)
+        np.testing.assert_allclose(A @ v, dense @ v.numpy(), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(A.T @ u, dense.T @ u.numpy(), rtol=1e-10, atol=1e-12)

@@ -72,13 +72,12 @@ class Hessian(LinearOperator):
         return total
 
     def _channels(self, indices: Tensor) -> dict[str, Tensor]:
-        """Return the output channels of every convolution's weight that J touches."""
-        blocks = [block for block in self.problem.space.blocks if len(block.shape) == 4]
+        """Return where along its first dimension J touches each parameter."""
         touched = {}
-        for block in blocks:
+        for block in self.problem.space.blocks:
             inside = (indices >= block.offset) & (indices < block.offset + block.size)
-            rows = (indices[inside] - block.offset) // (block.size // block.shape[0])
-            touched[block.name] = rows.unique()
+            rows = block.size // block.shape[0] if block.shape else 1
+            touched[block.name] = ((indices[inside] - block.offset) // rows).unique()
         return touched
 
     def _of_kept(self, vector: Tensor, channels: dict[str, Tensor]) -> list[Tensor]:
