@@ -195,8 +195,11 @@ def logistic(outputs: Tensor, batch: Any) -> Tensor:
     )
 
 
-def logistic_fits(X: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """The minimiser for each row of weights w (r, n), by Newton's method side by side: (r, p)."""
+def logistic_fits(X: np.ndarray, y: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, float]:
+    """The minimiser for each row of weights w (r, n), by Newton's method side by side: (r, p).
+
+    And the largest distance to the true one: the gradient's norm over DECAY, as H >= DECAY I.
+    """
     s = w / w.sum(axis=1, keepdims=True)
     theta = np.zeros((len(w), X.shape[1]))
     for _ in range(40):
@@ -207,8 +210,9 @@ def logistic_fits(X: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         H = np.einsum("rn,nd,ne->rde", s * P * (1 - P), X, X, optimize=True)
         step = np.linalg.solve(H + DECAY * np.eye(X.shape[1]), g[..., None])
         theta -= step[..., 0]
-    assert np.linalg.norm(g, axis=1).max() < 1e-8, "the oracle itself did not converge"
-    return theta
+    left = np.linalg.norm(g, axis=1).max()
+    assert left < 1e-8, "the oracle itself did not converge"
+    return theta, float(left) / DECAY
 
 
 class Truth(NamedTuple):
@@ -216,6 +220,7 @@ class Truth(NamedTuple):
 
     scores: np.ndarray
     changes: np.ndarray
+    floor: float  # of the changes' own precision, in nats
 
     @property
     def slope(self) -> float:
@@ -241,7 +246,7 @@ def truth(p: int, n: int, seed: int, spread: float = 1.0) -> Truth:
     points = generator.choice(n, min(POINTS, n), replace=False)
     left_out = np.ones((1 + len(points), n))
     left_out[np.arange(len(points)) + 1, points] = 0
-    fits = logistic_fits(X[:n], y[:n], left_out)
+    fits, off = logistic_fits(X[:n], y[:n], left_out)
     z = (2 * y[n:] - 1) * (fits @ X[n:].T)
     losses = np.logaddexp(0, -z).T  # (QUERIES, 1 + r)
     data = [TensorDataset(torch.from_numpy(X[part, :-1]), torch.from_numpy(y[part]))
@@ -251,23 +256,28 @@ def truth(p: int, n: int, seed: int, spread: float = 1.0) -> Truth:
     assert np.linalg.norm(oracles.gradient(problem)) < 1e-8
     queries = Queries(data[1], [[q] for q in range(QUERIES)])
     scores = rank(problem, queries, method="if", solver=EXACT).values.numpy()
-    return Truth(scores[:, points], losses[:, 1:] - losses[:, :1])
+    floor = 2 * off * np.linalg.norm(X[n:], axis=1).max()  # a loss moves |x| nats a unit at most
+    return Truth(scores[:, points], losses[:, 1:] - losses[:, :1], float(floor))
 
 
 @pytest.mark.parametrize(("p", "seed"), [(8, 0), (8, 1), (16, 0), (16, 2)])
 def test_logistic_ranking_is_what_removing_each_sample_does(p: int, seed: int) -> None:
     """n = 40 p: the size, the sign and the unit, the change of the query's loss in nats.
 
-    A query may have a score of the wrong sign only where next to nothing happens.
+    The median query has every sign right. Of all 500 scores one may have the wrong sign, where a
+    removal changes the loss by less than 2e-4 of what the largest does: there the second order
+    decides. The refits are precise enough for every sign.
     """
     found = truth(p, 40 * p, seed)
     assert found.scores.shape == (QUERIES, POINTS)
     assert found.pearson > 0.999
     assert found.slope == pytest.approx(1, abs=0.04)
     wrong = np.sign(found.scores) != np.sign(found.changes)
-    assert np.median(wrong.sum(axis=1)) == 0
     size = np.abs(found.changes)
-    assert (size < 1e-3 * size.max(axis=1, keepdims=True))[wrong].all()
+    assert size.min() > 100 * found.floor
+    assert np.median(wrong.sum(axis=1)) == 0
+    assert wrong.sum() <= 1
+    assert (size < 2e-4 * size.max(axis=1, keepdims=True))[wrong].all()
     assert 0.2 < (found.scores > 0).mean() < 0.8  # helpful and harmful ones
 
 
