@@ -1,10 +1,9 @@
 """Makes the instant preview's sketch: every method, solved in a small space, for all test samples.
 
-V (p, r) has orthonormal columns, each on the selected coordinates J alone or on the others alone:
-principal directions of training gradients, and of H times those, a block Krylov space. In V the
-problem keeps its form, H becomes V^T H V, E the columns on J, a gradient V^T g. So each method is
-run there as it is, with its own solver and iterations, once a test sample: s_q is about V x.
-With V square that is exact; with a small one `Sketch.recall` says what is lost.
+In the space V of `gifcore.small_space` the problem keeps its form: H becomes V^T H V, E the columns
+on J, a gradient V^T g. So each method is run there as it is, with its own solver and iterations,
+once a test sample: s_q is about V x. With V square that is exact; with a small one `Sketch.recall`
+says what is lost.
 """
 
 from __future__ import annotations
@@ -22,21 +21,25 @@ from torch.utils.data import Dataset
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
 from gifcore.influence import adjoint
-from gifcore.methods import MethodRow, Solve, Solver, scored
-from gifcore.operators import Embedding, Identity, LinearOperator, Matrix
+from gifcore.methods import (
+    MethodRow,
+    Solve,
+    Solver,
+    gif_adjoint,
+    hyperinf_adjoint,
+    scored,
+)
+from gifcore.operators import Embedding, Identity, Matrix
 from gifcore.preview import CRITERIA, DEPTH, Array, Sketch, recall
 from gifcore.problem import Problem, Progress, silent
 from gifcore.scoring import gradient_products, influence_scores
 from gifcore.selection import Selection
+from gifcore.small_space import VECTORS, Space, small_space
 from gifcore.solvers import LSMR
-from gifcore.solvers.many import products_of
 
 RANK = 384
 HELD_OUT = 16  # test samples on which the recall is measured
-SELECTED_SHARE = 0.4  # of the columns of V: those on J, where J is not everything
-KRYLOV_SHARE = 0.5  # of the columns of V: those out of H times gradients
-DRAWN = 2  # training gradients drawn for each principal direction
-STACK = 32  # vectors multiplied at a time
+STACK = 32  # columns of V taken over the samples at a time
 NUMBERS = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
 
 
@@ -71,7 +74,7 @@ def build_sketch(
         data: hash of the data.
         rank: r, numbers a training sample; fewer are kept where gradients span fewer directions.
         numbers: how rows are kept, a name of NUMBERS; each with its length beside it.
-        memory_mb: for vectors of size p: 2.5 r of them.
+        memory_mb: for vectors of size p: up to VECTORS r of them.
 
     Raises:
         GifError: a method without a preview, a rank beyond p, n or the memory, no held-out
@@ -91,9 +94,8 @@ def build_sketch(
         curved = preconditioned(curved, selected, solver, seed=seed, like=problem.theta)
     J = torch.arange(problem.space.size) if selected is None else selected.indices
     clock = _Clock()
-    space = _space(
-        problem, curved, J, rank, any(row.solves for row in rows.values()), seed, progress
-    )
+    solving = any(row.solves for row in rows.values())
+    space = small_space(problem, curved, J, rank, solving=solving, seed=seed, progress=progress)
     clock.lap("space")
     train = _coordinates(problem, space.V, batch_size, progress, "training coordinates")
     asked = replace(problem, train=test, samples=None, weights=None)
@@ -173,118 +175,12 @@ def _refuse(
         )
     if numbers not in NUMBERS:
         raise GifError(f"numbers is '{numbers}'; choose one of: {', '.join(NUMBERS)}.")
-    fits = int(memory_mb * 2**20 // (2.5 * p * problem.theta.element_size()))
+    fits = int(memory_mb * 2**20 // (VECTORS * p * problem.theta.element_size()))
     if rank > fits:
         raise GifError(
             f"A sketch of rank {rank} needs {rank / max(fits, 1):.1f} times the memory of "
             f"{memory_mb:g} MB; lower `rank` to {fits} or raise `memory_mb`."
         )
-
-
-# --- the small space ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Space:
-    """The rows of V^T and the problem in them."""
-
-    V: Tensor  # (r, p) orthonormal rows
-    inside: Tensor  # numbers of the rows on J, sorted
-    H: Tensor  # (r, r) V^T H V, in float64
-
-
-def _space(
-    problem: Problem,
-    curved: Curved,
-    J: Tensor,
-    rank: int,
-    solving: bool,
-    seed: int,
-    progress: Progress,
-) -> _Space:
-    """Return principal directions of drawn gradients, then of H times those, and so on.
-
-    Where nothing solves with H they are all of gradients, and H is left 0.
-    """
-    p = problem.space.size
-    first = rank if not solving else max(1, rank - int(KRYLOV_SHARE * rank))
-    generator = torch.Generator().manual_seed(seed)
-    drawn = problem.positions[torch.randperm(problem.n, generator=generator)[: DRAWN * first]]
-    gradients = problem.theta.new_empty(len(drawn), p)
-    for number, i in enumerate(drawn):
-        gradients[number] = problem.data_gradient(i[None])
-        progress(number + 1, len(drawn), "gradients of the sketch")
-    V, inside = problem.theta.new_zeros(rank, p), torch.zeros(rank, dtype=torch.bool)
-    H = torch.zeros(rank, rank, dtype=torch.float64)
-    block, lengths, on = _principal(gradients, V[:0], J, first, 0)
-    del gradients
-    done = 0
-    while len(block):
-        new = slice(done, done + len(block))
-        V[new], inside[done : done + on] = block, True
-        done += len(block)
-        if not solving:
-            break
-        products = _products(curved.H, block, progress, rank)
-        H[new, :done] = (products @ V[:done].T).double()
-        products *= lengths[:, None]
-        block, lengths, on = _principal(products, V[:done], J, rank - done, int(inside.sum()))
-        del products
-    lower = H[:done, :done].tril()
-    H = lower + lower.tril(-1).T
-    return _Space(V[:done], inside[:done].nonzero().squeeze(1), H)
-
-
-def _principal(
-    rows: Tensor, known: Tensor, J: Tensor, count: int, inside: int
-) -> tuple[Tensor, Tensor, int]:
-    """Return principal directions of rows (m, p) on J and then off J, without those in `known`.
-
-    Beside them the root of the mean square of the rows along each, and how many are on J. The rows
-    are overwritten.
-
-    Args:
-        known: (d, p) orthonormal, `inside` of them on J.
-        count: how many are wanted; `SELECTED_SHARE` of them on J as far as there is room.
-    """
-    m, p = rows.shape
-    for _ in range(2):  # twice, for what rounding leaves behind
-        rows -= (rows @ known.T) @ known
-    left_on, left_off = len(J) - inside, p - len(J) - (len(known) - inside)
-    on = min(left_on, max(round(SELECTED_SHARE * count), count - left_off))
-    own = rows[:, J]
-    rows[:, J] = 0
-    found, lengths = [], []
-    for part, wanted in ((own, on), (rows, min(left_off, count - on))):
-        values, vectors = torch.linalg.eigh((part @ part.T).double())
-        values, vectors = values.flip(0)[:wanted], vectors.flip(1)[:, :wanted]
-        rounding = m * torch.finfo(part.dtype).eps * float(values[:1].sum())
-        keep = values > max(rounding, 0.0)
-        directions = (vectors[:, keep] / values[keep].sqrt()).to(part).T @ part
-        found.append(torch.linalg.qr(directions.T)[0].T)
-        lengths.append((values[keep] / m).sqrt().to(part))
-    first = len(found[0])
-    block = rows.new_zeros(first + len(found[1]), p)
-    block[first:] = found[1]
-    block[first:, J] = 0  # exactly, without the rounding of the factorisation
-    block[:first, J] = found[0]
-    return block, torch.cat(lengths), first
-
-
-def _products(H: LinearOperator, rows: Tensor, progress: Progress, total: int) -> Tensor:
-    """Return H v for each row v, (m, p).
-
-    Raises:
-        GifError: a product is not finite.
-    """
-    found = torch.empty_like(rows)
-    for start in range(0, len(rows), STACK):
-        part = slice(start, start + STACK)
-        found[part] = products_of(H, rows[part].T).T
-        progress(min(start + STACK, len(rows)), total, "products of the sketch")
-    if not bool(torch.isfinite(found).all()):
-        raise GifError("A product with the curvature is NaN or infinite; raise `damping`.")
-    return found
 
 
 # --- what is kept ---------------------------------------------------------------------------------
@@ -304,7 +200,7 @@ def _coordinates(
 
 def _small_solve(
     problem: Problem,
-    space: _Space,
+    space: Space,
     curved: Curved,
     selected: Selection | None,
     solver: Solver,
@@ -321,9 +217,12 @@ def _small_solve(
         columns = [space.V @ adjoint(problem, v, method=method, **settings).value for v in space.V]
         T = torch.stack(columns, dim=1).double()
         return lambda b: T @ b
-    H: LinearOperator = Matrix(space.H)
+    small = space.H
     if curved.automatic and row.solves and not row.rectangular:
-        H = H + curved.auto_damping().value * Identity(r)
+        small = small + curved.auto_damping().value * torch.eye(r, dtype=small.dtype)
+    if row.adjoint in (gif_adjoint, hyperinf_adjoint):
+        small = torch.cat([small, space.leak])
+    H = Matrix(small)
     E = Identity(r) if selected is None else Embedding(space.inside, r)
     R = None
     if row.rectangular and curved.preconditioner is not None:
@@ -332,7 +231,7 @@ def _small_solve(
         R = Matrix((own @ torch.stack([curved.preconditioner.R @ v for v in own], dim=1)).double())
     solve, run = Solve(solver, R, silent, curved, row), row.adjoint
     assert run is not None
-    return lambda b: run(H, E, b, solve).value
+    return lambda b: run(H, E, b, solve).value[:r]
 
 
 def _exact(problem: Problem, vectors: Tensor, batch_size: int) -> Array:

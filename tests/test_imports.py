@@ -14,12 +14,13 @@ PACKAGE = Path(gifcore.__file__).parent
 
 # Each module may import those above it at its top level (design, section 6).
 ORDER = (
-    "version", "errors", "assets_path", "preview", "parameters", "operators", "problem", "features",
-    "checks", "second_derivatives", "views", "change", "data", "models", "checkpoints", "training",
-    "selection", "convolution", "curvature", "solvers", "curved", "methods", "influence",
-    "contraction", "scoring", "sketch", "edit", "evaluate", "change_section", "explained", "study",
-    "outcome", "run_state", "record", "neighbors", "tables", "estimate", "changing", "stages",
-    "solving", "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
+    "version", "errors", "assets_path", "preview", "parameters", "operators", "problem",
+    "features", "checks", "second_derivatives", "views", "change", "data", "models", "checkpoints",
+    "training", "selection", "convolution", "curvature", "solvers", "curved", "methods",
+    "influence", "contraction", "scoring", "small_space", "sketch", "edit", "evaluate",
+    "change_section", "explained", "study", "outcome", "run_state", "record", "neighbors",
+    "tables", "estimate", "changing", "stages", "solving", "runner", "manifest", "pipeline",
+    "checkup", "cli", "__main__",
 )  # fmt: skip
 
 
