@@ -6,7 +6,8 @@ i as <grad_y l_i, d layer>. So for a direction S of the parameters
     S . grad l_i = sum over calls of such layers of <grad_y l_i, layer(a_i; S)>
 
 One forward and one backward pass to the activations serve every direction; each direction then
-costs one more call of every layer. No gradient of any sample is formed.
+costs one more call of every layer. No gradient of any sample is formed, but of convolutions whose
+weights are fewer than their outputs: those of one batch take less room than the outputs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import unfold
 
 from gifcore.problem import Problem, engine_mode, fetch
 
@@ -63,6 +65,12 @@ def batch_products(problem: Problem, directions: list[dict[str, Tensor]], part: 
             for call, gradient in zip(calls, gradients, strict=True):
                 own = call.module.named_parameters(recurse=False)
                 own_names = {short: names[id(tensor)] for short, tensor in own}
+                if _small(call):
+                    gradients_of = _sample_gradients(call, gradient)
+                    for short, of_samples in gradients_of.items():
+                        stack = torch.stack([d[own_names[short]].flatten() for d in directions])
+                        products += stack @ of_samples.T
+                    continue
                 for number, direction in enumerate(directions):
                     along = {short: direction[name] for short, name in own_names.items()}
                     moved = functional_call(call.module, along, call.inputs)
@@ -75,6 +83,31 @@ class _Call:
     module: nn.Module
     inputs: tuple[Any, ...]
     output: Tensor
+
+
+def _small(call: _Call) -> bool:
+    """Has a convolution so few weights that its gradients by sample are smaller than its output?"""
+    conv = call.module
+    if type(conv) is not nn.Conv2d or conv.groups > 1 or isinstance(conv.padding, str):
+        return False
+    plain = conv.padding_mode == "zeros" and call.output.dim() == 4
+    return plain and 4 * conv.weight.numel() <= call.output[0].numel()
+
+
+def _sample_gradients(call: _Call, gradient: Tensor) -> dict[str, Tensor]:
+    """Return the gradients of a convolution's parameters by sample, (b, size) each."""
+    conv = call.module
+    assert isinstance(conv, nn.Conv2d)
+    seen = unfold(
+        call.inputs[0],
+        conv.kernel_size,
+        dilation=conv.dilation,
+        padding=conv.padding,  # type: ignore[arg-type]  # a name is refused above
+        stride=conv.stride,
+    )  # (b, i kh kw, positions)
+    of_output = gradient.flatten(2)
+    found = {"weight": (of_output @ seen.transpose(1, 2)).flatten(1)}
+    return found if conv.bias is None else found | {"bias": of_output.sum(dim=2)}
 
 
 def _owners(model: nn.Module) -> list[nn.Module]:

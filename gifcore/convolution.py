@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from gifcore import positions
+
 Channels = Tensor | None  # sorted positions; None: all
 
 # channel c of the result depends on channel c of the first argument, and on no parameter
@@ -90,6 +92,7 @@ class FastConvolutions(TorchFunctionMode):
             return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
         geometry = (_pair(stride), _pair(padding), _pair(dilation), groups)
         call = _Call(*geometry, weight, bias, not input.requires_grad, self._source(input))
+        call.few = positions.suits(call.sizes(input), call.dilation, groups)
         self.calls.append(call)
         y: Tensor = _Output.apply(_last(input), _last(weight), call)
         y = y if bias is None else y + bias.view(1, -1, 1, 1)
@@ -151,7 +154,22 @@ class _Call:
     bias: Tensor | None
     first: bool  # its input depends on no parameter
     source: _Call | None  # the convolution whose channels are its input channels
+    few: bool = field(default=False, init=False)  # output positions: see `positions`
     wanted: Channels = field(default=None, init=False)  # output channels
+
+    def sizes(self, x: Tensor) -> list[int]:
+        """Return the height and width of the output."""
+        return [
+            (size + 2 * pad - step * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, pad, step in zip(
+                x.shape[2:],
+                self.weight.shape[2:],
+                self.stride,
+                self.padding,
+                self.dilation,
+                strict=True,
+            )
+        ]
 
     def named(self, channels: Mapping[int, Tensor]) -> Channels:
         """Return the output channels at which weight or bias are asked for."""
@@ -171,16 +189,22 @@ class _Call:
 
     def output(self, x: Tensor, w: Tensor) -> Tensor:
         """dT/dg: the convolution itself, (b, o, h', w')."""
+        if self.few:
+            return positions.output(_last(x), _last(w), self.stride, self.padding)
         return torch.convolution(
             x, w, None, self.stride, self.padding, self.dilation, False, [0, 0], self.groups
         )
 
     def input_gradient(self, g: Tensor, w: Tensor, x: Tensor) -> Tensor:
         """dT/dx, (b, i, h, w), in the shape of x."""
+        if self.few:
+            return positions.input_gradient(_last(g), _last(w), x, self.stride, self.padding)
         return self._backward(g, x, w, [True, False, False])[0]
 
     def weight_gradient(self, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
         """dT/dw, (o, i / groups, kh, kw), in the shape of w."""
+        if self.few:
+            return positions.weight_gradient(_last(g), _last(x), w, self.stride, self.padding)
         return self._backward(g, x, w, [False, True, False])[1]
 
     def _backward(self, g: Tensor, x: Tensor, w: Tensor, wanted: list[bool]) -> list[Tensor]:

@@ -16,7 +16,7 @@ PACKAGE = Path(gifcore.__file__).parent
 ORDER = (
     "version", "errors", "assets_path", "preview", "parameters", "operators", "problem",
     "features", "checks", "second_derivatives", "views", "change", "data", "models", "checkpoints",
-    "training", "selection", "convolution", "curvature", "solvers", "curved", "methods",
+    "training", "selection", "positions", "convolution", "curvature", "solvers", "curved", "methods",
     "influence", "contraction", "scoring", "small_space", "sketch", "edit", "evaluate",
     "change_section", "explained", "study", "outcome", "run_state", "record", "neighbors",
     "tables", "estimate", "changing", "stages", "solving", "runner", "manifest", "pipeline",

@@ -35,7 +35,7 @@ def predict(
     data: Dataset[Any],
     *,
     theta: Tensor | None = None,
-    batch_size: int = 500,
+    batch_size: int = 250,
     progress: Progress = silent,
 ) -> Predictions:
     """Return a classifier's predictions on a split at parameters theta (default: the trained).

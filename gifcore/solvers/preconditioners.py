@@ -50,7 +50,7 @@ def jacobi(
     squares = like.new_zeros(len(indices))
     for _ in range(probes):
         signs = torch.randint(0, 2, (H.shape[1],), generator=generator) * 2 - 1
-        squares += (H @ signs.to(like))[indices] ** 2
+        squares += H.transposed_at(signs.to(like), indices) ** 2  # H is symmetric
     q = (squares / max(probes, 1)).sqrt()
     mean = float(q.mean()) if len(q) else 0.0
     if probes == 0 or not mean > 0:
