@@ -204,9 +204,10 @@ def _responses(
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             output.retain_grad()
             outputs[name] = output
+            return output.clone()  # what comes next may overwrite it
 
         return hook
 

@@ -1,5 +1,6 @@
 """Selectors against a naive reading of the published descriptions (papers.md, A3 and d)."""
 
+import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,19 @@ def test_caps_scores(name: str, batch_size: int) -> None:
             np.testing.assert_allclose(value, np.nan if expected is None else expected, rtol=1e-9)
             dead += [layer] if expected is None else []
     assert set(dead) == ({"never_called"} if name == "unused parameters" else set())
+
+
+@pytest.mark.parametrize("of", ["outputs", "output_gradients"])
+def test_an_activation_that_overwrites_its_input_does_not_change_the_scores(of: str) -> None:
+    """Outputs are those before the activation, as a convolution followed by ReLU returned them."""
+    problem = cases.problem("depthwise and group norm")
+    model = copy.deepcopy(problem.model)
+    assert model.overwrite.inplace
+    model.overwrite = nn.ReLU()
+    plain = Problem(model, problem.train, weight_decay=0.03)
+    for name in (f"mean_{of}", f"mean_absolute_{of}"):
+        found, expected = (getattr(scores, name)(p, p.positions) for p in (problem, plain))
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_layer_that_is_called_twice_is_scored_on_all_its_outputs() -> None:

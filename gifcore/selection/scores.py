@@ -8,7 +8,7 @@ authors' benchmark of 2026.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -158,12 +158,21 @@ def _gradients(losses: Tensor, outputs: list[tuple[str, Tensor]]) -> list[tuple[
 
 @contextmanager
 def _captured(layers: Sequence[Layer]) -> Iterator[list[tuple[str, Tensor]]]:
-    """Collect the outputs of every call of these layers; hooks are gone afterwards."""
+    """Collect the outputs of every call of these layers; hooks are gone afterwards.
+
+    The model goes on with a copy: an activation may overwrite what it is given.
+    """
     outputs: list[tuple[str, Tensor]] = []
+
+    def collector(name: str) -> Callable[..., Tensor]:
+        def collect(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            outputs.append((name, output))
+            return output.clone()
+
+        return collect
+
     handles = [
-        layer.module.register_forward_hook(
-            lambda _module, _inputs, output, name=layer.name: outputs.append((name, output))
-        )
+        layer.module.register_forward_hook(collector(layer.name))
         for layer in layers
         if layer.module is not None
     ]
