@@ -28,11 +28,11 @@ from gifcore import data as datasets
 from gifcore.change import RemoveClass
 from gifcore.curvature import SAMPLERS, GaussNewton, Hessian, draw_samples, spread
 from gifcore.curved import curvature
+from gifcore.gradient_products import gradient_products
 from gifcore.influence import influence
 from gifcore.models import build, bundled, load_weights
 from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
-from gifcore.scoring import gradient_products
 from gifcore.selection import select
 from gifcore.solvers import LSMR
 from gifcore.stages import tensors

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import unfold
 
+from gifcore.convolution import ChannelsLast
 from gifcore.problem import Problem, engine_mode, fetch
 
 # layers whose output is linear in their parameters (batch norm: in eval mode)
@@ -56,7 +57,7 @@ def batch_products(problem: Problem, directions: list[dict[str, Tensor]], part: 
     batch = fetch(problem.train, part, problem.device)
     names = {id(tensor): name for name, tensor in problem.model.named_parameters()}
     products = torch.zeros(len(directions), len(part), dtype=problem.theta.dtype).to(problem.device)
-    with engine_mode(problem.model):
+    with engine_mode(problem.model), ChannelsLast():
         with _recorded(problem.model) as calls:
             losses = problem.losses(problem.leaves(), batch)
         outputs = [call.output for call in calls]
@@ -74,8 +75,16 @@ def batch_products(problem: Problem, directions: list[dict[str, Tensor]], part: 
                 for number, direction in enumerate(directions):
                     along = {short: direction[name] for short, name in own_names.items()}
                     moved = functional_call(call.module, along, call.inputs)
-                    products[number] += (moved * gradient).reshape(len(part), -1).sum(dim=1)
+                    products[number] += _dot(moved, gradient, len(part))
     return products
+
+
+def _dot(one: Tensor, other: Tensor, samples: int) -> Tensor:
+    """Return <one_i, other_i> of every sample i, (b,); a layer may see several rows a sample."""
+    product = one * other
+    if product.dim() == 4 and len(product) == samples:
+        return product.sum(dim=(1, 2, 3))  # in any layout, without a copy
+    return product.reshape(samples, -1).sum(dim=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,25 @@ CHANNELWISE = frozenset(
 )
 
 
+class ChannelsLast(TorchFunctionMode):
+    """While it is on, `conv2d` on a CPU works with channels last in memory, where it is faster."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],  # noqa: ARG002
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.view:
+            return _viewed(*args, **kwargs)
+        if func is torch.conv2d and args[0].dim() == 4 and args[0].device.type == "cpu":
+            x, weight, *others = args
+            args = (channels_last(x), channels_last(weight), *others)
+        return func(*args, **kwargs)
+
+
 class FastConvolutions(TorchFunctionMode):
     """While it is on, `conv2d` on a CPU is recorded as above; anything else passes through.
 
@@ -94,7 +113,7 @@ class FastConvolutions(TorchFunctionMode):
         call = _Call(*geometry, weight, bias, not input.requires_grad, self._source(input))
         call.few = positions.suits(call.sizes(input), call.dilation, groups)
         self.calls.append(call)
-        y: Tensor = _Output.apply(_last(input), _last(weight), call)
+        y: Tensor = _Output.apply(channels_last(input), channels_last(weight), call)
         y = y if bias is None else y + bias.view(1, -1, 1, 1)
         self._follow(y, call)
         return y
@@ -125,7 +144,7 @@ def _pair(value: int | Sequence[int]) -> list[int]:
     return pair * 2 if len(pair) == 1 else pair
 
 
-def _last(tensor: Tensor) -> Tensor:
+def channels_last(tensor: Tensor) -> Tensor:
     """Return the tensor with its channels last in memory; strides say so even for one channel."""
     tensor = tensor.contiguous(memory_format=torch.channels_last)
     _, channels, height, width = tensor.shape
@@ -190,7 +209,7 @@ class _Call:
     def output(self, x: Tensor, w: Tensor) -> Tensor:
         """dT/dg: the convolution itself, (b, o, h', w')."""
         if self.few:
-            return positions.output(_last(x), _last(w), self.stride, self.padding)
+            return positions.output(channels_last(x), channels_last(w), self.stride, self.padding)
         return torch.convolution(
             x, w, None, self.stride, self.padding, self.dilation, False, [0, 0], self.groups
         )
@@ -198,13 +217,17 @@ class _Call:
     def input_gradient(self, g: Tensor, w: Tensor, x: Tensor) -> Tensor:
         """dT/dx, (b, i, h, w), in the shape of x."""
         if self.few:
-            return positions.input_gradient(_last(g), _last(w), x, self.stride, self.padding)
+            return positions.input_gradient(
+                channels_last(g), channels_last(w), x, self.stride, self.padding
+            )
         return self._backward(g, x, w, [True, False, False])[0]
 
     def weight_gradient(self, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
         """dT/dw, (o, i / groups, kh, kw), in the shape of w."""
         if self.few:
-            return positions.weight_gradient(_last(g), _last(x), w, self.stride, self.padding)
+            return positions.weight_gradient(
+                channels_last(g), channels_last(x), w, self.stride, self.padding
+            )
         return self._backward(g, x, w, [False, True, False])[1]
 
     def _backward(self, g: Tensor, x: Tensor, w: Tensor, wanted: list[bool]) -> list[Tensor]:
@@ -286,7 +309,7 @@ class _WeightGradient(torch.autograd.Function):
     def backward(ctx: Any, w: Tensor) -> Any:
         g, x = ctx.saved_tensors
         for_g, for_x, *_ = ctx.needs_input_grad
-        w = _last(w)
+        w = channels_last(w)
         if not torch.is_grad_enabled() and ctx.call.groups == 1:
             channels = w.flatten(1).any(dim=1).nonzero().squeeze(1)
             if 2 * len(channels) < len(w):
@@ -362,4 +385,4 @@ def _few(x: Tensor) -> Channels:
 
 
 def _part(x: Tensor, channels: Tensor) -> Tensor:
-    return _last(x[:, channels])
+    return channels_last(x[:, channels])

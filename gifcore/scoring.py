@@ -9,26 +9,23 @@ Positive = helpful (removing it raises the query's loss), negative = harmful.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.utils.data import Dataset
 
 from gifcore.checkpoints import Checkpoint
 from gifcore.checks import ANYTHING, check_problem, first_line
-from gifcore.contraction import batch_products, contractible
-from gifcore.curvature.batches import load_forward_mode
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
+from gifcore.gradient_products import Directions, gradient_products, way_of
 from gifcore.influence import Heard, adjoint, curved_of, required
 from gifcore.methods import Solver, scored
 from gifcore.operators import Identity
-from gifcore.parameters import tangents
-from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
+from gifcore.problem import Problem, Progress, silent
 from gifcore.selection import Selection
 from gifcore.solvers import LSMR, Dense, Solution, Status
 
@@ -204,7 +201,7 @@ def score(
     """
     vectors = [found.value for found in solutions]
     vectors += [found.halfway for found in solutions if found.halfway is not None]
-    first = [problem.space.unflatten(vector) for vector in vectors[:2]]
+    first = Directions(problem, torch.stack(vectors[:2]))
     way = way_of(problem, first, problem.positions[:batch_size])
     stacks = [torch.stack(vectors[i : i + STACKED]) for i in range(0, len(vectors), STACKED)]
     rows = torch.cat(
@@ -304,127 +301,3 @@ def influence_scores(
     w = problem.weights_of(problem.positions)
     mean = (products * w).sum(dim=-1, keepdim=True) / w.sum()
     return (products - mean) * (w / (w.sum() - w))
-
-
-def gradient_products(
-    problem: Problem,
-    s: Tensor,
-    *,
-    batch_size: int = 256,
-    progress: Progress = silent,
-    way: str | None = None,
-) -> Tensor:
-    """Return s . grad l_i for all n training samples: no per-sample gradient is formed.
-
-    Args:
-        s: one vector (p,) or a stack of them (m, p).
-        way: a name of WAYS; None: what suits.
-
-    Returns:
-        (n,) or (m, n).
-
-    One vector goes by forward mode, about three forward passes. A stack goes layer by layer
-    (`contraction`), about 2 + m passes, if every layer allows it and both ways agree on the first
-    batch; else by forward mode, 3 m passes. Where forward mode fails too, by single gradients, as
-    slow as they are. Memory: one batch.
-    """
-    stack = s if s.dim() == 2 else s[None]
-    if stack.shape[1] != problem.space.size:
-        raise GifError(f"s has shape {tuple(s.shape)}; give ({problem.space.size},) or a stack.")
-    directions = [problem.space.unflatten(vector) for vector in stack]
-    parts = problem.positions.split(batch_size)
-    batch_of = WAYS[way or way_of(problem, directions, parts[0])]
-    products, done = [], 0
-    for part in parts:
-        products.append(batch_of(problem, directions, part))
-        done += len(part)
-        progress(done, problem.n, "scores")
-    found = torch.cat(products, dim=1)
-    return found if s.dim() == 2 else found[0]
-
-
-def way_of(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> str:
-    """Return how the products are best taken, a name of WAYS; tried on one batch.
-
-    One direction goes by forward mode, several layer by layer where that agrees with forward mode:
-    what a model does to a layer's weight outside that layer shows as a difference. Where forward
-    mode fails, the layers are held against single gradients of a few samples.
-    """
-    limit = 1e-3 if problem.theta.dtype == torch.float32 else 1e-8
-    expected = _checked_forward_mode(problem, directions[:1], part, limit)
-    otherwise = "forward mode"
-    if expected is None:
-        part, otherwise = part[:4], "single gradients"
-        expected = _by_samples(problem, directions[:1], part)
-    if (len(directions) == 1 and otherwise == "forward mode") or not contractible(problem.model):
-        return otherwise
-    try:
-        found = _by_layer(problem, directions[:1], part)
-    except NotImplementedError:
-        return otherwise
-    agree = bool((found - expected).norm() <= limit * expected.norm())
-    return "layer by layer" if agree else otherwise
-
-
-def _checked_forward_mode(
-    problem: Problem, directions: list[dict[str, Tensor]], part: Tensor, limit: float
-) -> Tensor | None:
-    """Return the products by forward mode; None where a layer has none, or one that is wrong.
-
-    Their sum is held against the gradient of the batch.
-    """
-    try:
-        found = _by_forward_mode(problem, directions, part)
-    except (RuntimeError, NotImplementedError):
-        return None
-    leaves = problem.leaves()
-    with engine_mode(problem.model):
-        losses = problem.losses(leaves, fetch(problem.train, part, problem.device))
-        gradient = problem.flat_gradient(losses.sum(), leaves)
-    true = gradient @ problem.space.flatten(directions[0])
-    return found if bool((found.sum() - true).abs() <= limit * found.abs().sum()) else None
-
-
-def _by_forward_mode(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> Tensor:
-    """Return the derivative of every loss of a batch along each direction, (m, b)."""
-    return torch.stack([_forward_mode(problem, direction, part) for direction in directions])
-
-
-def _by_layer(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> Tensor:
-    """Return the products taken layer by layer (`contraction`), (m, b)."""
-    space = problem.space
-    cut = [tangents(problem.model, space, space.flatten(direction)) for direction in directions]
-    return batch_products(problem, cut, part)
-
-
-def _by_samples(problem: Problem, directions: list[dict[str, Tensor]], part: Tensor) -> Tensor:
-    """Return the products of every sample's own gradient, formed one at a time, (m, b)."""
-    stack = torch.stack([problem.space.flatten(direction) for direction in directions])
-    leaves, columns = problem.leaves(), []
-    with engine_mode(problem.model):
-        for one in part.split(1):
-            losses = problem.losses(leaves, fetch(problem.train, one, problem.device))
-            columns.append(stack @ problem.flat_gradient(losses.sum(), leaves))
-    return torch.stack(columns, dim=1)
-
-
-# name -> products of a batch with all directions
-WAYS: dict[str, Callable[[Problem, list[dict[str, Tensor]], Tensor], Tensor]] = {
-    "forward mode": _by_forward_mode,
-    "layer by layer": _by_layer,
-    "single gradients": _by_samples,
-}
-
-
-def _forward_mode(problem: Problem, direction: dict[str, Tensor], part: Tensor) -> Tensor:
-    """Return the derivative of every loss of a batch along one direction, (b,)."""
-    primals = problem.space.unflatten(problem.theta)
-    direction = tangents(problem.model, problem.space, problem.space.flatten(direction))
-    load_forward_mode()
-    with engine_mode(problem.model), torch.no_grad(), forward_ad.dual_level():
-        duals = {
-            name: forward_ad.make_dual(primal, direction[name]) for name, primal in primals.items()
-        }
-        batch = fetch(problem.train, part, problem.device)
-        losses = forward_ad.unpack_dual(problem.losses(duals, batch))
-    return torch.zeros_like(losses.primal) if losses.tangent is None else losses.tangent

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
+from gifcore.gradient_products import gradient_products
 from gifcore.influence import adjoint
 from gifcore.methods import (
     MethodRow,
@@ -32,7 +33,7 @@ from gifcore.methods import (
 from gifcore.operators import Embedding, Identity, Matrix
 from gifcore.preview import CRITERIA, DEPTH, Array, Sketch, recall
 from gifcore.problem import Problem, Progress, silent
-from gifcore.scoring import gradient_products, influence_scores
+from gifcore.scoring import influence_scores
 from gifcore.selection import Selection
 from gifcore.small_space import VECTORS, Space, small_space
 from gifcore.solvers import LSMR

@@ -23,10 +23,11 @@ from gifcore.curvature import Hessian
 from gifcore.curved import curvature
 from gifcore.edit import edit
 from gifcore.errors import GifError
+from gifcore.gradient_products import gradient_products
 from gifcore.influence import embedded, influence
 from gifcore.models import build
 from gifcore.problem import Problem, cross_entropy
-from gifcore.scoring import Queries, gradient_products, rank
+from gifcore.scoring import Queries, rank
 from gifcore.second_derivatives import check_second_derivatives, explain_double_backward
 from gifcore.selection import select
 from gifcore.solvers import LSMR

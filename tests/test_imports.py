@@ -16,8 +16,9 @@ PACKAGE = Path(gifcore.__file__).parent
 ORDER = (
     "version", "errors", "assets_path", "preview", "parameters", "operators", "problem",
     "features", "checks", "second_derivatives", "views", "change", "data", "models", "checkpoints",
-    "training", "selection", "positions", "convolution", "curvature", "solvers", "curved", "methods",
-    "influence", "contraction", "scoring", "small_space", "sketch", "edit", "evaluate",
+    "training", "selection", "positions", "convolution", "curvature", "solvers", "curved",
+    "methods", "influence", "contraction", "gradient_products", "scoring", "small_space",
+    "sketch", "edit", "evaluate",
     "change_section", "explained", "study", "outcome", "run_state", "record", "neighbors",
     "tables", "estimate", "changing", "stages", "solving", "runner", "manifest", "pipeline",
     "checkup", "cli", "__main__",

@@ -12,15 +12,10 @@ from torch.utils.data import TensorDataset
 from gifcore.change import RemoveSamples
 from gifcore.curved import curvature
 from gifcore.errors import Cancelled, GifError
+from gifcore.gradient_products import Directions, gradient_products, way_of
 from gifcore.influence import embedded, influence
 from gifcore.problem import Problem, cross_entropy
-from gifcore.scoring import (
-    Queries,
-    gradient_products,
-    influence_scores,
-    rank,
-    way_of,
-)
+from gifcore.scoring import Queries, influence_scores, rank
 from gifcore.solvers import LSMR
 from tests import cases, oracles
 from tests.test_influence import CONVERGED, chosen, refitted
@@ -252,7 +247,7 @@ def test_layers_that_share_and_weights_used_outside_of_their_layer(outside: bool
     row = cases.PROBLEMS["perceptron"]
     problem = Problem(Tied(outside=outside).double(), cases.samples(row, 11, 0))
     stack = torch.stack([cases.random_vector(problem.space.size, seed) for seed in range(2)])
-    directions = [problem.space.unflatten(vector) for vector in stack]
+    directions = Directions(problem, stack)
     way = "forward mode" if outside else "layer by layer"
     assert way_of(problem, directions, problem.positions) == way
     gradients = oracles.train_gradients(problem)
@@ -346,7 +341,7 @@ def test_the_row_of_padding_has_no_gradient_in_any_way_of_scoring(shared: bool, 
     data = cases.samples(cases.ANY_MODEL["attention"], 11, 0)
     problem = Problem(PaddedWords(shared=shared).double().eval(), data)
     stack = torch.stack([cases.random_vector(problem.space.size, seed) for seed in range(count)])
-    directions = [problem.space.unflatten(vector) for vector in stack]
+    directions = Directions(problem, stack)
     fast = "forward mode" if count == 1 else "layer by layer"
     expected_way = "single gradients" if shared else fast
     assert way_of(problem, directions, problem.positions[:4]) == expected_way

@@ -20,25 +20,35 @@ BATCH_SIZE = 128
 MEMORY_MB = 512
 
 
-def side_by_side(
-    one: Callable[[Item], Tensor], items: Sequence[Item], device: torch.device
-) -> list[Tensor]:
-    """Return one(item) of every item, in order.
+class SideBySide:
+    """Runs one function on many items, a thread each, in threads that stay from call to call.
 
-    On a CPU each item has one thread to itself: that scales better than many threads in one
-    operation. The order of the results does not depend on timing.
+    On a CPU that scales better than many threads in one operation, and a thread that stays keeps
+    the buffers that its operations need. They end with this object. The order of the results does
+    not depend on timing.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads, len(items))
-    if workers < 2 or device.type != "cpu":
-        return [one(item) for item in items]
-    try:
-        with ThreadPoolExecutor(
-            workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
-        ) as pool:
-            return list(pool.map(one, items))
-    finally:
-        torch.set_num_threads(threads)  # what threads made later start with
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._workers = 0
+
+    def __call__(
+        self, one: Callable[[Item], Tensor], items: Sequence[Item], device: torch.device
+    ) -> list[Tensor]:
+        """Return one(item) of every item, in order."""
+        threads = torch.get_num_threads()
+        workers = min(threads, len(items))
+        if workers < 2 or device.type != "cpu":
+            return [one(item) for item in items]
+        if self._pool is None or self._workers != workers:
+            self._workers = workers
+            self._pool = ThreadPoolExecutor(
+                workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
+            )
+        try:
+            return list(self._pool.map(one, items))
+        finally:
+            torch.set_num_threads(threads)  # what threads made later start with
 
 
 class SavedBytes:

@@ -22,9 +22,9 @@ from gifcore.curvature.batches import (
     BATCH_SIZE,
     MEMORY_MB,
     SavedBytes,
+    SideBySide,
     flat,
     load_forward_mode,
-    side_by_side,
 )
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
@@ -71,6 +71,7 @@ class JacobianGram(LinearOperator):
     memory_mb: float = MEMORY_MB
     stop: Callable[[], None] | None = None  # called once a batch; raises Cancelled
     _kept: _Kept = field(default_factory=_Kept, init=False)
+    _side_by_side: SideBySide = field(default_factory=SideBySide, init=False)
 
     @abstractmethod
     def _values(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
@@ -88,7 +89,7 @@ class JacobianGram(LinearOperator):
         total = self.problem.weight_decay * vector
         scale = float(self.problem.weights_of(self.samples).sum())
         with explained(self.problem), engine_mode(self.problem.model):
-            products = side_by_side(
+            products = self._side_by_side(
                 lambda graph: self._product(graph, vector, keep=True),
                 self._kept.graphs,
                 vector.device,

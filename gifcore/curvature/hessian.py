@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gifcore.convolution import FastConvolutions
-from gifcore.curvature.batches import BATCH_SIZE, MEMORY_MB, SavedBytes, flat, side_by_side
+from gifcore.curvature.batches import BATCH_SIZE, MEMORY_MB, SavedBytes, SideBySide, flat
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
@@ -35,6 +35,7 @@ class Hessian(LinearOperator):
     stop: Callable[[], None] | None = None  # called once a batch; raises Cancelled
     _kept: list[_Graph] = field(default_factory=list, init=False)
     _bytes: list[int] = field(default_factory=list, init=False)
+    _side_by_side: SideBySide = field(default_factory=SideBySide, init=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,7 +91,7 @@ class Hessian(LinearOperator):
         def one(graph: _Graph) -> Tensor:
             return self._product(graph, vector, channels, keep=True)
 
-        return side_by_side(one, self._kept, vector.device)
+        return self._side_by_side(one, self._kept, vector.device)
 
     def _product(
         self, graph: _Graph, vector: Tensor, channels: dict[str, Tensor], *, keep: bool

@@ -18,20 +18,13 @@ from gifcore.checkpoints import Checkpoint
 from gifcore.checks import check_problem
 from gifcore.curved import Curved
 from gifcore.errors import GifError
+from gifcore.gradient_products import Directions, gradient_products, way_of
 from gifcore.influence import required
 from gifcore.methods import Solver, scored
 from gifcore.neighbors.index import NeighborIndex
 from gifcore.operators import Identity, LinearOperator
 from gifcore.problem import Problem, Progress, silent
-from gifcore.scoring import (
-    Queries,
-    Scores,
-    _query_gradients,
-    adjoints,
-    gradient_products,
-    overlap,
-    way_of,
-)
+from gifcore.scoring import Queries, Scores, _query_gradients, adjoints, overlap
 from gifcore.selection import Selection
 from gifcore.solvers import Solution, Status
 
@@ -237,7 +230,7 @@ class _Near:
         With them what a certificate should say of the way they were taken.
         """
         w = problem.weights_of(problem.positions)
-        first = [problem.space.unflatten(vector) for vector in stacks[0][:2]]
+        first = Directions(problem, stacks[0][:2])
         way = way_of(problem, first, self.candidates[0][: self.batch_size])
         rows = []
         for stack, few in zip(stacks, self.candidates, strict=True):

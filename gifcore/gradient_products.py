@@ -1,0 +1,174 @@
+"""Products s . grad l_i of every training sample with one or many vectors, in a stream.
+
+No gradient of any sample is kept; memory is that of one batch, whatever n is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from gifcore.contraction import batch_products, contractible
+from gifcore.convolution import channels_last
+from gifcore.curvature.batches import load_forward_mode
+from gifcore.errors import GifError
+from gifcore.parameters import tangents
+from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Vectors s, (m, p), and what the ways of taking products read of them, made once."""
+
+    problem: Problem
+    stack: Tensor
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    @property
+    def first(self) -> Directions:
+        """The first of them alone."""
+        return Directions(self.problem, self.stack[:1])
+
+    @cached_property
+    def tangents(self) -> list[dict[str, Tensor]]:
+        """By parameter name, without what reverse mode leaves out."""
+        model, space = self.problem.model, self.problem.space
+        return [tangents(model, space, vector) for vector in self.stack]
+
+    @cached_property
+    def weights(self) -> list[dict[str, Tensor]]:
+        """The tangents, laid out as convolutions read them fastest."""
+        return [
+            {name: channels_last(part) if part.dim() == 4 else part for name, part in named.items()}
+            for named in self.tangents
+        ]
+
+
+def gradient_products(
+    problem: Problem,
+    s: Tensor,
+    *,
+    batch_size: int = 256,
+    progress: Progress = silent,
+    way: str | None = None,
+) -> Tensor:
+    """Return s . grad l_i for all n training samples: no per-sample gradient is formed.
+
+    Args:
+        s: one vector (p,) or a stack of them (m, p).
+        way: a name of WAYS; None: what suits.
+
+    Returns:
+        (n,) or (m, n).
+
+    One vector goes by forward mode, about three forward passes. A stack goes layer by layer
+    (`contraction`), about 2 + m passes, if every layer allows it and both ways agree on the first
+    batch; else by forward mode, 3 m passes. Where forward mode fails too, by single gradients, as
+    slow as they are. Memory: one batch.
+    """
+    stack = s if s.dim() == 2 else s[None]
+    if stack.shape[1] != problem.space.size:
+        raise GifError(f"s has shape {tuple(s.shape)}; give ({problem.space.size},) or a stack.")
+    directions = Directions(problem, stack)
+    parts = problem.positions.split(batch_size)
+    batch_of = WAYS[way or way_of(problem, directions, parts[0])]
+    products, done = [], 0
+    for part in parts:
+        products.append(batch_of(problem, directions, part))
+        done += len(part)
+        progress(done, problem.n, "scores")
+    found = torch.cat(products, dim=1)
+    return found if s.dim() == 2 else found[0]
+
+
+def way_of(problem: Problem, directions: Directions, part: Tensor) -> str:
+    """Return how the products are best taken, a name of WAYS; tried on one batch.
+
+    One direction goes by forward mode, several layer by layer where that agrees with forward mode:
+    what a model does to a layer's weight outside that layer shows as a difference. Where forward
+    mode fails, the layers are held against single gradients of a few samples.
+    """
+    limit = 1e-3 if problem.theta.dtype == torch.float32 else 1e-8
+    expected = _checked_forward_mode(problem, directions.first, part, limit)
+    otherwise = "forward mode"
+    if expected is None:
+        part, otherwise = part[:4], "single gradients"
+        expected = _by_samples(problem, directions.first, part)
+    if (len(directions) == 1 and otherwise == "forward mode") or not contractible(problem.model):
+        return otherwise
+    try:
+        found = _by_layer(problem, directions.first, part)
+    except NotImplementedError:
+        return otherwise
+    agree = bool((found - expected).norm() <= limit * expected.norm())
+    return "layer by layer" if agree else otherwise
+
+
+def _checked_forward_mode(
+    problem: Problem, directions: Directions, part: Tensor, limit: float
+) -> Tensor | None:
+    """Return the products by forward mode; None where a layer has none, or one that is wrong.
+
+    Their sum is held against the gradient of the batch.
+    """
+    try:
+        found = _by_forward_mode(problem, directions, part)
+    except (RuntimeError, NotImplementedError):
+        return None
+    leaves = problem.leaves()
+    with engine_mode(problem.model):
+        losses = problem.losses(leaves, fetch(problem.train, part, problem.device))
+        gradient = problem.flat_gradient(losses.sum(), leaves)
+    true = gradient @ directions.stack[0]
+    return found if bool((found.sum() - true).abs() <= limit * found.abs().sum()) else None
+
+
+def _by_forward_mode(problem: Problem, directions: Directions, part: Tensor) -> Tensor:
+    """Return the derivative of every loss of a batch along each direction, (m, b)."""
+    return torch.stack(
+        [_forward_mode(problem, direction, part) for direction in directions.tangents]
+    )
+
+
+def _by_layer(problem: Problem, directions: Directions, part: Tensor) -> Tensor:
+    """Return the products taken layer by layer (`contraction`), (m, b)."""
+    return batch_products(problem, directions.weights, part)
+
+
+def _by_samples(problem: Problem, directions: Directions, part: Tensor) -> Tensor:
+    """Return the products of every sample's own gradient, formed one at a time, (m, b)."""
+    stack = directions.stack
+    leaves, columns = problem.leaves(), []
+    with engine_mode(problem.model):
+        for one in part.split(1):
+            losses = problem.losses(leaves, fetch(problem.train, one, problem.device))
+            columns.append(stack @ problem.flat_gradient(losses.sum(), leaves))
+    return torch.stack(columns, dim=1)
+
+
+# name -> products of a batch with all directions
+WAYS: dict[str, Callable[[Problem, Directions, Tensor], Tensor]] = {
+    "forward mode": _by_forward_mode,
+    "layer by layer": _by_layer,
+    "single gradients": _by_samples,
+}
+
+
+def _forward_mode(problem: Problem, direction: dict[str, Tensor], part: Tensor) -> Tensor:
+    """Return the derivative of every loss of a batch along one direction, (b,)."""
+    primals = problem.space.unflatten(problem.theta)
+    load_forward_mode()
+    with engine_mode(problem.model), torch.no_grad(), forward_ad.dual_level():
+        duals = {
+            name: forward_ad.make_dual(primal, direction[name]) for name, primal in primals.items()
+        }
+        batch = fetch(problem.train, part, problem.device)
+        losses = forward_ad.unpack_dual(problem.losses(duals, batch))
+    return torch.zeros_like(losses.primal) if losses.tangent is None else losses.tangent
