@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
+import pkgutil
 import socket
 import sys
 import threading
@@ -105,8 +108,12 @@ def _serve(address: str, port: int) -> None:
     """
     import streamlit as st
 
+    from dashboard import views
     from dashboard.components.messages import on_script_error
 
+    for page in pkgutil.iter_modules(views.__path__):  # the first visitor does not wait for them
+        with contextlib.suppress(Exception):  # a page that is broken says so when it is opened
+            importlib.import_module(f"dashboard.views.{page.name}")
     sys.argv = [str(APP)]
     config: dict[str, Any] = {
         "server.port": port,

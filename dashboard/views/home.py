@@ -90,7 +90,8 @@ def headline(info: dict[str, Any], method: str) -> str:
     share = info["methods"][method]["k"] / info["selection"]["p"]
     judged = outcome(info["change"])
     own, rest = judged.own, judged.rest
-    said = f"To {judged.aim}, {method_label(method)} moves {percent(share)} of the parameters: "
+    aim = messages.plain(judged.aim)  # it names a class, which may hold anything
+    said = f"To {aim}, {method_label(method)} moves {percent(share)} of the parameters: "
     if judged.task == "class":
         said += (
             f"accuracy there {percent(before['self'])} → {percent(after['self'])}, on the other "
@@ -101,7 +102,7 @@ def headline(info: dict[str, Any], method: str) -> str:
             f"{own.noun} {percent(before[own.key])} → {percent(after[own.key])}, "
             f"{rest.noun} {percent(before[rest.key])} → {percent(after[rest.key])}"
         )
-    return messages.plain(said)
+    return said
 
 
 def _method(info: dict[str, Any], method: str, judged: Outcome) -> None:
