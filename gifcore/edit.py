@@ -47,23 +47,24 @@ class StepSearch:
 def search_step(
     measure: Callable[[float], dict[str, float]],
     *,
+    min_scale: float = 0.1,
     max_scale: float = 1000.0,
-    coarse: int = 13,
-    fine: int = 8,
+    evaluations: int = 21,
 ) -> StepSearch:
     """Find the scale with the highest validation `score` on a log grid, then between neighbours.
 
     Args:
         measure: scale -> measurements on the validation split, `score` among them.
-        max_scale: the grid runs from 0.1 to this.
-        coarse, fine: measurements on the grid, and between the best point's neighbours.
+        min_scale, max_scale: the ends of the grid.
+        evaluations: measurements at most; 8 of 21 between the best point's neighbours.
 
     The grid stops early once the score has fallen to half of the best three times in a row.
     Ties go to the smaller scale. Cost: one evaluation of the validation split a measurement.
     """
+    fine = round(8 * evaluations / 21)
     tried: dict[float, dict[str, float]] = {}
     worse = 0
-    for scale in _log_grid(0.1, max_scale, coarse):
+    for scale in _log_grid(min_scale, max_scale, evaluations - fine):
         tried[scale] = measure(scale)
         worse = worse + 1 if tried[scale]["score"] < 0.5 * _best(tried)[1] else 0
         if worse >= 3 and _best(tried)[1] > 0.5:

@@ -8,7 +8,6 @@ from gifcore.change_section import singles
 from gifcore.study import RANKS, Study
 
 CHECK_PRODUCTS = 2  # spent on the final residuals of every solve
-EVALUATIONS = 19  # of the validation split in a full step search
 FIXED_SECONDS = 6.0  # start of the process and import of torch
 
 
@@ -76,7 +75,7 @@ def estimate(
     gradient = 3 * forward
     both = sizes["validation"] + sizes["test"]
     judged = _judged(study, sizes)
-    searched = (sizes["validation"] + judged["validation"]) * EVALUATIONS * forward
+    searched = (sizes["validation"] + judged["validation"]) * study.edit.evaluations * forward
     stages = {
         "load": FIXED_SECONDS + both * forward,
         "select": gradient * sizes["train"] / 10,

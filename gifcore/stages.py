@@ -243,13 +243,13 @@ def search(
     study: Study, loaded: Loaded, update: Update, kept: Kept, progress: Progress
 ) -> StepSearch:
     """Return the step search of one method on the validation split."""
-    tried, judge = 0, loaded.judge
+    tried, judge, most = 0, loaded.judge, study.edit.evaluations
     validation = {"validation": loaded.splits["validation"]}
 
     def measure(scale: float) -> dict[str, float]:
         nonlocal tried
         tried += 1
-        progress(min(tried, 18), 19, f"step x {scale:g}")
+        progress(min(tried, most), most + 1, f"step x {scale:g}")
         try:
             theta = edited_parameters(loaded.problem, update, scale)
         except GifError:
@@ -258,7 +258,13 @@ def search(
         return {name: found[name] for name in judge.curves}
 
     def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        done = search_step(measure, max_scale=study.edit.max_scale)
+        asked = study.edit
+        done = search_step(
+            measure,
+            min_scale=asked.min_scale,
+            max_scale=asked.max_scale,
+            evaluations=asked.evaluations,
+        )
         return {"scales": done.scales, "values": done.values, "best": done.best}, {}
 
     info, _ = kept.part(f"edit-{update.method}", compute)

@@ -189,7 +189,9 @@ class EditSection(Section):
     """Whether and how far the model is edited."""
 
     enabled: bool = True  # False: only solve and rank, nothing is edited or evaluated
-    max_scale: float = Field(1000.0, gt=1)  # the step search looks between 1/10 and this
+    min_scale: float = Field(0.1, gt=0, le=1)  # the step search looks between this
+    max_scale: float = Field(1000.0, gt=1)  # and this
+    evaluations: int = Field(21, ge=6, le=1000)  # scales that the step search tries at most
 
 
 class Study(Section):
@@ -349,6 +351,8 @@ LATER = (  # keys that were added after the first records were shipped
     ("solver", "chains"),
     ("solver", "damp"),
     ("solver", "scale"),
+    ("edit", "min_scale"),
+    ("edit", "evaluations"),
 )
 
 

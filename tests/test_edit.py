@@ -113,3 +113,14 @@ def test_it_stays_within_its_bounds() -> None:
     measure, tried = counted(lambda s: s)
     assert search_step(measure, max_scale=10).scale == 10
     assert (min(tried), max(tried)) == (0.1, 10)
+    measure, tried = counted(lambda s: s)
+    assert search_step(measure, min_scale=0.5, max_scale=20).scale == 20
+    assert (min(tried), max(tried)) == (0.5, 20)
+
+
+@pytest.mark.parametrize("evaluations", [6, 12, 21, 40])
+def test_it_measures_at_most_as_often_as_it_may(evaluations: int) -> None:
+    measure, tried = counted(lambda s: 1 / (1 + (s - 3) ** 2))
+    found = search_step(measure, min_scale=1, max_scale=100, evaluations=evaluations)
+    assert evaluations / 2 < len(tried) <= evaluations  # it stops early where all is worse
+    assert found.scale == pytest.approx(3, rel=4 / evaluations)

@@ -31,7 +31,7 @@ RICH: dict[str, Any] = {
     "curvature": {"samples": "all", "damping": 1e-05, "batch_size": 7, "memory_mb": 0},
     "solver": {"iterations": 3, "tolerance": 0.0, "ridge": 1e22, "preconditioner": "none"},
     "ranking": {"queries": [5, 1, 3], "batch_size": 11},
-    "edit": {"enabled": False, "max_scale": 2.5},
+    "edit": {"enabled": False, "min_scale": 0.5, "max_scale": 2.5, "evaluations": 9},
 }
 
 
@@ -156,6 +156,8 @@ HASHES: list[tuple[dict[str, Any], tuple[bool, bool, bool, bool]]] = [
     ({"solver": {"iterations": 21}}, (True, True, True, True)),
     ({"ranking": {"count": 3}}, (True, True, True, True)),
     ({"edit": {"max_scale": 10}}, (True, True, True, True)),
+    ({"edit": {"evaluations": 12}}, (True, True, True, True)),
+    ({"edit": {"min_scale": 1}}, (True, True, True, True)),
     ({"model": {"name": "fcn"}}, (True, True, True, True)),
 ]
 
