@@ -227,7 +227,7 @@ def curvature(
     notes = check_problem(problem)
     if solves and kind in ("hessian", "block"):
         check_second_derivatives(problem)
-    drawn = draw_samples(problem, samples, seed, sampler)
+    drawn = draw_samples(problem, samples, seed, sampler, stop)
     H = build(
         kind, problem, drawn, batch_size=batch_size, memory_mb=memory_mb, seed=seed, stop=stop
     )

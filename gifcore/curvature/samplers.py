@@ -19,11 +19,16 @@ from gifcore.problem import Problem, engine_mode, targets
 CLUSTERS = 16  # of penultimate features
 QUANTILES = 10  # of the entropy of the outputs
 
-Strata = Callable[[Problem, int, int], Tensor]  # (problem, count, seed) -> stratum of each, (n,)
+Stop = Callable[[], None]  # called once a batch; raises Cancelled
+Strata = Callable[[Problem, int, int, Stop], Tensor]  # with count and seed -> strata, (n,)
 
 
 def draw_samples(
-    problem: Problem, count: int | None, seed: int, sampler: str = "uniform"
+    problem: Problem,
+    count: int | None,
+    seed: int,
+    sampler: str = "uniform",
+    stop: Stop | None = None,
 ) -> Tensor:
     """Return the positions of the curvature samples, sorted: one draw without replacement.
 
@@ -32,6 +37,7 @@ def draw_samples(
     Args:
         sampler: `uniform`; `stratified` by class; `features`: clusters (k-means) of the inputs of
             the last linear layer; `entropy`: quantiles of the entropy of the softmax outputs.
+        stop: called once a batch of a forward pass; raises Cancelled.
 
     Raises:
         GifError: a count below 1, an unknown sampler, or a model or data set that it cannot read.
@@ -46,7 +52,7 @@ def draw_samples(
     if count is None or count >= problem.n:
         return positions
     generator = torch.Generator().manual_seed(seed)
-    strata = SAMPLERS[sampler](problem, count, seed)
+    strata = SAMPLERS[sampler](problem, count, seed, stop or _go_on)
     sizes = torch.bincount(strata)
     chosen = []
     for stratum, quota in enumerate(_largest_remainder(sizes.tolist(), count)):
@@ -108,11 +114,15 @@ def _largest_remainder(sizes: Sequence[int], count: int) -> list[int]:
 # --- strata ---------------------------------------------------------------------------------------
 
 
-def _one_stratum(problem: Problem, count: int, seed: int) -> Tensor:  # noqa: ARG001
+def _go_on() -> None:
+    """Stop nothing."""
+
+
+def _one_stratum(problem: Problem, count: int, seed: int, stop: Stop) -> Tensor:  # noqa: ARG001
     return torch.zeros(problem.n, dtype=torch.long)
 
 
-def _classes(problem: Problem, count: int, seed: int) -> Tensor:  # noqa: ARG001
+def _classes(problem: Problem, count: int, seed: int, stop: Stop) -> Tensor:  # noqa: ARG001
     labels = targets(problem.train, problem.positions)
     if labels.dim() != 1 or labels.is_floating_point():
         raise GifError(
@@ -122,22 +132,23 @@ def _classes(problem: Problem, count: int, seed: int) -> Tensor:  # noqa: ARG001
     return torch.unique(labels, return_inverse=True)[1].cpu()
 
 
-def _clusters(problem: Problem, count: int, seed: int) -> Tensor:
+def _clusters(problem: Problem, count: int, seed: int, stop: Stop) -> Tensor:
     """Return the k-means cluster of every sample's penultimate features."""
     from sklearn.cluster import KMeans
 
-    features = torch.cat(list(_penultimate(problem))).double().cpu().numpy()
+    features = torch.cat(list(_penultimate(problem, stop))).double().cpu().numpy()
     k = min(CLUSTERS, count, len(np.unique(features, axis=0)))
     found = KMeans(k, random_state=seed % 2**32, n_init=1).fit(features)
     return torch.from_numpy(found.labels_).long()
 
 
-def _entropy_quantiles(problem: Problem, count: int, seed: int) -> Tensor:  # noqa: ARG001
+def _entropy_quantiles(problem: Problem, count: int, seed: int, stop: Stop) -> Tensor:  # noqa: ARG001
     """Return the quantile of every sample's entropy -sum p log p, p = softmax(outputs)."""
     entropies = []
     with engine_mode(problem.model), torch.no_grad():
         parameters = problem.space.unflatten(problem.theta)
         for batch in problem.batches(problem.positions, PASS_SIZE):
+            stop()
             outputs = problem.outputs(parameters, batch)
             if outputs.dim() != 2 or outputs.shape[1] < 2:
                 raise GifError(
@@ -152,9 +163,10 @@ def _entropy_quantiles(problem: Problem, count: int, seed: int) -> Tensor:  # no
     return rank * min(QUANTILES, count) // len(order)
 
 
-def _penultimate(problem: Problem) -> Iterator[Tensor]:
+def _penultimate(problem: Problem, stop: Stop) -> Iterator[Tensor]:
     """Yield the inputs of the last linear layer that is called, (b, features) a batch."""
     for batch in problem.batches(problem.positions, PASS_SIZE):
+        stop()
         found = features_of(problem, batch)
         if found is None:
             raise GifError(

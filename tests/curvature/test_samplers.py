@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from gifcore.curvature import SAMPLERS, draw_samples, spread
-from gifcore.errors import GifError
+from gifcore.errors import Cancelled, GifError
 from gifcore.problem import Problem
 from tests import cases
 
@@ -134,6 +134,20 @@ def test_what_a_sampler_cannot_read(problem: Problem, sampler: str, sentence: st
 
 
 # --- spread ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["features", "entropy"])
+def test_a_pass_over_all_samples_can_be_cancelled_at_its_first_batch(sampler: str) -> None:
+    problem = cases.problem("perceptron")
+    asked = []
+
+    def stop() -> None:
+        asked.append(1)
+        raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        draw_samples(problem, 2, 0, sampler, stop)
+    assert asked == [1]
 
 
 def test_spread_against_numpy() -> None:
