@@ -1,6 +1,7 @@
 """Convolutions differentiated twice: torch's derivatives, whole and with channels left out."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,17 @@ def problem(**geometry: Any) -> Problem:
     return Problem(model, TensorDataset(x, y), weight_decay=0.1)
 
 
+@cache
+def dense_of(name: str) -> np.ndarray:
+    """The dense Hessian of a geometry: slow, so it is made once."""
+    return oracles.hessian(problem(**GEOMETRIES[name]))
+
+
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_products_are_those_of_the_dense_hessian(name: str) -> None:
     made = problem(**GEOMETRIES[name])
     H = Hessian(made, made.positions, batch_size=3)
-    dense = oracles.hessian(made)
+    dense = dense_of(name)
     for seed in range(2):  # the second time from kept graphs
         v = cases.random_vector(made.space.size, seed)
         np.testing.assert_allclose(H @ v, dense @ v.numpy(), rtol=1e-10, atol=1e-12)
@@ -75,7 +82,7 @@ def test_a_selection_leaves_nothing_out_that_counts(
 ) -> None:
     """H E x from few channels, E^T H u at few channels; then whole products again."""
     made = problem(**GEOMETRIES[name])
-    H, dense = Hessian(made, made.positions, batch_size=3), oracles.hessian(made)
+    H, dense = Hessian(made, made.positions, batch_size=3), dense_of(name)
     J = choose(made.space)
     A = H @ Embedding(J, made.space.size)
     x, at = cases.random_vector(len(J)), J.numpy()
@@ -125,15 +132,24 @@ class Awkward(nn.Module):
         return self.head(z.view(len(z), -1))
 
 
-@pytest.mark.parametrize("chosen", ["first.bias", "first.weight", "left.bias", "right.weight"])
-@pytest.mark.parametrize("scaled", [False, True])
-def test_channels_are_followed_only_where_they_stay_apart(scaled: bool, chosen: str) -> None:
-    """One number of a layer, and the scale where there is one, against the dense Hessian."""
+def awkward(scaled: bool) -> Problem:
     x, y = cases.features((1, 5, 6), 7, 0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Awkward(scaled).double()
-    made = Problem(model, TensorDataset(x, y), weight_decay=0.1)
+    return Problem(model, TensorDataset(x, y), weight_decay=0.1)
+
+
+@cache
+def dense_of_awkward(scaled: bool) -> np.ndarray:
+    return oracles.hessian(awkward(scaled))
+
+
+@pytest.mark.parametrize("chosen", ["first.bias", "first.weight", "left.bias", "right.weight"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_channels_are_followed_only_where_they_stay_apart(scaled: bool, chosen: str) -> None:
+    """One number of a layer, and the scale where there is one, against the dense Hessian."""
+    made = awkward(scaled)
     blocks = made.space.by_name
     J = [blocks[chosen].offset + blocks[chosen].size - 1]
     if scaled:
@@ -141,7 +157,7 @@ def test_channels_are_followed_only_where_they_stay_apart(scaled: bool, chosen: 
     A = Hessian(made, made.positions, batch_size=3) @ Embedding(
         torch.tensor(sorted(J)), made.space.size
     )
-    dense = oracles.hessian(made)[:, sorted(J)]
+    dense = dense_of_awkward(scaled)[:, sorted(J)]
     for seed in range(2):
         v, u = cases.random_vector(len(J), seed), cases.random_vector(made.space.size, seed)
         np.testing.assert_allclose(A @ v, dense @ v.numpy(), rtol=1e-10, atol=1e-12)
