@@ -203,7 +203,7 @@ def test_an_automatic_damping_is_in_every_curvature_of_a_solve() -> None:
     np.testing.assert_allclose(found.delta, expected, rtol=1e-7, atol=1e-10)
     walked = influence(
         problem, CHANGE, method="if", curvature_of="full", damping="auto",
-        solver=Lissa(4000, batch_size=11, damp=0.01, scale=20.0),
+        solver=Lissa(1500, batch_size=11, damp=0.01, scale=20.0),
     )  # fmt: skip
     full = oracles.hessian(problem) + (walked.solution.damping + 0.2) * np.eye(p)
     np.testing.assert_allclose(walked.delta, np.linalg.solve(full, walked.gradient), rtol=1e-5)

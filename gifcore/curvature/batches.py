@@ -41,14 +41,16 @@ class SideBySide:
         if workers < 2 or device.type != "cpu":
             return [one(item) for item in items]
         if self._pool is None or self._workers != workers:
-            self._workers = workers
-            self._pool = ThreadPoolExecutor(
-                workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
-            )
+            self._pool, self._workers = ThreadPoolExecutor(workers), workers
+
+        def alone(item: Item) -> Tensor:
+            torch.set_num_threads(threads // workers)  # some libraries have one number for all
+            return one(item)
+
         try:
-            return list(self._pool.map(one, items))
+            return list(self._pool.map(alone, items))
         finally:
-            torch.set_num_threads(threads)  # what threads made later start with
+            torch.set_num_threads(threads)
 
 
 class SavedBytes:
