@@ -20,7 +20,6 @@ from torch.utils.data import Dataset
 
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
-from gifcore.gradient_products import gradient_products
 from gifcore.influence import adjoint
 from gifcore.methods import (
     MethodRow,
@@ -35,12 +34,11 @@ from gifcore.preview import CRITERIA, DEPTH, Array, Sketch, recall
 from gifcore.problem import Problem, Progress, silent
 from gifcore.scoring import influence_scores
 from gifcore.selection import Selection
-from gifcore.small_space import VECTORS, Space, small_space
+from gifcore.small_space import VECTORS, Space, coordinates, small_space
 from gifcore.solvers import LSMR
 
 RANK = 384
 HELD_OUT = 16  # test samples on which the recall is measured
-STACK = 32  # columns of V taken over the samples at a time
 NUMBERS = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
 
 
@@ -81,9 +79,8 @@ def build_sketch(
         GifError: a method without a preview, a rank beyond p, n or the memory, no held-out
             sample, or values that are not finite.
 
-    Cost: 2 r products with H at most, r columns of `gradient_products` over both sets, `held_out`
-    solves a method and one small solve a test sample and method. Memory: flat in n beside the
-    sketch itself.
+    Cost: r products with H, `coordinates` of both sets, `held_out` solves a method and one small
+    solve a test sample and method. Memory: flat in n beside the sketch itself.
     """
     if not methods:
         raise GifError("Name one or more methods to preview.")
@@ -98,9 +95,9 @@ def build_sketch(
     solving = any(row.solves for row in rows.values())
     space = small_space(problem, curved, J, rank, solving=solving, seed=seed, progress=progress)
     clock.lap("space")
-    train = _coordinates(problem, space.V, batch_size, progress, "training coordinates")
+    train = coordinates(problem, space.V, progress, "training coordinates")
     asked = replace(problem, train=test, samples=None, weights=None)
-    b = _coordinates(asked, space.V, batch_size, progress, "test coordinates").double()
+    b = coordinates(asked, space.V, progress, "test coordinates").double()
     clock.lap("coordinates")
     solves = {}
     for method, row in rows.items():
@@ -185,18 +182,6 @@ def _refuse(
 
 
 # --- what is kept ---------------------------------------------------------------------------------
-
-
-def _coordinates(
-    problem: Problem, V: Tensor, batch_size: int, progress: Progress, note: str
-) -> Tensor:
-    """Return V^T grad l of every sample, (n, r)."""
-    parts = []
-    for start in range(0, len(V), STACK):
-        stack = V[start : start + STACK]
-        parts.append(gradient_products(problem, stack, batch_size=batch_size))
-        progress(start + len(stack), len(V), note)
-    return torch.cat(parts).T
 
 
 def _small_solve(

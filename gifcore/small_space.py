@@ -11,6 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gifcore.curvature.layers import (
+    CHUNK_MB,
+    Factored,
+    SampleGradients,
+    Whole,
+    layers_of,
+    sample_gradients,
+)
 from gifcore.curved import Curved
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
@@ -20,6 +28,7 @@ from gifcore.solvers.many import products_of
 SELECTED_SHARE = 0.4  # of the columns of V: those on J, where J is not everything
 KRYLOV_SHARE = 0.5  # of the columns of V: those out of H times gradients
 DRAWN = 2  # training gradients drawn for each principal direction
+MOST = 64  # samples whose gradients are formed at a time
 STACK = 32  # vectors multiplied at a time
 VECTORS = 3.5  # of size p in memory for each column of V, at most
 
@@ -147,3 +156,39 @@ def _products(H: LinearOperator, rows: Tensor, progress: Progress, total: int) -
     if not bool(torch.isfinite(found).all()):
         raise GifError("A product with the curvature is NaN or infinite; raise `damping`.")
     return found
+
+
+# --- gradients in it ------------------------------------------------------------------------------
+
+
+def coordinates(problem: Problem, V: Tensor, progress: Progress, note: str) -> Tensor:
+    """Return V^T grad l_i of every training sample, (n, r).
+
+    Layer by layer the gradients of a few samples are formed, r p operations a sample, instead of
+    one more call of every layer a column: of a convolution that is one call an output position.
+
+    Cost: a forward and a backward pass, single gradients, and r p operations a sample. Memory:
+    CHUNK_MB of gradients, and V once more.
+    """
+    layers = layers_of(problem, problem.positions)
+    columns = [V[:, layer.indices].T.contiguous() for layer in layers]
+    largest = max(len(layer.indices) for layer in layers) * V.element_size()
+    size = max(1, min(MOST, int(CHUNK_MB * 2**20) // largest))
+    found = V.new_empty(problem.n, len(V))
+    done = 0
+    for batch in problem.batches(problem.positions, size):
+        here = slice(done, min(done + size, problem.n))
+        found[here] = 0
+        for number, gradients in sample_gradients(problem, layers, batch):
+            found[here] += _formed(gradients) @ columns[number]
+        done = here.stop
+        progress(done, problem.n, note)
+    return found
+
+
+def _formed(gradients: SampleGradients) -> Tensor:
+    """Return the gradients of the samples by one layer, (b, size)."""
+    if isinstance(gradients, Factored):
+        return (gradients.s.transpose(1, 2) @ gradients.a).flatten(1)
+    assert isinstance(gradients, Whole)
+    return gradients.gradients

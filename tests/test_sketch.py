@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from gifcore import preview
+from gifcore import small_space as small_space_module
 from gifcore.curved import Curved, curvature
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
@@ -21,7 +22,7 @@ from gifcore.problem import Problem, cross_entropy, silent
 from gifcore.scoring import Queries, rank
 from gifcore.selection import Selection
 from gifcore.sketch import build_sketch
-from gifcore.small_space import small_space
+from gifcore.small_space import coordinates, small_space
 from gifcore.solvers import LSMR, Dense
 from tests import cases, oracles
 from tests.test_imports import run_code
@@ -218,6 +219,17 @@ def test_the_space_holds_gradients_and_what_h_makes_of_them() -> None:
             assert float((moved - moved @ V.T @ V).norm() / moved.norm()) < 1e-8
         else:
             assert 0 < len(space.inside) < 24
+
+
+@pytest.mark.parametrize("name", [*cases.PROBLEMS, *cases.ANY_MODEL])
+def test_coordinates_of_every_kind_of_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = cases.problem(name)
+    V = torch.stack([cases.random_vector(given.space.size, seed) for seed in range(3)])
+    expected = torch.stack([V @ given.data_gradient(i[None]) for i in given.positions])
+    for most in (4, 64):
+        monkeypatch.setattr(small_space_module, "MOST", most)
+        found = coordinates(given, V, silent, "")
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 # --- kept and read --------------------------------------------------------------------------------
