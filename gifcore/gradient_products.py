@@ -163,7 +163,8 @@ WAYS: dict[str, Callable[[Problem, Directions, Tensor], Tensor]] = {
 
 def _forward_mode(problem: Problem, direction: dict[str, Tensor], part: Tensor) -> Tensor:
     """Return the derivative of every loss of a batch along one direction, (b,)."""
-    primals = problem.space.unflatten(problem.theta)
+    # cloned: forward mode gives a tangent the room of its primal's storage, theta's if it is a view
+    primals = {name: x.clone() for name, x in problem.space.unflatten(problem.theta).items()}
     load_forward_mode()
     with engine_mode(problem.model), torch.no_grad(), forward_ad.dual_level():
         duals = {

@@ -348,3 +348,16 @@ def test_the_row_of_padding_has_no_gradient_in_any_way_of_scoring(shared: bool, 
     expected = stack.numpy() @ oracles.train_gradients(problem).T
     found = gradient_products(problem, stack, batch_size=4)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_forward_mode_gives_no_parameter_a_tangent_of_all_parameters() -> None:
+    """20 layers and 2 directions: room for a few copies of theta, not for one a layer."""
+    model = nn.Sequential(*[nn.Linear(16, 16) for _ in range(20)]).double()
+    x, y = cases.features((16,), 4, seed=0)
+    problem = Problem(model, TensorDataset(x, y))
+    stack = cases.random_vector(2 * problem.space.size).reshape(2, -1)
+    gradient_products(problem, stack, way="forward mode")
+    with torch.profiler.profile(profile_memory=True) as watched:
+        gradient_products(problem, stack, way="forward mode")
+    taken = sum(max(event.self_cpu_memory_usage, 0) for event in watched.key_averages())
+    assert taken <= 10 * stack[0].nbytes

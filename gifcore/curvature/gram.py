@@ -224,7 +224,7 @@ class JacobianGram(LinearOperator):
             self.stop()
         load_forward_mode()
         problem = self.problem
-        parameters, along = problem.leaves(), problem.space.unflatten(vector)
+        parameters, along = problem.leaves(), problem.space.unflatten(vector.clone())
         batch = next(problem.batches(part, len(part)))
         with forward_ad.dual_level():
             duals = {
