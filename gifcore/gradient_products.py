@@ -5,7 +5,7 @@ No gradient of any sample is kept; memory is that of one batch, whatever n is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -73,19 +73,31 @@ def gradient_products(
     batch; else by forward mode, 3 m passes. Where forward mode fails too, by single gradients, as
     slow as they are. Memory: one batch.
     """
+    parts = product_batches(problem, s, batch_size=batch_size, progress=progress, way=way)
+    found = torch.cat(list(parts), dim=1)
+    return found if s.dim() == 2 else found[0]
+
+
+def product_batches(
+    problem: Problem,
+    s: Tensor,
+    *,
+    batch_size: int = 256,
+    progress: Progress = silent,
+    way: str | None = None,
+) -> Iterator[Tensor]:
+    """Yield `gradient_products` batch by batch in the order of the positions, (m, b) each."""
     stack = s if s.dim() == 2 else s[None]
     if stack.shape[1] != problem.space.size:
         raise GifError(f"s has shape {tuple(s.shape)}; give ({problem.space.size},) or a stack.")
     directions = Directions(problem, stack)
     parts = problem.positions.split(batch_size)
     batch_of = WAYS[way or way_of(problem, directions, parts[0])]
-    products, done = [], 0
+    done = 0
     for part in parts:
-        products.append(batch_of(problem, directions, part))
+        yield batch_of(problem, directions, part)
         done += len(part)
         progress(done, problem.n, "scores")
-    found = torch.cat(products, dim=1)
-    return found if s.dim() == 2 else found[0]
 
 
 def way_of(problem: Problem, directions: Directions, part: Tensor) -> str:
