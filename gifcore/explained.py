@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -41,6 +41,8 @@ def _section_of(location: tuple[int | str, ...], study: type[BaseModel]) -> Any:
             section = KINDS[str(part)]
         elif isinstance(part, str):
             section = section.model_fields[part].annotation
+        else:  # the number of a table in a list of tables
+            section = get_args(section)[0]
     return section
 
 

@@ -25,6 +25,7 @@ from gifcore.change_section import (
 from gifcore.data.backdoor import Backdoor
 from gifcore.errors import GifError
 from gifcore.explained import explained
+from gifcore.fastif_section import LISSA_SOLVES, FastIFSection
 from gifcore.version import ENGINE_VERSION
 
 SELECTORS: dict[str, str] = {
@@ -207,6 +208,7 @@ class Study(Section):
     curvature: CurvatureSection = CurvatureSection()
     solver: SolverSection = SolverSection()
     ranking: RankingSection = RankingSection()
+    fastif: FastIFSection = FastIFSection()
     edit: EditSection = EditSection()
 
     @field_validator("methods")
@@ -225,6 +227,8 @@ class Study(Section):
                 f"second-order is for {' and '.join(REMOVALS)}; leave it out of methods, or change "
                 f"change.kind = {change.kind!r}"
             )
+        if self.fastif.solves and not set(LISSA_SOLVES) & set(self.methods):
+            raise ValueError(f"fastif.solves needs one of the methods {', '.join(LISSA_SOLVES)}")
         return self
 
 
@@ -279,8 +283,9 @@ def resolve_paths(study: Study, folder: Path) -> Study:
         data = data.model_copy(update={"source": str((folder / data.source).resolve())})
     if model.weights:
         model = model.model_copy(update={"weights": str((folder / model.weights).resolve())})
-    change = _resolved(study.change, folder)
-    return study.model_copy(update={"data": data, "model": model, "change": change})
+    change, fastif = _resolved(study.change, folder), study.fastif.resolved(folder)
+    sections = {"data": data, "model": model, "change": change, "fastif": fastif}
+    return study.model_copy(update=sections)
 
 
 def _resolved(change: Any, folder: Path) -> Any:
@@ -325,13 +330,16 @@ def _digest(values: Any) -> str:
 
 
 def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
-    values = study.model_dump(mode="json", exclude={"title"})
+    hidden = {"title": True, "fastif": {"index_file"}}  # an index is checked to be the right one
+    values = study.model_dump(mode="json", exclude=hidden)
     values["data"] = data_hash
     values["model"] |= {"weights": weights_hash}
     for section, key in LATER:  # a study that does not use them is the study it was before
         chosen = getattr(study, section)
         if getattr(chosen, key) == type(chosen).model_fields[key].default:
             del values[section][key]
+    if not study.fastif.enabled:
+        del values["fastif"]
     for one in [values["change"], *values["change"].get("changes", ())]:
         if one["kind"] == "add-samples":
             del one["source"]  # by its content: in the hash of the weights (`runner.prepare`)
@@ -372,6 +380,7 @@ def method_hash(study: Study, method: str, data_hash: str, weights_hash: str) ->
     """Return the hash of what one method's numbers depend on (`if` knows no selection)."""
     values = _content(study, data_hash, weights_hash) | {"method": method}
     del values["methods"]
+    values.pop("fastif", None)
     if not USES_SELECTION[method]:
         del values["selection"]
     return _digest(values)
@@ -385,5 +394,6 @@ def for_query(study: Study, query: int) -> Study:
             "methods": tuple(m for m in study.methods if RANKS[m]) or study.methods,
             "ranking": study.ranking.model_copy(update={"queries": (query,), "count": 0}),
             "edit": study.edit.model_copy(update={"enabled": False}),
+            "fastif": FastIFSection(),
         }
     )

@@ -19,7 +19,7 @@ ORDER = (
     "training", "selection", "positions", "convolution", "curvature", "solvers", "curved",
     "methods", "influence", "contraction", "gradient_products", "scoring", "small_space",
     "sketch", "edit", "evaluate",
-    "change_section", "explained", "study", "outcome", "run_state", "record", "neighbors",
+    "change_section", "fastif_section", "explained", "study", "outcome", "run_state", "record", "neighbors",
     "tables", "estimate", "changing", "stages", "solving", "runner", "manifest", "pipeline",
     "checkup", "cli", "__main__",
 )  # fmt: skip
