@@ -10,8 +10,10 @@ Positive = helpful, as everywhere. Nothing here imports torch; `gifcore.sketch` 
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,15 +136,40 @@ class Sketch:
         if method not in self.solves:
             raise GifError(f"The sketch holds {', '.join(self.solves)}, not '{method}'.")
 
-    def save(self, path: str | Path) -> None:
-        """Write the sketch as one .npz file without pickles."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Every array by the name it has in the file."""
+        found = {name: getattr(self, name) for name in _ARRAYS}
         for method in self.methods:
-            arrays[f"solves.{method}"] = self.solves[method]
-            arrays[f"lengths.{method}"] = self.solve_lengths[method]
+            found[f"solves.{method}"] = self.solves[method]
+            found[f"lengths.{method}"] = self.solve_lengths[method]
+        return found
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any], arrays: Mapping[str, Array]) -> Sketch:
+        """Return the sketch of this info and the arrays of `arrays`."""
+        methods = info["methods"]
+        return cls(
+            **{name: arrays[name] for name in _ARRAYS},
+            solves={method: arrays[f"solves.{method}"] for method in methods},
+            solve_lengths={method: arrays[f"lengths.{method}"] for method in methods},
+            info=info,
+        )
+
+    def content(self, *, compressed: bool = False) -> bytes:
+        """Return the sketch as one .npz file without pickles; compressed it is read slower."""
         text = json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)
-        with Path(path).open("wb") as file:
-            np.savez(file, info=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
+        info = np.frombuffer(text.encode(), dtype=np.uint8)
+        buffer = io.BytesIO()
+        if compressed:
+            np.savez_compressed(buffer, info=info, **self.arrays)
+        else:
+            np.savez(buffer, info=info, **self.arrays)
+        return buffer.getvalue()
+
+    def save(self, path: str | Path, *, compressed: bool = False) -> None:
+        """Write `content` to a file."""
+        Path(path).write_bytes(self.content(compressed=compressed))
 
 
 def load(path: str | Path, *, model: str, data: str) -> Sketch:
@@ -157,22 +184,29 @@ def load(path: str | Path, *, model: str, data: str) -> Sketch:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            info = json.loads(file["info"].tobytes())
-            arrays = {name: file[name] for name in _ARRAYS}
-            solves = {method: file[f"solves.{method}"] for method in info["methods"]}
-            lengths = {method: file[f"lengths.{method}"] for method in info["methods"]}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            arrays = {name: file[name] for name in file.files}
+        info = json.loads(arrays.pop("info").tobytes())
+        schema, known = info.pop("schema"), {name: info[name] for name in ("model", "data")}
+    except _DAMAGED as error:
         raise GifError(f"{path} is no sketch that can be read ({error}); make it again.") from None
-    if info.get("schema") != SCHEMA:
+    if schema != SCHEMA:
         raise GifError(f"{path} is a sketch of another version; make it again.")
     for name, wanted in (("model", model), ("data", data)):
-        if info[name] != wanted:
+        if known[name] != wanted:
             raise GifError(
-                f"{path} is a sketch of another {name} ({info[name]:.12} instead of "
+                f"{path} is a sketch of another {name} ({known[name]:.12} instead of "
                 f"{wanted:.12}); make it again."
             )
-    del info["schema"]
-    return Sketch(**arrays, solves=solves, solve_lengths=lengths, info=info)
+    try:
+        return Sketch.of(info, arrays)
+    except _DAMAGED as error:
+        raise GifError(f"{path} is no sketch that can be read ({error}); make it again.") from None
+
+
+_DAMAGED = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 def recall(exact: Array, approximate: Array, m: int = DEPTH) -> dict[str, float]:

@@ -9,7 +9,7 @@ says what is lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,25 +21,21 @@ from torch.utils.data import Dataset
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
 from gifcore.influence import adjoint
-from gifcore.methods import (
-    MethodRow,
-    Solve,
-    Solver,
-    gif_adjoint,
-    hyperinf_adjoint,
-    scored,
-)
-from gifcore.operators import Embedding, Identity, Matrix
+from gifcore.methods import MethodRow, Solver, scored
 from gifcore.preview import CRITERIA, DEPTH, Array, Sketch, recall
 from gifcore.problem import Problem, Progress, silent
 from gifcore.scoring import influence_scores
 from gifcore.selection import Selection
-from gifcore.small_space import VECTORS, Space, coordinates, small_space
+from gifcore.small_solve import small_solve
+from gifcore.small_space import VECTORS, coordinates, small_space
 from gifcore.solvers import LSMR
 
 RANK = 384
 HELD_OUT = 16  # test samples on which the recall is measured
 NUMBERS = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
+MOST_KNOWN = 64  # exact rankings that are there already and that a recall is measured on
+
+Known = Mapping[str, Mapping[int, Array]]  # exact scores (n,) by method and test sample
 
 
 def build_sketch(
@@ -54,6 +50,7 @@ def build_sketch(
     solver: Solver | None = None,
     rank: int = RANK,
     held_out: int = HELD_OUT,
+    known: Known | None = None,
     seed: int = 0,
     numbers: str = "float16",
     batch_size: int = 256,
@@ -62,9 +59,42 @@ def build_sketch(
 ) -> Sketch:
     """Return the sketch of a training and a test set for these methods, its recall measured.
 
-    Nothing of the test set goes into V. The recall of each method is measured on `held_out` drawn
-    test samples against exact scores from solves of full size, and beside it that of a control:
-    the query's gradient alone.
+    Nothing of the test set goes into V. It is `unmeasured`, then `measured`; see there.
+    """
+    count = len(test)  # type: ignore[arg-type]
+    if not 1 <= held_out <= count:
+        raise GifError(
+            f"held_out is {held_out}; it must be from 1 to the {count} test samples: a preview "
+            "without a measured recall is not shown."
+        )
+    shared: dict[str, Any] = {"curved": curved, "selected": selected, "solver": solver}
+    shared |= {"seed": seed, "progress": progress}
+    sketch = unmeasured(
+        problem, test, methods=methods, model=model, data=data, rank=rank, numbers=numbers,
+        memory_mb=memory_mb, **shared,
+    )  # fmt: skip
+    return measured(
+        sketch, problem, test, held_out=held_out, known=known, batch_size=batch_size, **shared
+    )
+
+
+def unmeasured(
+    problem: Problem,
+    test: Dataset[Any],
+    *,
+    methods: Sequence[str],
+    curved: Curved,
+    model: str,
+    data: str,
+    selected: Selection | None = None,
+    solver: Solver | None = None,
+    rank: int = RANK,
+    seed: int = 0,
+    numbers: str = "float16",
+    memory_mb: float = 4096,
+    progress: Progress = silent,
+) -> Sketch:
+    """Return the sketch of a training and a test set, without a recall yet.
 
     Args:
         test: map-style data set of the samples that can be asked for.
@@ -76,17 +106,16 @@ def build_sketch(
         memory_mb: for vectors of size p: up to VECTORS r of them.
 
     Raises:
-        GifError: a method without a preview, a rank beyond p, n or the memory, no held-out
-            sample, or values that are not finite.
+        GifError: a method without a preview, a rank beyond p, n or the memory, or values that are
+            not finite.
 
-    Cost: r products with H, `coordinates` of both sets, `held_out` solves a method and one small
-    solve a test sample and method. Memory: flat in n beside the sketch itself.
+    Cost: r products with H, `coordinates` of both sets, one small solve a test sample and method.
+    Memory: flat in n beside the sketch itself.
     """
     if not methods:
         raise GifError("Name one or more methods to preview.")
-    count = len(test)  # type: ignore[arg-type]
     rows = {method: _row(method) for method in methods}
-    _refuse(problem, count, rank, held_out, numbers, memory_mb)
+    _refuse(problem, rank, numbers, memory_mb)
     solver = solver or LSMR()
     if any(row.rectangular for row in rows.values()) and curved.preconditioner is None:
         curved = preconditioned(curved, selected, solver, seed=seed, like=problem.theta)
@@ -95,21 +124,19 @@ def build_sketch(
     solving = any(row.solves for row in rows.values())
     space = small_space(problem, curved, J, rank, solving=solving, seed=seed, progress=progress)
     clock.lap("space")
-    train = coordinates(problem, space.V, progress, "training coordinates")
+    train = coordinates(problem, space, progress, "training coordinates")
     asked = replace(problem, train=test, samples=None, weights=None)
-    b = coordinates(asked, space.V, progress, "test coordinates").double()
+    b = coordinates(asked, space, progress, "test coordinates").double()
     clock.lap("coordinates")
     solves = {}
     for method, row in rows.items():
-        solve = _small_solve(problem, space, curved, selected, solver, method, row)
+        solve = small_solve(space, curved, selected, solver, method, row)
         found = []
         for b_q in b:
             found.append(solve(b_q))
-            progress(len(found), count, f"preview of {method}")
+            progress(len(found), len(b), f"preview of {method}")
         solves[method] = torch.stack(found)
     clock.lap("solves")
-    generator = torch.Generator().manual_seed(seed)
-    held = torch.randperm(count, generator=generator)[:held_out].sort().values.tolist()
     info: dict[str, Any] = {
         "model": model,
         "data": data,
@@ -117,25 +144,71 @@ def build_sketch(
         "on_selection": len(space.inside),
         "numbers": numbers,
         "seed": seed,
-        "held_out": held,
         "seconds": clock.laps,
-        "methods": {},
+        "methods": {method: {} for method in methods},
     }
-    sketch = _packed(train, problem, solves, info, numbers)
+    return _packed(train, problem, solves, info, numbers)
+
+
+def measured(
+    sketch: Sketch,
+    problem: Problem,
+    test: Dataset[Any],
+    *,
+    curved: Curved,
+    selected: Selection | None = None,
+    solver: Solver | None = None,
+    held_out: int = HELD_OUT,
+    known: Known | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Sketch:
+    """Return the sketch with the recall of each method, and of a control beside it.
+
+    It is measured against exact scores of `held_out` or more test samples: those that all methods
+    have in `known`, and drawn ones, solved at full size, where these are fewer. The control ranks
+    by the query's gradient alone.
+
+    Cost: one full solve a method for each sample that is not known, one sweep of the training set
+    for every 16 of them and of the control.
+    """
+    known, clock = known or {}, _Clock()
+    held = held_out_samples(sketch, known, held_out, seed)
     gradients = torch.stack([problem.data_gradient(torch.tensor([q]), data=test) for q in held])
     control = _exact(problem, gradients, batch_size)
-    for method in rows:
+    summaries = {}
+    for method in sketch.methods:
+        of_method = known.get(method, {})
+        missing = [place for place, q in enumerate(held) if q not in of_method]
         full = [
             adjoint(
-                problem, g_q, method=method, selected=selected, curved=curved, solver=solver,
-                seed=seed, progress=progress,
+                problem, gradients[place], method=method, selected=selected, curved=curved,
+                solver=solver or LSMR(), seed=seed, progress=progress,
             ).value
-            for g_q in gradients
+            for place in missing
         ]  # fmt: skip
-        exact = _exact(problem, torch.stack(full), batch_size)
-        info["methods"][method] = {"recall": _measured(sketch, method, held, exact, control)}
+        exact = np.empty((len(held), problem.n))
+        if full:
+            exact[missing] = _exact(problem, torch.stack(full), batch_size)
+        for place in set(range(len(held))) - set(missing):
+            exact[place] = of_method[held[place]]
+        summaries[method] = {"recall": _recall_of(sketch, method, held, exact, control)}
     clock.lap("recall")
-    return sketch
+    seconds = sketch.info["seconds"] | clock.laps
+    info = {**sketch.info, "held_out": held, "seconds": seconds, "methods": summaries}
+    return replace(sketch, info=info)
+
+
+def held_out_samples(sketch: Sketch, known: Known, held_out: int, seed: int) -> list[int]:
+    """Return the test samples of the recall: those known for all methods, then drawn ones."""
+    count = len(next(iter(sketch.solves.values())))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(count, generator=generator).tolist()
+    ready = set(range(count)).intersection(*(known.get(m, {}) for m in sketch.methods))
+    first = [q for q in drawn if q in ready][: max(held_out, MOST_KNOWN)]
+    rest = [q for q in drawn if q not in ready][: max(0, min(held_out, count) - len(first))]
+    return sorted(first + rest)
 
 
 @dataclass
@@ -157,23 +230,23 @@ def _row(method: str) -> MethodRow:
     return row
 
 
-def _refuse(
-    problem: Problem, count: int, rank: int, held_out: int, numbers: str, memory_mb: float
-) -> None:
+def largest_rank(problem: Problem, memory_mb: float) -> int:
+    """Return the largest rank that p, n and this memory allow, 0 if none does."""
+    p = problem.space.size
+    fits = int(memory_mb * 2**20 // (VECTORS * p * problem.theta.element_size()))
+    return min(p, problem.n, fits)
+
+
+def _refuse(problem: Problem, rank: int, numbers: str, memory_mb: float) -> None:
     p, n = problem.space.size, problem.n
     if not 1 <= rank <= min(p, n):
         raise GifError(
             f"rank is {rank}; it must be from 1 to {min(p, n)}, the smaller of {p} parameters and "
             f"{n} training samples."
         )
-    if not 1 <= held_out <= count:
-        raise GifError(
-            f"held_out is {held_out}; it must be from 1 to the {count} test samples: a preview "
-            "without a measured recall is not shown."
-        )
     if numbers not in NUMBERS:
         raise GifError(f"numbers is '{numbers}'; choose one of: {', '.join(NUMBERS)}.")
-    fits = int(memory_mb * 2**20 // (VECTORS * p * problem.theta.element_size()))
+    fits = largest_rank(problem, memory_mb)
     if rank > fits:
         raise GifError(
             f"A sketch of rank {rank} needs {rank / max(fits, 1):.1f} times the memory of "
@@ -182,42 +255,6 @@ def _refuse(
 
 
 # --- what is kept ---------------------------------------------------------------------------------
-
-
-def _small_solve(
-    problem: Problem,
-    space: Space,
-    curved: Curved,
-    selected: Selection | None,
-    solver: Solver,
-    method: str,
-    row: MethodRow,
-) -> Callable[[Tensor], Tensor]:
-    """Return the map from V^T g_q to V^T s_q, both (r,) in float64.
-
-    What has a closed form is taken at full size, once for each column of V.
-    """
-    r = len(space.V)
-    if row.approximation is not None:
-        settings: dict[str, Any] = {"selected": selected, "curved": curved, "solver": solver}
-        columns = [space.V @ adjoint(problem, v, method=method, **settings).value for v in space.V]
-        T = torch.stack(columns, dim=1).double()
-        return lambda b: T @ b
-    small = space.H
-    if curved.automatic and row.solves and not row.rectangular:
-        small = small + curved.auto_damping().value * torch.eye(r, dtype=small.dtype)
-    if row.adjoint in (gif_adjoint, hyperinf_adjoint):
-        small = torch.cat([small, space.leak])
-    H = Matrix(small)
-    E = Identity(r) if selected is None else Embedding(space.inside, r)
-    R = None
-    if row.rectangular and curved.preconditioner is not None:
-        own = space.V[space.inside]
-        own = own if selected is None else own[:, selected.indices]
-        R = Matrix((own @ torch.stack([curved.preconditioner.R @ v for v in own], dim=1)).double())
-    solve, run = Solve(solver, R, silent, curved, row), row.adjoint
-    assert run is not None
-    return lambda b: run(H, E, b, solve).value[:r]
 
 
 def _exact(problem: Problem, vectors: Tensor, batch_size: int) -> Array:
@@ -261,7 +298,7 @@ def _scaled(rows: Tensor, numbers: str) -> tuple[Array, Array]:
     return unit.astype(NUMBERS[numbers]), lengths.astype(wide)
 
 
-def _measured(
+def _recall_of(
     sketch: Sketch, method: str, held: Sequence[int], exact: Array, control: Array
 ) -> dict[str, Any]:
     """Return recall@m of the preview on the held-out queries, and the mean one of the control.

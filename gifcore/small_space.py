@@ -28,7 +28,7 @@ from gifcore.solvers.many import products_of
 SELECTED_SHARE = 0.4  # of the columns of V: those on J, where J is not everything
 KRYLOV_SHARE = 0.5  # of the columns of V: those out of H times gradients
 DRAWN = 2  # training gradients drawn for each principal direction
-MOST = 64  # samples whose gradients are formed at a time
+MOST = 128  # samples whose gradients are formed at a time
 STACK = 32  # vectors multiplied at a time
 VECTORS = 3.5  # of size p in memory for each column of V, at most
 
@@ -39,6 +39,7 @@ class Space:
 
     Args:
         V: (r, p) the columns, as orthonormal rows.
+        J: the selected coordinates, sorted.
         inside: numbers of the rows on J, sorted.
         H: (r, r) V^T H V, in float64.
         leak: (e, r) with leak^T leak = D^T (I - V V^T) D, D = H V on `inside`, else 0: so
@@ -46,9 +47,17 @@ class Space:
     """
 
     V: Tensor
+    J: Tensor
     inside: Tensor
     H: Tensor
     leak: Tensor
+
+    @property
+    def outside(self) -> Tensor:
+        """Numbers of the rows off J, sorted."""
+        off = torch.ones(len(self.V), dtype=torch.bool)
+        off[self.inside] = False
+        return off.nonzero().squeeze(1)
 
 
 def small_space(
@@ -93,17 +102,17 @@ def small_space(
         del products
     lower = H[:done, :done].tril()
     numbers = inside[:done].nonzero().squeeze(1)
-    return _closed(V[:done], numbers, lower + lower.tril(-1).T, moved)
+    return _closed(V[:done], J, numbers, lower + lower.tril(-1).T, moved)
 
 
-def _closed(V: Tensor, inside: Tensor, H: Tensor, moved: Tensor) -> Space:
+def _closed(V: Tensor, J: Tensor, inside: Tensor, H: Tensor, moved: Tensor) -> Space:
     """Return the space with its leak, from the Gram matrix of what H moves out of V."""
     leak = H.new_zeros(len(moved), len(V))
     if len(moved):
         out = moved - (moved @ V.T) @ V
         values, vectors = torch.linalg.eigh((out @ out.T).double())
         leak[:, inside] = values.clamp(min=0).sqrt()[:, None] * vectors.T
-    return Space(V, inside, H, leak)
+    return Space(V, J, inside, H, leak)
 
 
 def _principal(
@@ -161,29 +170,49 @@ def _products(H: LinearOperator, rows: Tensor, progress: Progress, total: int) -
 # --- gradients in it ------------------------------------------------------------------------------
 
 
-def coordinates(problem: Problem, V: Tensor, progress: Progress, note: str) -> Tensor:
+def coordinates(problem: Problem, space: Space, progress: Progress, note: str) -> Tensor:
     """Return V^T grad l_i of every training sample, (n, r).
 
     Layer by layer the gradients of a few samples are formed, r p operations a sample, instead of
     one more call of every layer a column: of a convolution that is one call an output position.
+    Columns on J are multiplied with the gradients on J alone.
 
-    Cost: a forward and a backward pass, single gradients, and r p operations a sample. Memory:
-    CHUNK_MB of gradients, and V once more.
+    Cost: a forward and a backward pass, single gradients, and at most r p operations a sample.
+    Memory: CHUNK_MB of gradients, and V once more.
     """
     layers = layers_of(problem, problem.positions)
-    columns = [V[:, layer.indices].T.contiguous() for layer in layers]
-    largest = max(len(layer.indices) for layer in layers) * V.element_size()
+    parts = [_parts(space, layer.indices) for layer in layers]
+    largest = max(len(layer.indices) for layer in layers) * space.V.element_size()
     size = max(1, min(MOST, int(CHUNK_MB * 2**20) // largest))
-    found = V.new_empty(problem.n, len(V))
+    found = space.V.new_empty(problem.n, len(space.V))
     done = 0
     for batch in problem.batches(problem.positions, size):
         here = slice(done, min(done + size, problem.n))
         found[here] = 0
         for number, gradients in sample_gradients(problem, layers, batch):
-            found[here] += _formed(gradients) @ columns[number]
+            formed = _formed(gradients)
+            for rows, at, columns in parts[number]:
+                found[here, rows] += (formed if at is None else formed[:, at]) @ columns
         done = here.stop
         progress(done, problem.n, note)
     return found
+
+
+Part = tuple[Tensor, Tensor | None, Tensor]  # rows of V, where in the layer, V there
+
+
+def _parts(space: Space, indices: Tensor) -> list[Part]:
+    """Return V on a layer: the rows off J whole, those on J at the layer's coordinates in J."""
+    on = torch.isin(indices, space.J)
+    parts: list[Part] = []
+    if bool(on.any()) and len(space.inside):
+        at = None if bool(on.all()) else on.nonzero().squeeze(1)
+        there = indices if at is None else indices[at]
+        parts.append((space.inside, at, space.V[space.inside[:, None], there].T.contiguous()))
+    outside = space.outside
+    if not bool(on.all()) and len(outside):
+        parts.append((outside, None, space.V[outside[:, None], indices].T.contiguous()))
+    return parts
 
 
 def _formed(gradients: SampleGradients) -> Tensor:

@@ -22,7 +22,7 @@ from gifcore.problem import Problem, cross_entropy, silent
 from gifcore.scoring import Queries, rank
 from gifcore.selection import Selection
 from gifcore.sketch import build_sketch
-from gifcore.small_space import coordinates, small_space
+from gifcore.small_space import Space, coordinates, small_space
 from gifcore.solvers import LSMR, Dense
 from tests import cases, oracles
 from tests.test_imports import run_code
@@ -223,13 +223,25 @@ def test_the_space_holds_gradients_and_what_h_makes_of_them() -> None:
 
 @pytest.mark.parametrize("name", [*cases.PROBLEMS, *cases.ANY_MODEL])
 def test_coordinates_of_every_kind_of_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On all parameters, and with columns on a selection and off it."""
     given = cases.problem(name)
-    V = torch.stack([cases.random_vector(given.space.size, seed) for seed in range(3)])
-    expected = torch.stack([V @ given.data_gradient(i[None]) for i in given.positions])
-    for most in (4, 64):
+    p = given.space.size
+    V = torch.stack([cases.random_vector(p, seed) for seed in range(3)])
+    G = torch.stack([given.data_gradient(i[None]) for i in given.positions])
+    none, J = torch.zeros(0, 0), chosen(given, k=p // 3).indices
+    inside = torch.tensor([0, 2])
+    split = V.clone()
+    split[1, J] = 0
+    off = torch.ones(p, dtype=torch.bool)
+    off[J] = False
+    split[inside[:, None], off.nonzero().squeeze(1)] = 0
+    for most, space in (
+        (4, Space(V, torch.arange(p), torch.arange(3), none, none)),
+        (64, Space(split, J, inside, none, none)),
+    ):
         monkeypatch.setattr(small_space_module, "MOST", most)
-        found = coordinates(given, V, silent, "")
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+        found = coordinates(given, space, silent, "")
+        torch.testing.assert_close(found, G @ space.V.T, rtol=1e-9, atol=1e-11)
 
 
 # --- kept and read --------------------------------------------------------------------------------
