@@ -186,6 +186,13 @@ class RankingSection(Section):
         return value
 
 
+class PreviewSection(Section):
+    """Whether a sketch for approximate rankings of every test image is made."""
+
+    rank: int = Field(0, ge=0, lt=2**31)  # numbers a sample; 0: no sketch; 384 is recommended
+    held_out: int = Field(8, ge=1, le=1000)  # test images its recall is measured on, at least
+
+
 class EditSection(Section):
     """Whether and how far the model is edited."""
 
@@ -209,6 +216,7 @@ class Study(Section):
     solver: SolverSection = SolverSection()
     ranking: RankingSection = RankingSection()
     fastif: FastIFSection = FastIFSection()
+    preview: PreviewSection = PreviewSection()
     edit: EditSection = EditSection()
 
     @field_validator("methods")
@@ -340,6 +348,8 @@ def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
             del values[section][key]
     if not study.fastif.enabled:
         del values["fastif"]
+    if not study.preview.rank:
+        del values["preview"]
     for one in [values["change"], *values["change"].get("changes", ())]:
         if one["kind"] == "add-samples":
             del one["source"]  # by its content: in the hash of the weights (`runner.prepare`)
@@ -370,9 +380,10 @@ def study_hash(study: Study, data_hash: str, weights_hash: str) -> str:
 
 
 def family_hash(study: Study, data_hash: str, weights_hash: str) -> str:
-    """Return the hash that studies share which differ only in selector and ratio."""
+    """Return the hash that studies share which differ only in selector, ratio and preview."""
     values = _content(study, data_hash, weights_hash)
     del values["selection"]
+    values.pop("preview", None)
     return _digest(values)
 
 
@@ -381,6 +392,7 @@ def method_hash(study: Study, method: str, data_hash: str, weights_hash: str) ->
     values = _content(study, data_hash, weights_hash) | {"method": method}
     del values["methods"]
     values.pop("fastif", None)
+    values.pop("preview", None)
     if not USES_SELECTION[method]:
         del values["selection"]
     return _digest(values)
@@ -395,5 +407,6 @@ def for_query(study: Study, query: int) -> Study:
             "ranking": study.ranking.model_copy(update={"queries": (query,), "count": 0}),
             "edit": study.edit.model_copy(update={"enabled": False}),
             "fastif": FastIFSection(),
+            "preview": PreviewSection(),
         }
     )

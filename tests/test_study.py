@@ -159,6 +159,8 @@ HASHES: list[tuple[dict[str, Any], tuple[bool, bool, bool, bool]]] = [
     ({"edit": {"evaluations": 12}}, (True, True, True, True)),
     ({"edit": {"min_scale": 1}}, (True, True, True, True)),
     ({"model": {"name": "fcn"}}, (True, True, True, True)),
+    ({"preview": {"rank": 8}}, (True, False, False, False)),
+    ({"preview": {"held_out": 4}}, (False, False, False, False)),
 ]
 
 
