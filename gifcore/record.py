@@ -9,6 +9,7 @@
     updates.safetensors  "<method>.delta" (k,) and "<method>.indices" (k,); without indices: all p
     curves.parquet       method, curve, query, x, value
     thumbnails.npz       images of queries and top-ranked training samples (optional)
+    sketch.npz           approximate rankings of every test image (optional); see `preview`
 
 Nothing here imports torch: the dashboard draws records with this module.
 """
@@ -32,7 +33,9 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from gifcore import preview
 from gifcore.errors import GifError
+from gifcore.preview import Sketch
 from gifcore.run_state import RUN, read_state
 
 SCHEMA = 1
@@ -44,6 +47,10 @@ SCORES, SAMPLES, UPDATES, CURVES, THUMBNAILS = (
     "curves.parquet",
     "thumbnails.npz",
 )
+SKETCH = "sketch.npz"
+DEFERRED = (SKETCH,)  # verified when it is read: a record is a result without it
+RECALL, SPEED = "recall.parquet", "speed.parquet"  # where a study measures FastIF
+INDEX = "neighbors.faiss"  # beside such a record: made again if it is gone, so not listed in it
 BEFORE = "before"  # the method name under which samples.parquet holds the unedited model
 NATURAL, SEARCHED = "natural", "searched"  # the two steps of an edit
 
@@ -87,7 +94,8 @@ class Record:
         if info["status"] != "finished":
             raise RecordError(f"{path.name}: this study was {info['status']}; it has no result.")
         for name, entry in info["files"].items():
-            _verify(path, name, entry)
+            if name not in DEFERRED:
+                _verify(path, name, entry)
         return cls(path, info)
 
     # --- what it says of itself -------------------------------------------------------------
@@ -171,6 +179,34 @@ class Record:
         table = _read_parquet(self.folder(method) / CURVES, [("method", "=", method)])
         return table.drop(columns="method").reset_index(drop=True)
 
+    @property
+    def fastif(self) -> dict[str, Any]:
+        """What FastIF was measured with, and the seconds of every way; {} if it was not."""
+        return dict(self.info.get("fastif") or {})
+
+    def recall(self, method: str) -> pd.DataFrame:
+        """Return way, predictions, criterion, m, k, queries, kept, found, control; one row a mean.
+
+        `kept` of the exact top m are among the k candidates, `found` are in the top m by the way's
+        own scores among them, `control` by the gradient alone. Empty if FastIF was not measured.
+        """
+        return self._measured(RECALL, method)
+
+    def speed(self, method: str) -> pd.DataFrame:
+        """Return way, k, query, spearman, helpful, harmful, largest, smallest, cosine, error.
+
+        A row for each query: the rank correlation with the exact ranking among the k candidates,
+        recall@depth of all samples by criterion, and how near s is to the exact one (NaN: it has
+        none). Empty if FastIF was not measured.
+        """
+        return self._measured(SPEED, method)
+
+    def _measured(self, name: str, method: str) -> pd.DataFrame:
+        if name not in self.info["files"]:
+            return pd.DataFrame()
+        table = _read_parquet(self.path / name, [("method", "=", method)])
+        return table.drop(columns="method").reset_index(drop=True)
+
     def thumbnails(self) -> dict[str, np.ndarray]:
         """Return {"train.index", "train.images", "test.index", "test.images"}, {} if none."""
         path = self.path / THUMBNAILS
@@ -178,6 +214,18 @@ class Record:
             return {}
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
+
+    def sketch(self) -> Sketch | None:
+        """Return the sketch of this record, None if it has none.
+
+        Raises:
+            GifError: it is missing, not the one that was written, or of another model or data.
+        """
+        if SKETCH not in self.info["files"]:
+            return None
+        _verify(self.path, SKETCH, self.info["files"][SKETCH])
+        model, data = (self.info[what]["hash"] for what in ("model", "data"))
+        return preview.load(self.path / SKETCH, model=model, data=data)
 
 
 def _row_groups(file: pq.ParquetFile) -> dict[tuple[int, str], int]:
@@ -374,7 +422,7 @@ def _listed(folder: Path) -> Listed:
     try:
         info = _read_info(folder)
         for name, entry in info["files"].items():
-            if (folder / name).stat().st_size != entry["bytes"]:
+            if name not in DEFERRED and (folder / name).stat().st_size != entry["bytes"]:
                 raise RecordError(f"{folder.name}: damaged, {name} was cut short.")
     except RecordError as error:
         return Listed(folder, "damaged", folder.name, "", str(error), {})

@@ -5,9 +5,10 @@ Interpretation and Debugging" (arXiv 2012.15781).
 """
 
 from gifcore.neighbors.index import NeighborIndex
-from gifcore.neighbors.nearest import NearestScores, rank_nearest
+from gifcore.neighbors.nearest import NearestScores, candidate_scores, columns_of, rank_nearest
 from gifcore.neighbors.quality import (
     CRITERIA,
+    DEPTHS,
     Agreement,
     Recall,
     rank_correlation,
@@ -18,10 +19,13 @@ from gifcore.neighbors.quality import (
 
 __all__ = [
     "CRITERIA",
+    "DEPTHS",
     "Agreement",
     "NearestScores",
     "NeighborIndex",
     "Recall",
+    "candidate_scores",
+    "columns_of",
     "rank_correlation",
     "rank_nearest",
     "recall",

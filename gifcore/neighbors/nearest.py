@@ -24,9 +24,11 @@ from gifcore.methods import Solver, scored
 from gifcore.neighbors.index import NeighborIndex
 from gifcore.operators import Identity, LinearOperator
 from gifcore.problem import Problem, Progress, silent
-from gifcore.scoring import Queries, Scores, _query_gradients, adjoints, overlap
+from gifcore.queries import Queries
+from gifcore.scoring import adjoints, overlap
 from gifcore.selection import Selection
 from gifcore.solvers import Solution, Status
+from gifcore.streams import Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +186,7 @@ class _Near:
 
     def gradients(self, problem: Problem) -> list[Tensor]:
         """Return E E^T g_q of every query, (1, p) each."""
-        found = _query_gradients(problem, self.queries, self.progress)
+        found = self.queries.gradients(problem, self.progress)
         return [(self.E @ (self.E.T @ g_q))[None] for g_q in found]
 
     def certified(
@@ -225,22 +227,50 @@ class _Near:
     def scores(
         self, problem: Problem, stacks: list[Tensor], gbar: Tensor
     ) -> tuple[list[Tensor], tuple[str, ...]]:
-        """Return the scores of every query's solves, (j, p), on its own candidates, (j, k).
+        """Return the scores of every query's solves on its own candidates, (j, k)."""
+        return candidate_scores(
+            problem,
+            stacks,
+            self.candidates,
+            gbar,
+            batch_size=self.batch_size,
+            progress=self.progress,
+        )
 
-        With them what a certificate should say of the way they were taken.
-        """
-        w = problem.weights_of(problem.positions)
-        first = Directions(problem, stacks[0][:2])
-        way = way_of(problem, first, self.candidates[0][: self.batch_size])
-        rows = []
-        for stack, few in zip(stacks, self.candidates, strict=True):
-            products = gradient_products(
-                problem.narrowed(few), stack, batch_size=self.batch_size, way=way
-            )
-            if not bool(torch.isfinite(products).all()):
-                raise GifError("The scores hold NaN or infinity; raise `damping`.")
-            own = problem.weights_of(few)
-            rows.append((products - (stack @ gbar)[:, None]) * (own / (w.sum() - own)))
-            self.progress(len(rows), len(stacks), "scores")
-        slow = way == "single gradients"
-        return rows, ("scores by single gradients: a layer has no forward mode",) if slow else ()
+
+def candidate_scores(
+    problem: Problem,
+    stacks: list[Tensor],
+    candidates: Tensor,
+    gbar: Tensor,
+    *,
+    batch_size: int = 256,
+    progress: Progress = silent,
+) -> tuple[list[Tensor], tuple[str, ...]]:
+    """Return the scores of every query's solves on its own candidates, (j, k) a query, in nats.
+
+    With them what a certificate should say of the way they were taken.
+
+    Args:
+        stacks: (j, p) solves of each query.
+        candidates: (m, k) positions in the training set.
+        gbar: (p,) the mean data gradient over all training samples.
+
+    Raises:
+        GifError: scores that are not finite.
+
+    Cost: about 2 + j forward passes over k samples a query.
+    """
+    w = problem.weights_of(problem.positions)
+    first = Directions(problem, stacks[0][:2])
+    way = way_of(problem, first, candidates[0][:batch_size])
+    rows = []
+    for stack, few in zip(stacks, candidates, strict=True):
+        products = gradient_products(problem.narrowed(few), stack, batch_size=batch_size, way=way)
+        if not bool(torch.isfinite(products).all()):
+            raise GifError("The scores hold NaN or infinity; raise `damping`.")
+        own = problem.weights_of(few)
+        rows.append((products - (stack @ gbar)[:, None]) * (own / (w.sum() - own)))
+        progress(len(rows), len(stacks), "scores")
+    slow = way == "single gradients"
+    return rows, ("scores by single gradients: a layer has no forward mode",) if slow else ()
