@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gifcore.change_section import singles
+from gifcore.fastif_section import LISSA_SOLVES
 from gifcore.study import RANKS, Study
 
 CHECK_PRODUCTS = 2  # spent on the final residuals of every solve
+SMALLEST = 8  # samples that a product of fewer takes the time of
 FIXED_SECONDS = 6.0  # start of the process and import of torch
 
 
@@ -42,6 +44,48 @@ def probes(study: Study) -> int:
     return default if default >= 4 else 0
 
 
+COLUMN = 0.15  # forward passes: a sample's gradient times a column of a sketch, if not measured
+SMALL_SOLVE = 3e-3  # seconds of one query by one method in a small space
+
+
+def previewed(study: Study) -> list[str]:
+    """Return the study's methods that a sketch can hold."""
+    return [m for m in study.methods if RANKS[m] and m != "tracin"]
+
+
+def preview_parts(
+    study: Study, sizes: dict[str, int], costs: dict[str, float]
+) -> dict[str, float]:
+    """Return the seconds of a sketch: products with H, coordinates of both splits, solves, recall.
+
+    The recall takes full solves where fewer test images are ranked than it is measured on.
+    """
+    methods, rank = previewed(study), min(study.preview.rank, sizes["train"])
+    names = ("products", "training", "test", "solves", "recall")
+    if not (rank and methods):
+        return dict.fromkeys(names, 0.0)
+    hvp, forward = _samples(study, sizes) * costs["hvp_per_sample"], costs["forward_per_sample"]
+    sample = rank * costs.get("column_per_sample", COLUMN * forward) + 3 * forward
+    solving = [m for m in methods if products(m, study)]
+    more = max(0, min(study.preview.held_out, sizes["test"]) - query_count(study))
+    full = more * sum(products(m, study) for m in methods) * hvp
+    swept = sum(sweeps(more) for _ in methods) + sweeps(query_count(study) + more)
+    seconds = (
+        rank * hvp * bool(solving),
+        sizes["train"] * sample,
+        sizes["test"] * sample,
+        sizes["test"] * len(solving) * SMALL_SOLVE,
+        full + swept * sizes["train"] * costs["jvp_per_sample"] / 3,
+    )
+    return dict(zip(names, seconds, strict=True))
+
+
+def _samples(study: Study, sizes: dict[str, int]) -> int:
+    """Return how many samples the curvature is averaged over."""
+    wanted = study.curvature.samples
+    return sizes["train"] if wanted == "all" else min(int(wanted), sizes["train"])
+
+
 STACKED = 16  # solves whose scores one sweep over the training set gives
 
 
@@ -62,9 +106,7 @@ def estimate(
     costs: dict[str, float],  # seconds: hvp_per_sample, jvp_per_sample, forward_per_sample, …
 ) -> dict[str, Any]:
     """Return {"seconds", "stages": {stage: seconds}}: iteration limits reached, nothing reused."""
-    wanted = study.curvature.samples
-    samples = sizes["train"] if wanted == "all" else min(int(wanted), sizes["train"])
-    hvp = samples * costs["hvp_per_sample"]
+    hvp = _samples(study, sizes) * costs["hvp_per_sample"]
     m, updates, draws = query_count(study), int(study.edit.enabled), study.curvature.draws
     ranked = [method for method in study.methods if RANKS[method]]
     solves = sum(
@@ -81,10 +123,32 @@ def estimate(
         "select": gradient * sizes["train"] / 10,
         "solve": solves * hvp + updates * gradient * sizes["train"],
         "rank": sweeps(2 * m * len(ranked)) * sizes["train"] * costs["jvp_per_sample"] / 3,
+        "fastif": _fastif(study, sizes, costs, hvp),
+        "preview": sum(preview_parts(study, sizes, costs).values()),
         "edit": updates * searched * len(study.methods),
         "evaluate": updates * 2 * (both + judged["both"]) * forward * len(study.methods),
     }
     return {"seconds": sum(stages.values()), "stages": stages}
+
+
+def _fastif(study: Study, sizes: dict[str, int], costs: dict[str, float], hvp: float) -> float:
+    """Return the seconds of the stage fastif: index, exact and LiSSA solves, a sweep a way."""
+    asked = study.fastif
+    if not asked.enabled:
+        return 0.0
+    solver = study.solver.model_copy(
+        update={"iterations": asked.iterations or study.solver.iterations}
+    )
+    exact = study.model_copy(update={"solver": solver})
+    m, total = query_count(study), 4 * sizes["train"] * costs["forward_per_sample"]
+    sweep = sweeps(m) * sizes["train"] * costs["jvp_per_sample"] / 3
+    for method in (name for name in study.methods if RANKS[name] and name != "tracin"):
+        total += m * products(method, exact) * hvp + 2 * sweep
+        total += sum(m * k for k in asked.k) * costs["jvp_per_sample"]
+        for one in asked.solves if method in LISSA_SOLVES else ():
+            steps = one.iterations * one.chains
+            total += m * steps * max(one.batch_size, SMALLEST) * costs["hvp_per_sample"] + sweep
+    return total + sum(asked.previews) * hvp
 
 
 def _judged(study: Study, sizes: dict[str, int]) -> dict[str, int]:

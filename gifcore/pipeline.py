@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gifcore import data as datasets
-from gifcore import manifest, stages
+from gifcore import fastif, manifest, stages
 from gifcore.record import BEFORE, STUDY, THUMBNAILS, Record, write_record
 from gifcore.run_state import RunState
 from gifcore.runner import STAGES_FOLDER, Prepared
@@ -27,9 +27,12 @@ def compute(
         state.finish("edit", "skipped")
         state.finish("evaluate", "skipped")
     state.tick("load", 0, 3, "data")
+    if not study.fastif.enabled:
+        state.finish("fastif", "skipped")
     data = datasets.load(study.data.source)
     loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
     queries = stages.choose_queries(study, loaded)
+    fastif.refuse(study, loaded, queries)
     kept = stages.Kept(out / STAGES_FOLDER / prepared.hash[:16])
     selected = stages.selection(study, loaded, kept, state)
     shared = _reusable(prepared, reuse, queries)
@@ -43,6 +46,11 @@ def compute(
     solving.rank({m: results[m] for m in todo})
     state.finish("solve")
     state.finish("rank")
+    measured = None
+    if study.fastif.enabled:
+        own = {m: results[m] for m in todo}
+        asked = fastif.asked(loaded, queries)
+        measured = fastif.measure(study, loaded, selected, kept, state, asked, own, out)
     if study.edit.enabled:
         stages.edits(study, loaded, updates, results, kept, state)
     info = manifest.describe(prepared, loaded, selected, queries, state)
@@ -51,7 +59,10 @@ def compute(
         "seconds": round(time.perf_counter() - began, 2),
         "peak_memory_mb": manifest.peak_memory_mb(),
     }
-    _write(prepared, out, info, results, shared if link else [], loaded, queries, reuse)
+    more = {}
+    if measured is not None:
+        info["fastif"], more = measured.info, measured.files
+    _write(prepared, out, info, results, shared if link else [], loaded, queries, reuse, more)
 
 
 def _reusable(prepared: Prepared, reuse: Record | None, queries: list[int]) -> list[str]:
@@ -73,6 +84,7 @@ def _write(
     loaded: Loaded,
     queries: list[int],
     reuse: Record | None,
+    more: Mapping[str, bytes],
 ) -> None:
     info["methods"] = {}
     for method, result in results.items():
@@ -85,7 +97,7 @@ def _write(
         }
     own = [result for method, result in results.items() if method not in linked]
     before = [sample_frame(p, split, BEFORE) for split, p in loaded.before.items()]
-    files = record_files(own, before)
+    files = record_files(own, before) | more
     if prepared.study.data.source not in datasets.DATASETS:
         files[THUMBNAILS] = manifest.thumbnails(loaded, own, queries)
     files[STUDY] = dumps(prepared.study).encode()

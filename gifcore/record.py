@@ -9,6 +9,8 @@
     updates.safetensors  "<method>.delta" (k,) and "<method>.indices" (k,); without indices: all p
     curves.parquet       method, curve, query, x, value
     thumbnails.npz       images of queries and top-ranked training samples (optional)
+    recall.parquet       method, way, predictions, criterion, m, k, queries, kept, found, control
+    speed.parquet        method, way, k, query, spearman, four recalls, cosine, error
     sketch.npz           approximate rankings of every test image (optional); see `preview`
 
 Nothing here imports torch: the dashboard draws records with this module.

@@ -14,14 +14,14 @@ PACKAGE = Path(gifcore.__file__).parent
 
 # Each module may import those above it at its top level (design, section 6).
 ORDER = (
-    "version", "errors", "assets_path", "preview", "parameters", "operators", "problem",
-    "features", "checks", "targets", "queries", "second_derivatives", "views", "change", "data", "models", "checkpoints",
-    "training", "selection", "positions", "convolution", "curvature", "solvers", "curved",
-    "methods", "influence", "ways", "contraction", "gradient_products", "streams", "scoring", "small_space",
-    "small_solve", "sketch", "edit", "evaluate",
-    "change_section", "fastif_section", "explained", "study", "outcome", "run_state", "record", "neighbors",
-    "tables", "estimate", "changing", "stages", "solving", "fastif_ways", "fastif", "runner", "manifest", "pipeline",
-    "checkup", "cli", "__main__",
+    "version", "errors", "assets_path", "preview", "parameters", "operators", "problem", "features",
+    "checks", "targets", "queries", "second_derivatives", "views", "change", "data", "models",
+    "checkpoints", "training", "selection", "positions", "convolution", "curvature", "solvers",
+    "curved", "methods", "influence", "ways", "contraction", "gradient_products", "streams",
+    "scoring", "small_space", "small_solve", "sketch", "edit", "evaluate", "change_section",
+    "fastif_section", "explained", "study", "outcome", "run_state", "record", "neighbors", "tables",
+    "estimate", "changing", "stages", "solving", "fastif_ways", "fastif", "runner", "manifest",
+    "pipeline", "checkup", "cli", "__main__",
 )  # fmt: skip
 
 
