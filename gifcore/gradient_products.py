@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gifcore.contraction import batch_products, contractible
-from gifcore.convolution import channels_last
 from gifcore.curvature.batches import load_forward_mode
 from gifcore.errors import GifError
 from gifcore.parameters import tangents
@@ -43,12 +42,15 @@ class Directions:
         return [tangents(model, space, vector) for vector in self.stack]
 
     @cached_property
-    def weights(self) -> list[dict[str, Tensor]]:
-        """The tangents, laid out as convolutions read them fastest."""
-        return [
-            {name: channels_last(part) if part.dim() == 4 else part for name, part in named.items()}
-            for named in self.tangents
-        ]
+    def stacks(self) -> dict[str, Tensor]:
+        """The tangents of all of them by parameter name, (m, *shape): views, where they can be."""
+        model, space = self.problem.model, self.problem.space
+        reached = tangents(model, space, torch.ones_like(self.stack[0]))
+        return {
+            block.name: part if bool(reached[block.name].all()) else part * reached[block.name]
+            for block in space.blocks
+            for part in (self.stack[:, block.slice].view(-1, *block.shape),)
+        }
 
 
 def gradient_products(
@@ -151,7 +153,7 @@ def _by_forward_mode(problem: Problem, directions: Directions, part: Tensor) -> 
 
 def _by_layer(problem: Problem, directions: Directions, part: Tensor) -> Tensor:
     """Return the products taken layer by layer (`contraction`), (m, b)."""
-    return batch_products(problem, directions.weights, part)
+    return batch_products(problem, directions.stacks, part)[0]
 
 
 def _by_samples(problem: Problem, directions: Directions, part: Tensor) -> Tensor:
