@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from gifcore.neighbors import NearestScores, NeighborIndex, rank_nearest, recall, recall_table
     from gifcore.parameters import ParameterSpace
     from gifcore.problem import Problem, cross_entropy
-    from gifcore.scoring import Queries, Scores, rank
+    from gifcore.queries import Queries
+    from gifcore.scoring import rank
     from gifcore.selection import Selection, select
     from gifcore.solvers import CG, LSMR, MINRES, Dense, Lissa, Neumann, PLissa, Solution, Status
+    from gifcore.streams import Scores
 
 _HOME = {
     "AddSamples": "change",
@@ -42,12 +44,12 @@ _HOME = {
     "PLissa": "solvers",
     "ParameterSpace": "parameters",
     "Problem": "problem",
-    "Queries": "scoring",
+    "Queries": "queries",
     "Relabel": "change",
     "RemoveClass": "change",
     "RemoveSamples": "change",
     "Reweight": "change",
-    "Scores": "scoring",
+    "Scores": "streams",
     "Selection": "selection",
     "Solution": "solvers",
     "Status": "solvers",

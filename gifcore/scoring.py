@@ -3,100 +3,37 @@
     I(i, q) = s_q . (grad l_i - gbar) / (n - 1)        [nats]
 
 the predicted change of the query's loss if training sample i is removed and the model refitted.
-Positive = helpful (removing it raises the query's loss), negative = harmful.
+Positive = helpful (removing it raises the query's loss), negative = harmful. Of another target
+(`gifcore.targets`) it is the change of that target, in its unit.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass, replace
-from typing import Any
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from gifcore.checkpoints import Checkpoint
-from gifcore.checks import ANYTHING, check_problem, first_line
+from gifcore.checks import check_problem
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
-from gifcore.gradient_products import Directions, gradient_products, way_of
+from gifcore.gradient_products import Directions, product_batches, way_of
 from gifcore.influence import Heard, adjoint, curved_of, required
 from gifcore.methods import Solver, scored
 from gifcore.operators import Identity
 from gifcore.problem import Problem, Progress, silent
+from gifcore.queries import Queries
 from gifcore.selection import Selection
 from gifcore.solvers import LSMR, Dense, Solution, Status
+from gifcore.streams import Extremes, ScoreFile, Scores, Sink, Whole
+from gifcore.targets import target_of
 
 STACKED = 16  # solves whose scores one sweep over the training set gives
 TOP = 50  # training samples that rank stability looks at
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Influence of n training samples on m queries, in nats; positive = helpful.
-
-    Args:
-        values: (m, n), column i is training sample `train_indices[i]`.
-        solutions: one certificate a query.
-    """
-
-    values: Tensor
-    train_indices: Tensor
-    queries: tuple[Any, ...]
-    solutions: tuple[Solution, ...]
-    method: str
-
-    def helpful(self, query: int, count: int = 10) -> list[tuple[int, float]]:
-        """Return the most helpful training samples of row `query`: (position, influence)."""
-        return self._extreme(query, count, largest=True)
-
-    def harmful(self, query: int, count: int = 10) -> list[tuple[int, float]]:
-        """Return the most harmful training samples of row `query`: (position, influence)."""
-        return self._extreme(query, count, largest=False)
-
-    def top(self, query: int, count: int = 10) -> list[tuple[int, float]]:
-        """Return the training samples of largest |influence| on row `query`."""
-        row = self.values[query]
-        order = row.abs().argsort(descending=True, stable=True)[:count]
-        return [(int(self.train_indices[i]), float(row[i])) for i in order]
-
-    def _extreme(self, query: int, count: int, *, largest: bool) -> list[tuple[int, float]]:
-        row = self.values[query]
-        order = row.argsort(descending=largest, stable=True)[:count]
-        return [(int(self.train_indices[i]), float(row[i])) for i in order]
-
-
-@dataclass(frozen=True, eq=False)
-class Queries:
-    """Test samples to explain: each entry of `groups` is one query, the mean loss of its samples.
-
-    Args:
-        data: map-style data set of the samples.
-        groups: positions in `data`, one or more a query.
-    """
-
-    data: Dataset[Any]
-    groups: Sequence[Sequence[int]]
-
-    def __post_init__(self) -> None:
-        """Check the positions.
-
-        Raises:
-            GifError: no query, a query without samples, or a position that is not there.
-        """
-        size = len(self.data)  # type: ignore[arg-type]
-        named = all(isinstance(group, Sized) and len(group) for group in self.groups)
-        if not len(self.groups) or not named:
-            raise GifError("Name one or more queries, each a list of one or more samples.")
-        for given in (i for group in self.groups for i in group):
-            try:
-                index = operator.index(given)
-            except TypeError:
-                raise GifError(f"Samples are named by whole numbers; got {given!r:.40}.") from None
-            if not 0 <= index < size:
-                raise GifError(f"There is no query sample {index}; positions are 0 … {size - 1}.")
+SINGLE = "scores by single gradients: a layer has no forward mode"
 
 
 def rank(
@@ -112,6 +49,9 @@ def rank(
     seed: int = 0,
     checkpoints: Sequence[Checkpoint] = (),
     batch_size: int = 256,
+    keep: bool = True,
+    top: int = TOP,
+    out: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
 ) -> Scores:
     """Return the influence of every training sample on every query.
@@ -120,33 +60,56 @@ def rank(
         curvature: a name of CURVATURES (of the full objective), or a `Curved` to share between
             calls.
         checkpoints: of the training, for tracin: the scores are summed over them.
+        keep: hold all scores, (m, n); False: only the extremes of each query.
+        top: how many extremes a side are held if not all scores are.
+        out: an .npy file, (m, n) of float32, written batch by batch.
 
     Raises:
-        GifError: an unknown name, or scores that are not finite.
+        GifError: an unknown name, scores that are not finite, or no room for the file.
+        ScoreFileError: the file could not be finished; it holds the scores that were found.
 
     Cost: per query one adjoint solve; about 2 + m forward passes over the training samples for m
-    solves, one more a solve for its rank stability. Memory: flat in n, apart from the (m, n)
-    result.
+    solves, one more a solve for its rank stability; three more for the mean gradient if samples
+    have weights. Memory: flat in n, apart from the (m, n) result if it is kept.
     """
-    heard = Heard(progress)
-    if scored(method).checkpoints:
-        return _over_checkpoints(
-            problem, queries, method, selected, required(checkpoints), batch_size, heard
+    heard, row, m = Heard(progress), scored(method), len(queries.groups)
+    if top < 1:
+        raise GifError(f"top is {top}; it must be 1 or more.")
+    refuse_alone(problem)
+    file = None if out is None else ScoreFile(out, m, problem.n)
+    values = problem.theta.new_empty(m, problem.n) if keep else None
+    sinks = _Sinks(m, values, file, top)
+    try:
+        if row.checkpoints:
+            points = required(checkpoints)
+            found = _over_checkpoints(problem, queries, selected, points, sinks, batch_size, heard)
+        else:
+            solutions = adjoints(
+                problem,
+                queries,
+                method=method,
+                selected=selected,
+                curvature=curvature,
+                samples=samples,
+                solver=solver,
+                damping=damping,
+                seed=seed,
+                progress=heard,
+            )
+            found = _scored(problem, solutions, sinks, batch_size, heard)
+        scores = Scores(
+            values,
+            problem.positions,
+            tuple(queries.groups),
+            tuple(found),
+            method,
+            None if keep else sinks.extremes(),
+            target_of(queries.target),
         )
-    solutions = adjoints(
-        problem,
-        queries,
-        method=method,
-        selected=selected,
-        curvature=curvature,
-        samples=samples,
-        solver=solver,
-        damping=damping,
-        seed=seed,
-        progress=heard,
-    )
-    values, certified = score(problem, solutions, batch_size=batch_size, progress=heard)
-    return Scores(values, problem.positions, tuple(queries.groups), tuple(certified), method)
+        return scores if file is None else file.close(scores)
+    finally:
+        if file is not None:
+            file.abandon()
 
 
 def adjoints(
@@ -171,7 +134,7 @@ def adjoints(
     if row.rectangular and curved.preconditioner is None:
         curved = preconditioned(curved, selected, solver, seed=seed, like=problem.theta)
     solutions = []
-    for number, g_q in enumerate(_query_gradients(problem, queries, heard)):
+    for number, g_q in enumerate(queries.gradients(problem, heard)):
         solution = adjoint(
             problem,
             g_q,
@@ -199,27 +162,10 @@ def score(
     Rank stability is the overlap of the TOP largest |scores| between the last iterate and the one
     at half the budget: 1 where the rest of the solve changed nothing up there.
     """
-    vectors = [found.value for found in solutions]
-    vectors += [found.halfway for found in solutions if found.halfway is not None]
-    first = Directions(problem, torch.stack(vectors[:2]))
-    way = way_of(problem, first, problem.positions[:batch_size])
-    stacks = [torch.stack(vectors[i : i + STACKED]) for i in range(0, len(vectors), STACKED)]
-    rows = torch.cat(
-        [
-            influence_scores(problem, stack, batch_size=batch_size, progress=progress, way=way)
-            for stack in stacks
-        ]
-    )
-    values, earlier = rows[: len(solutions)], iter(rows[len(solutions) :])
-    if way == "single gradients":
-        note = "scores by single gradients: a layer has no forward mode"
-        solutions = [replace(found, notes=(*found.notes, note)) for found in solutions]
-    certified = [
-        found
-        if found.halfway is None
-        else replace(found, rank_stability=overlap(value, next(earlier)), halfway=None)
-        for found, value in zip(solutions, values, strict=True)
-    ]
+    refuse_alone(problem)
+    values = problem.theta.new_empty(len(solutions), problem.n)
+    sinks = _Sinks(len(solutions), values, None, TOP)
+    certified = _scored(problem, solutions, sinks, batch_size, progress)
     return values, certified
 
 
@@ -230,48 +176,101 @@ def overlap(one: Tensor, other: Tensor, top: int = TOP) -> float:
     return len(best[0] & best[1]) / count
 
 
+class _Sinks:
+    """Where the scores of m queries go, and those of their iterates at half the budget."""
+
+    def __init__(self, m: int, values: Tensor | None, file: ScoreFile | None, top: int) -> None:
+        self.m, self.values, self.file, self.top = m, values, file, max(top, TOP)
+        self.kept: list[Extremes] = []
+
+    def of(self, first: int, rows: int) -> list[Sink]:
+        """Return the sinks of the stream's rows from `first` on; those from m on are iterates."""
+        self.kept.append(Extremes(self.top))
+        sinks: list[Sink] = [self.kept[-1]]
+        rows = min(rows, self.m - first)
+        if rows > 0 and self.values is not None:
+            sinks.append(Whole(self.values[first : first + rows]))
+        if rows > 0 and self.file is not None:
+            sinks.append(self.file.part(first, rows))
+        return sinks
+
+    def extremes(self) -> Extremes:
+        """Return those of the queries."""
+        return Extremes.joined(self.kept).rows(self.m)
+
+
+def _scored(
+    problem: Problem,
+    solutions: Sequence[Solution],
+    sinks: _Sinks,
+    batch_size: int,
+    progress: Progress,
+) -> list[Solution]:
+    """Send the scores of every solve to the sinks; return the solves with their rank stability."""
+    vectors = [found.value for found in solutions]
+    vectors += [found.halfway for found in solutions if found.halfway is not None]
+    way = way_of(
+        problem, Directions(problem, torch.stack(vectors[:2])), problem.positions[:batch_size]
+    )
+    for first in range(0, len(vectors), STACKED):
+        stack = torch.stack(vectors[first : first + STACKED])
+        _stream([(problem, stack)], sinks.of(first, len(stack)), batch_size, progress, way)
+    extremes, earlier = Extremes.joined(sinks.kept), len(solutions)
+    certified = []
+    for number, found in enumerate(solutions):
+        if way == "single gradients":
+            found = replace(found, notes=(*found.notes, SINGLE))  # noqa: PLW2901
+        if found.halfway is not None:
+            stability = extremes.overlap(number, extremes, earlier, TOP)
+            found = replace(found, rank_stability=stability, halfway=None)  # noqa: PLW2901
+            earlier += 1
+        certified.append(found)
+    return certified
+
+
 def with_halfway(solver: Solver) -> Solver:
     """Return the solver with the iterate at half the budget kept, if it iterates."""
     return solver if isinstance(solver, Dense) else replace(solver, keep_halfway=True)
 
 
-def _query_gradients(problem: Problem, queries: Queries, progress: Progress) -> Iterator[Tensor]:
-    for group in queries.groups:
-        positions = torch.as_tensor(list(group), dtype=torch.long)
-        try:
-            g_q = problem.data_gradient(positions, data=queries.data, progress=progress)
-        except ANYTHING as error:
-            raise GifError(
-                f"The query samples {list(group)[:3]} failed in the model or the loss "
-                f"({first_line(error)}); give samples of the form of the training samples."
-            ) from error
-        yield g_q
-
-
 def _over_checkpoints(
     problem: Problem,
     queries: Queries,
-    method: str,
     selected: Selection | None,
     checkpoints: Sequence[Checkpoint],
+    sinks: _Sinks,
     batch_size: int,
     progress: Progress,
-) -> Scores:
-    """Return sum_t rate_t steps_t (E E^T g_q) . (grad l_i - gbar) / (n - 1), all at theta_t."""
+) -> list[Solution]:
+    """Send sum_t rate_t steps_t (E E^T g_q) . (grad l_i - gbar) / (n - 1), all at theta_t."""
     notes = check_problem(problem)
-    total = torch.zeros(len(queries.groups), problem.n).to(problem.theta)
     E = Identity(problem.space.size) if selected is None else selected.embedding
-    for point in checkpoints:
-        there = point.problem(problem)
-        found = [
-            Solution(point.rate * point.steps * (E @ (E.T @ g_q)), Status.DIRECT, "none")
-            for g_q in _query_gradients(there, queries, progress)
+    there = [point.problem(problem) for point in checkpoints]
+    ways: list[str] = []
+    certified: list[Solution] = []
+    for first in range(0, len(queries.groups), STACKED):
+        few = replace(queries, groups=queries.groups[first : first + STACKED])
+        stacks = [
+            torch.stack(
+                [
+                    point.rate * point.steps * (E @ (E.T @ g_q))
+                    for g_q in few.gradients(at, progress)
+                ]
+            )
+            for point, at in zip(checkpoints, there, strict=True)
         ]
-        values, solutions = score(there, found, batch_size=batch_size, progress=progress)
-        total += values
-    notes = (f"a sum over {len(checkpoints)} checkpoints; the value is that of the last", *notes)
-    certified = tuple(replace(found, notes=(*found.notes, *notes)) for found in solutions)
-    return Scores(total, problem.positions, tuple(queries.groups), certified, method)
+        if not ways:
+            ways = [
+                way_of(at, Directions(at, stack[:2]), at.positions[:batch_size])
+                for at, stack in zip(there, stacks, strict=True)
+            ]
+            slow = [SINGLE] if "single gradients" in ways else []
+            sum_of = f"a sum over {len(checkpoints)} checkpoints; the value is that of the last"
+            notes = (*slow, sum_of, *notes)
+        parts = list(zip(there, stacks, strict=True))
+        _stream(parts, sinks.of(first, len(few.groups)), batch_size, progress, *ways)
+        certified += [Solution(s, Status.DIRECT, "none", notes=notes) for s in stacks[-1]]
+    return certified
 
 
 def influence_scores(
@@ -293,11 +292,64 @@ def influence_scores(
     Returns:
         (n,) or (m, n).
     """
+    refuse_alone(problem)
+    stack = s if s.dim() == 2 else s[None]
+    values = problem.theta.new_empty(len(stack), problem.n)
+    _stream([(problem, stack)], [Whole(values)], batch_size, progress, way)
+    return values if s.dim() == 2 else values[0]
+
+
+def _stream(
+    parts: Sequence[tuple[Problem, Tensor]],
+    sinks: Sequence[Sink],
+    batch_size: int,
+    progress: Progress,
+    *ways: str | None,
+) -> None:
+    """Send sum over parts of s . (grad l_i - gbar) / (n - 1) to the sinks, batch by batch.
+
+    The mean of the products is s . gbar, known at the end of the sweep, and does not change which
+    are extreme. With weights it does: there gbar comes first.
+
+    Args:
+        parts: problems that differ in their parameters alone, with a stack of solves (m, p) each.
+        ways: how the products of each part are taken.
+
+    Raises:
+        GifError: scores that are not finite.
+    """
+    problem = parts[0][0]
+    w = problem.weights_of(problem.positions)
+    factors, known = w / (w.sum() - w), None
+    if problem.weights is not None:
+        known = sum(stack @ at.data_gradient(at.positions) for at, stack in parts)
+    total = torch.zeros(len(parts[0][1]), dtype=torch.float64).to(problem.device)
+    batches = [
+        product_batches(at, stack, batch_size=batch_size, progress=progress, way=way)
+        for (at, stack), way in zip(parts, ways, strict=True)
+    ]
+    first = 0
+    for blocks in zip(*batches, strict=True):
+        block = sum(blocks[1:], start=blocks[0])
+        total += block.sum(dim=1)
+        if not bool(torch.isfinite(total).all()):
+            raise GifError("The scores hold NaN or infinity; raise `damping` or check the model.")
+        if isinstance(known, Tensor):
+            block = (block - known[:, None]) * factors[first : first + block.shape[1]]
+        for sink in sinks:
+            sink.take(block, first)
+        first += block.shape[1]
+    centre = (total / problem.n).to(problem.theta)
+    if known is None:
+        for sink in sinks:
+            sink.finish(centre, float(factors[0]))
+
+
+def refuse_alone(problem: Problem) -> None:
+    """Refuse a training set of one sample.
+
+    Raises:
+        GifError: says so.
+    """
     if problem.n < 2:
         raise GifError("Influence of one sample among one is not defined; give two or more.")
-    products = gradient_products(problem, s, batch_size=batch_size, progress=progress, way=way)
-    if not bool(torch.isfinite(products).all()):
-        raise GifError("The scores hold NaN or infinity; raise `damping` or check the model.")
-    w = problem.weights_of(problem.positions)
-    mean = (products * w).sum(dim=-1, keepdim=True) / w.sum()
-    return (products - mean) * (w / (w.sum() - w))

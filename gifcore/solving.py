@@ -17,8 +17,9 @@ from gifcore.estimate import products
 from gifcore.influence import Update, adjoint, influence
 from gifcore.methods import METHODS, Solver
 from gifcore.problem import Progress
+from gifcore.queries import Queries
 from gifcore.run_state import RunState
-from gifcore.scoring import STACKED, Queries, rank, score, with_halfway
+from gifcore.scoring import STACKED, rank, score, with_halfway
 from gifcore.selection import Selection
 from gifcore.solvers import (
     CG,
@@ -162,6 +163,14 @@ class Solving:
         )
         return {}, {"g": g.numpy()}
 
+    def full_curvature(self, methods: Sequence[str]) -> Curved:
+        """Return the curvature that queries are solved with, with R if one of these asks for it."""
+        for method in methods:
+            self._curvature("full", method)
+        found, self._curved = self._curved, None
+        assert found is not None
+        return found
+
     def _curvature(self, of: str, method: str) -> Curved:
         """Return the one curvature of this objective, with R as soon as a method asks for it."""
         c, problem = self.study.curvature, self.loaded.problem
@@ -248,6 +257,7 @@ class Solving:
             batch_size=self.study.ranking.batch_size,
             progress=self.rank_meter.part(len(self.queries), METHOD_LABELS[method]),
         )
+        assert found.values is not None
         seconds = time.perf_counter() - started
         certificates = [certificate(solution, "query") for solution in found.solutions]
         histories = {f"history-{i}": np.zeros(0) for i in range(len(certificates))}

@@ -19,8 +19,8 @@ from gifcore.data.hashing import sha256_of
 from gifcore.errors import GifError
 from gifcore.features import PASS_SIZE, features, refuse_layer
 from gifcore.problem import Problem, Progress, fetch, inputs_of, silent
+from gifcore.queries import Queries
 from gifcore.record import write_atomically
-from gifcore.scoring import Queries
 
 KINDS = ("Flat", "IVF", "HNSW")
 FLAT_UP_TO = 100_000  # samples; more are searched by lists, IVF
