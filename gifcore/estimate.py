@@ -53,9 +53,7 @@ def previewed(study: Study) -> list[str]:
     return [m for m in study.methods if RANKS[m] and m != "tracin"]
 
 
-def preview_parts(
-    study: Study, sizes: dict[str, int], costs: dict[str, float]
-) -> dict[str, float]:
+def preview_parts(study: Study, sizes: dict[str, int], costs: dict[str, float]) -> dict[str, float]:
     """Return the seconds of a sketch: products with H, coordinates of both splits, solves, recall.
 
     The recall takes full solves where fewer test images are ranked than it is measured on.

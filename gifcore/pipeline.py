@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gifcore import data as datasets
-from gifcore import fastif, manifest, stages
-from gifcore.record import BEFORE, STUDY, THUMBNAILS, Record, write_record
+from gifcore import fastif, manifest, previewing, stages
+from gifcore.record import BEFORE, SKETCH, STUDY, THUMBNAILS, Record, write_record
 from gifcore.run_state import RunState
 from gifcore.runner import STAGES_FOLDER, Prepared
 from gifcore.solving import Solving
@@ -29,6 +29,8 @@ def compute(
     state.tick("load", 0, 3, "data")
     if not study.fastif.enabled:
         state.finish("fastif", "skipped")
+    if not study.preview.rank:
+        state.finish("preview", "skipped")
     data = datasets.load(study.data.source)
     loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
     queries = stages.choose_queries(study, loaded)
@@ -51,6 +53,13 @@ def compute(
         own = {m: results[m] for m in todo}
         asked = fastif.asked(loaded, queries)
         measured = fastif.measure(study, loaded, selected, kept, state, asked, own, out)
+    shown: dict[str, Any] = {}
+    sketch = None
+    if study.preview.rank:
+        shown, sketch = previewing.preview(
+            study, loaded, prepared.weights_hash, solving, results, kept, state
+        )
+        state.finish("preview")
     if study.edit.enabled:
         stages.edits(study, loaded, updates, results, kept, state)
     info = manifest.describe(prepared, loaded, selected, queries, state)
@@ -62,6 +71,10 @@ def compute(
     more = {}
     if measured is not None:
         info["fastif"], more = measured.info, measured.files
+    if shown:
+        info["preview"] = shown
+    if sketch is not None:
+        more = more | {SKETCH: sketch.content()}
     _write(prepared, out, info, results, shared if link else [], loaded, queries, reuse, more)
 
 

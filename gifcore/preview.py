@@ -95,6 +95,11 @@ class Sketch:
         parts = (*self.solves.values(), *self.solve_lengths.values())
         return own + sum(int(array.nbytes) for array in parts)
 
+    @property
+    def bytes_per_sample(self) -> int:
+        """Size of the numbers of a training sample, or of a test sample and method: r and 1."""
+        return self.train.shape[1] * self.train.itemsize + self.lengths.itemsize
+
     def scores(self, query: int, method: str) -> Array:
         """Return the approximate influence of every training sample on a test sample, (n,) in nats.
 

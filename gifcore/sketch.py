@@ -128,13 +128,14 @@ def unmeasured(
     asked = replace(problem, train=test, samples=None, weights=None)
     b = coordinates(asked, space, progress, "test coordinates").double()
     clock.lap("coordinates")
-    solves = {}
+    solves: dict[str, Tensor] = {}
     for method, row in rows.items():
         solve = small_solve(space, curved, selected, solver, method, row)
         found = []
         for b_q in b:
             found.append(solve(b_q))
-            progress(len(found), len(b), f"preview of {method}")
+            done = len(solves) * len(b) + len(found)
+            progress(done, len(rows) * len(b), f"preview by {method}")
         solves[method] = torch.stack(found)
     clock.lap("solves")
     info: dict[str, Any] = {
@@ -177,10 +178,11 @@ def measured(
     held = held_out_samples(sketch, known, held_out, seed)
     gradients = torch.stack([problem.data_gradient(torch.tensor([q]), data=test) for q in held])
     control = _exact(problem, gradients, batch_size)
-    summaries = {}
+    summaries: dict[str, Any] = {}
     for method in sketch.methods:
         of_method = known.get(method, {})
         missing = [place for place, q in enumerate(held) if q not in of_method]
+        progress(len(summaries), len(sketch.methods), f"exact rankings by {method}")
         full = [
             adjoint(
                 problem, gradients[place], method=method, selected=selected, curved=curved,

@@ -147,6 +147,8 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
         "jvp_per_sample": 3 * forward,
         "hvp_per_sample": hvp,
     }
+    if study.preview.rank:
+        costs["column_per_sample"] = _cost_of_column(problem)
     state.expect(estimate(study, sizes, costs)["stages"])
     state.finish("load")
     points: tuple[Checkpoint, ...] = ()
@@ -165,6 +167,17 @@ def _cost_of_product(problem: Problem, study: Study, state: RunState) -> float:
     started = time.perf_counter()
     H @ vector
     return (time.perf_counter() - started) / few
+
+
+def _cost_of_column(problem: Problem) -> float:
+    """Return the seconds a gradient of one sample takes times one column of p numbers."""
+    samples, size, columns = 64, min(4096, problem.space.size), 384
+    one, other = problem.theta.new_ones(samples, size), problem.theta.new_ones(size, columns)
+    one @ other
+    started = time.perf_counter()
+    one @ other
+    seconds = time.perf_counter() - started
+    return seconds * problem.space.size / (samples * size * columns)
 
 
 def choose_queries(study: Study, loaded: Loaded) -> list[int]:

@@ -20,7 +20,7 @@ ORDER = (
     "curved", "methods", "influence", "ways", "contraction", "gradient_products", "streams",
     "scoring", "small_space", "small_solve", "sketch", "edit", "evaluate", "change_section",
     "fastif_section", "explained", "study", "outcome", "run_state", "record", "neighbors", "tables",
-    "estimate", "changing", "stages", "solving", "fastif_ways", "fastif", "runner", "manifest",
+    "estimate", "changing", "stages", "solving", "previewing", "fastif_ways", "fastif", "runner", "manifest",
     "pipeline", "checkup", "cli", "__main__",
 )  # fmt: skip
 
