@@ -77,7 +77,7 @@ def compare(table: Table, ranks: tuple[int, ...] = RANKS) -> None:
             f"Preview of rank {r}: reading one ranking of {LARGE:,} training samples",
             f"{reading(sketch):.3f} s",
             f"{sketch.train.nbytes / len(sketch.train):.0f} bytes a training sample, as many a test "
-            f"sample and method; {sketch.bytes / 1e6:.0f} MB for {len(sketch.train):,} and "
+            f"sample and method; {sketch.nbytes / 1e6:.0f} MB for {len(sketch.train):,} and "
             f"{len(test)} of them",
         )
 

@@ -89,7 +89,7 @@ class Sketch:
         return list(self.solves)
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Size of all arrays, uncompressed."""
         own = sum(int(getattr(self, name).nbytes) for name in _ARRAYS)
         parts = (*self.solves.values(), *self.solve_lengths.values())
@@ -164,12 +164,13 @@ class Sketch:
     def content(self, *, compressed: bool = False) -> bytes:
         """Return the sketch as one .npz file without pickles; compressed it is read slower."""
         text = json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)
-        info = np.frombuffer(text.encode(), dtype=np.uint8)
+        arrays: dict[str, Any] = {"info": np.frombuffer(text.encode(), dtype=np.uint8)}
+        arrays |= self.arrays
         buffer = io.BytesIO()
         if compressed:
-            np.savez_compressed(buffer, info=info, **self.arrays)
+            np.savez_compressed(buffer, **arrays)
         else:
-            np.savez(buffer, info=info, **self.arrays)
+            np.savez(buffer, **arrays)
         return buffer.getvalue()
 
     def save(self, path: str | Path, *, compressed: bool = False) -> None:

@@ -73,12 +73,12 @@ def preview(
             "progress": report,
         }
         problem, test = loaded.problem, loaded.splits["test"]
-        hashes = {"model": weights_hash, "data": loaded.data.hash}
 
         def make() -> Part:
             sketch = unmeasured(
-                problem, test, methods=methods, rank=rank, memory_mb=memory, **hashes, **shared
-            )
+                problem, test, methods=methods, rank=rank, memory_mb=memory, model=weights_hash,
+                data=loaded.data.hash, **shared,
+            )  # fmt: skip
             return dict(sketch.info), sketch.arrays
 
         def measure() -> Part:
@@ -104,7 +104,7 @@ def described(sketch: Sketch) -> dict[str, Any]:
         "rank": info["rank"],
         "numbers": info["numbers"],
         "bytes_per_sample": sketch.bytes_per_sample,
-        "bytes": sketch.bytes,
+        "bytes": sketch.nbytes,
         "seconds": dict(info["seconds"]),
         "held_out": list(info["held_out"]),
         "recall": {method: dict(sketch.recall(method)) for method in sketch.methods},

@@ -375,12 +375,17 @@ def parquet_bytes(tables: list[pa.Table]) -> bytes:
     return buffer.getvalue()
 
 
+def listing(content: bytes) -> dict[str, Any]:
+    """Return what record.json says of a file."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def write_record(path: Path, info: dict[str, Any], files: dict[str, bytes]) -> None:
     """Write the files, then record.json naming each with its size and hash."""
     listed = {}
     for name, content in files.items():
         write_atomically(path / name, content)
-        listed[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        listed[name] = listing(content)
     write_json(path / RECORD, {"schema": SCHEMA} | info | {"files": listed})
 
 

@@ -294,7 +294,7 @@ def test_float16_loses_no_small_gradient() -> None:
 def test_the_stated_size_is_that_of_the_arrays() -> None:
     sketch = small()
     row = 9 * 2 + 4  # r numbers in float16 and a length
-    assert sketch.bytes == 47 * (row + 4 + 8) + 9 * 4 + 2 * TEST * row
+    assert sketch.nbytes == 47 * (row + 4 + 8) + 9 * 4 + 2 * TEST * row
 
 
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
