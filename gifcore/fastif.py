@@ -33,11 +33,11 @@ from gifcore.neighbors import (
     recall_table,
 )
 from gifcore.problem import Progress
+from gifcore.queries import Queries
 from gifcore.record import INDEX, RECALL, SPEED, parquet_bytes
 from gifcore.run_state import RunState
-from gifcore.scoring import STACKED, Queries
+from gifcore.scoring import STACKED
 from gifcore.selection import Selection
-from gifcore.solving import solver_of
 from gifcore.stages import Kept, Loaded, Meter
 from gifcore.study import Study
 from gifcore.tables import MethodResult
@@ -264,9 +264,13 @@ def _own_way(study: Study, result: MethodResult, queries: Sequence[Asked]) -> Wa
     """Return the study's own rankings, with fewer iterations than the exact ones."""
     scores = np.stack([result.scores[one.index] for one in queries])
     certificates = result.info["query_certificates"]
-    info = {"kind": "study", "label": f"As the study solves, {study.solver.iterations} iterations"}
+    info = {
+        "kind": "study",
+        "label": f"As the study solves, {study.solver.iterations:,} iterations",
+        "solver": next(iter(certificates.values()))["solver"],
+        "notes": [],
+    }
     nothing = np.full(len(queries), np.nan)
-    info |= {"solver": type(solver_of(study)).__name__, "notes": []}
     solve = sum(found["seconds"] for found in certificates.values()) / len(certificates)
     score = result.info["seconds"]["rank"] / len(result.scores)
     return Way(result.method, "study", info, scores, solve, score, nothing, nothing)
@@ -279,7 +283,7 @@ def _points(
     points = []
     for way in ways:
         own = {n: way.score_seconds}
-        if way.info["kind"] in ("exact", "lissa", "gradient"):
+        if way.filtered:
             own = {k: spent for k, spent in candidates.items() if k < n} | own
         points += [_point(way, k, spent) for k, spent in own.items()]
     if loop is not None:
@@ -311,15 +315,17 @@ def _recall_frame(
     rows = []
     for way in ways:
         scores = by_name[way.name]
-        if not bool(torch.isfinite(torch.stack([exact, control, scores])).all()):
+        ranked = bool(torch.isfinite(torch.stack([exact, control, scores])).all())
+        if way.name == "gradient" or not ranked:  # the first is the control of every row
             continue
         for k, nearest in near.columns.items():
+            if k < exact.shape[1] and not way.filtered:
+                continue
             given = (exact, scores, control, nearest)
-            shared = {"depths": depths, "counts": [k]}
-            found = recall_table(*given, **shared)
+            found = recall_table(*given, depths=depths, counts=[k])
             if single:
                 few = (values[single] for values in given)
-                split = recall_table(*few, **shared, correct=correct)
+                split = recall_table(*few, depths=depths, counts=[k], correct=correct)
                 found += [row for row in split if row.predictions != "all"]
             rows += [{"method": way.method, "way": way.name, **vars(row)} for row in found]
     return pd.DataFrame(rows, columns=["method", "way", *_RECALL_COLUMNS])
@@ -337,9 +343,8 @@ def _quality_frame(
     rows = []
     for way in ways:
         scores = torch.from_numpy(way.scores).double()
-        filtered = way.info["kind"] in ("exact", "lissa", "gradient")
         for k, nearest in near.columns.items():
-            if k < n and not filtered:
+            if k < n and not way.filtered:
                 continue
             for row, one in enumerate(queries):
                 known = bool(torch.isfinite(torch.stack([scores[row], exact[row]])).all())

@@ -50,7 +50,7 @@ def compute(
     state.finish("rank")
     measured = None
     if study.fastif.enabled:
-        own = {m: results[m] for m in todo}
+        own: dict[str, MethodResult] = {m: results[m] for m in todo}
         asked = fastif.asked(loaded, queries)
         measured = fastif.measure(study, loaded, selected, kept, state, asked, own, out)
     shown: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def compute(
         "seconds": round(time.perf_counter() - began, 2),
         "peak_memory_mb": manifest.peak_memory_mb(),
     }
-    more = {}
+    more: dict[str, bytes] = {}
     if measured is not None:
         info["fastif"], more = measured.info, measured.files
     if shown:
@@ -97,7 +97,7 @@ def _write(
     loaded: Loaded,
     queries: list[int],
     reuse: Record | None,
-    more: Mapping[str, bytes],
+    more: dict[str, bytes],
 ) -> None:
     info["methods"] = {}
     for method, result in results.items():
