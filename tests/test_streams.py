@@ -17,7 +17,7 @@ from gifcore.queries import Queries
 from gifcore.scoring import rank
 from gifcore.solvers import LSMR
 from gifcore.streams import Extremes, ScoreFileError, Scores
-from tests import cases
+from tests import cases, oracles
 from tests.test_influence import chosen
 
 N = 203
@@ -194,3 +194,13 @@ def test_extremes_of_none_are_refused() -> None:
     problem, queries = wide()
     with pytest.raises(GifError, match="top is 0"):
         ranked("gradient", problem, queries, keep=False, top=0)
+
+
+def test_weighted_scores_are_centred_and_scaled_by_the_weights() -> None:
+    """w_i / (W - w_i) s . (grad l_i - gbar), gbar the weighted mean: from single gradients."""
+    problem, queries = wide(weighted=True)
+    found = ranked("gif", problem, queries)
+    gradients, w = oracles.train_gradients(problem), problem.weights.numpy()
+    for row in range(3):
+        products = (gradients - w @ gradients / w.sum()) @ found.solutions[row].value.numpy()
+        np.testing.assert_allclose(found.values[row], products * w / (w.sum() - w), rtol=1e-9)
