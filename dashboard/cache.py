@@ -23,6 +23,7 @@ from gifcore.data.backdoor import Backdoor
 from gifcore.errors import GifError
 from gifcore.models import bundled as bundled_weights
 from gifcore.models.bundle import checkpoints_beside
+from gifcore.preview import Sketch
 from gifcore.record import Listed, Record, RecordError
 from gifcore.study import Study, dumps, read
 
@@ -166,6 +167,13 @@ def _samples(path: str, stamp: Stamp, method: str, step: str, split: str) -> pd.
     return _open(path, stamp).samples(method, step, split)
 
 
+def test_image(record_path: str | Path, index: int) -> dict[str, Any]:
+    """Return index, label, predicted, p_label and loss [nats] of any test image, unedited model."""
+    row = samples(record_path, records.BEFORE).iloc[index]
+    whole = {key: int(row[key]) for key in ("index", "label", "predicted")}
+    return whole | {key: float(row[key]) for key in ("p_label", "loss")}
+
+
 def curves(record_path: str | Path, method: str) -> pd.DataFrame:
     """Return curve, query, x, value (see Record.curves)."""
     path = open_record(record_path).path
@@ -186,6 +194,21 @@ def thumbnails(record_path: str | Path) -> dict[str, np.ndarray]:
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _thumbnails(path: str, stamp: Stamp) -> dict[str, np.ndarray]:
     return _open(path, stamp).thumbnails()
+
+
+def sketch(record_path: str | Path) -> Sketch | None:
+    """Return the sketch of a record, None if it has none; read once for all sessions.
+
+    Raises:
+        GifError: it is missing, damaged, or of another model or other data.
+    """
+    path = open_record(record_path).path
+    return _sketch(str(path), _stamp(path), _file_stamp(path / records.SKETCH))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _sketch(path: str, stamp: Stamp, own: Stamp) -> Sketch | None:  # noqa: ARG001
+    return _open(path, stamp).sketch()
 
 
 def study(record_path: str | Path) -> Study | None:
@@ -311,7 +334,9 @@ __all__ = [
     "queries",
     "samples",
     "scores",
+    "sketch",
     "study",
+    "test_image",
     "thumbnails",
     "update",
     "weights_file",

@@ -8,6 +8,7 @@ widgets are not bound to the address by Streamlit itself: that would put their t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,15 +128,24 @@ def dark() -> bool:
 
 
 def families() -> list[Family]:
-    """Return the families of the demo and the workspace; the demo first, then the newest."""
+    """Return the families of the demo and the workspace; the demo first, then the newest.
+
+    Of two records of one combination that with a sketch counts.
+    """
     found: dict[str, Family] = {}
+    with_sketch: dict[str, set[Combination]] = defaultdict(set)
     for entry, demo in _listed():
         if entry.status != "finished":
             continue
         key = entry.info["family"][:FAMILY_DIGITS]
         family = found.setdefault(key, Family(key, entry.title, demo))
         selection = entry.info["selection"]
-        family.paths.setdefault((selection["selector"], selection["ratio"]), entry.path)
+        combination = (selection["selector"], selection["ratio"])
+        sketched = records.SKETCH in entry.info["files"]
+        if combination not in family.paths or (sketched and combination not in with_sketch[key]):
+            family.paths[combination] = entry.path
+        if sketched:
+            with_sketch[key].add(combination)
     return list(found.values())
 
 

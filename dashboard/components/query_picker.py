@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import cache, jobs, settings, state
-from dashboard.components import messages, progress
+from dashboard import cache, jobs, settings
+from dashboard.components import messages, previews, progress
 from dashboard.components.gallery import Pictures
 from dashboard.components.messages import plain
 from dashboard.state import Context
@@ -19,8 +19,11 @@ from gifcore.study import RANKS, for_query, read
 SIDE = 56  # 28 pixels twice
 
 
-def draw(context: Context, source: Pictures) -> None:
-    """Draw the ranked test images, the chosen one marked, and the way to any other."""
+def draw(context: Context, source: Pictures, *, preview: bool = False) -> None:
+    """Draw the ranked test images, the chosen one marked, and the way to any other.
+
+    With `preview` the page shows the approximate ranking of another one already.
+    """
     queries = cache.queries(context.shown)
     with st.expander(
         f"Test image: choose among {len(queries)} ranked, or rank another",
@@ -30,11 +33,11 @@ def draw(context: Context, source: Pictures) -> None:
     ):
         with st.grid("auto", min_column_width=84, gap="xsmall", vertical_alignment="bottom"):
             for query in queries:
-                _card(query, context, source)
-        others(context, source)
+                _card(query, context, source, chosen=not preview)
+        others(context, source, preview=preview)
 
 
-def _card(query: dict[str, Any], context: Context, source: Pictures) -> None:
+def _card(query: dict[str, Any], context: Context, source: Pictures, *, chosen: bool) -> None:
     index, right = query["index"], query["predicted"] == query["label"]
     true, said = (source.classes[query[key]] for key in ("label", "predicted"))
     words = f"{true}, predicted right" if right else f"{true}, taken for {said}"
@@ -47,15 +50,15 @@ def _card(query: dict[str, Any], context: Context, source: Pictures) -> None:
         st.button(
             f"#{index}",
             key=f"query-{index}",
-            type="primary" if index == context.query else "secondary",
+            type="primary" if chosen and index == context.query else "secondary",
             help=words + (" (ranked later)" if query["added"] else ""),
-            on_click=state.show,
+            on_click=previews.leave,
             kwargs={"query": index},
             width="stretch",
         )
 
 
-def others(context: Context, source: Pictures) -> None:
+def others(context: Context, source: Pictures, *, preview: bool = False) -> None:
     """Offer to rank any other test image; a running ranking shows its progress."""
     size = context.info["data"]["sizes"]["test"]
     _find_running_again(context)
@@ -67,7 +70,8 @@ def others(context: Context, source: Pictures) -> None:
         value=None,
         step=1,
         placeholder="its number",
-        key="samples-other",
+        key=previews.FIELD,
+        on_change=previews.asked,
     )
     if index is None:
         return
@@ -82,30 +86,35 @@ def others(context: Context, source: Pictures) -> None:
         elif settings.demo_only():
             st.caption("This server only shows the demo: nothing can be computed here.")
         else:
-            _rank(context, index, source, below)
+            _rank(context, index, source, below, preview=preview)
+    if index not in {query["index"] for query in cache.queries(context.shown)} and not preview:
+        with below:
+            previews.how_to_get_one(context)
 
 
 def _find_running_again(context: Context) -> None:
     """Put the number of a ranking on its way into the field of a new session, e.g. a refresh."""
-    if "samples-other" in st.session_state:
+    if previews.FIELD in st.session_state:
         return
     workspace = settings.workspace()
     folder = records.addition_folder(workspace, context.shown.hash, 0).parent
     for run in jobs.started(workspace):
         if run.parent == folder and jobs.status(run, workspace)["status"] in jobs.LIVE:
-            st.session_state["samples-other"] = int(run.name.removeprefix("test-"))
+            st.session_state[previews.FIELD] = int(run.name.removeprefix("test-"))
 
 
 def _show_button(index: int) -> None:
     st.button(
         f"Show #{index}: it is ranked already",
         key="samples-show",
-        on_click=state.show,
+        on_click=previews.leave,
         kwargs={"query": index},
     )
 
 
-def _rank(context: Context, index: int, source: Pictures, below: DeltaGenerator) -> None:
+def _rank(
+    context: Context, index: int, source: Pictures, below: DeltaGenerator, *, preview: bool
+) -> None:
     record, workspace = context.shown, settings.workspace()
     folder = records.addition_folder(workspace, record.hash, index)
     with below:
@@ -114,8 +123,9 @@ def _rank(context: Context, index: int, source: Pictures, below: DeltaGenerator)
         return
     study = for_query(read(record.path / records.STUDY), index)
     about = messages.duration(progress.seconds_for(study, record))
+    what = "Compute the exact ranking" if preview else "Rank this image"
     clicked = st.button(
-        f"Rank this image (about {about})",
+        f"{what} (about {about})",
         key="samples-rank",
         type="primary",
         icon=":material/play_arrow:",

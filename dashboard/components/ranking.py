@@ -19,9 +19,19 @@ PER_PAGE = (25, 100, 500)
 SIGNS = {"all": "All", "helpful": "+ helpful", "harmful": "− harmful", "split": "Signs differ"}
 
 
-def section(context: Context, scores: dict[str, np.ndarray], source: Pictures, exp: int) -> None:
-    """Draw filters, the paged table with images, the full table without, and the downloads."""
-    st.subheader("The whole ranking")
+def section(
+    context: Context,
+    scores: dict[str, np.ndarray],
+    source: Pictures,
+    exp: int,
+    *,
+    preview: bool = False,
+) -> None:
+    """Draw filters, the paged table with images, the full table without, and the downloads.
+
+    With `preview` what is saved says that it is approximate.
+    """
+    st.subheader("The whole ranking" + (" (approximate)" if preview else ""))
     table = build(scores, source)
     by, shown = _filter(table, list(scores), source)
     if shown.empty:
@@ -41,8 +51,10 @@ def section(context: Context, scores: dict[str, np.ndarray], source: Pictures, e
         "Positive = helpful: removing this training image is predicted to raise the test image’s "
         f"loss. Scores in {measures.power(exp, 'nats')}; rank 0 is the most helpful."
     )
-    stem = f"ranking-test-{context.query}-{context.selector}-{context.ratio:g}"
-    frame.downloads(stem, lambda: table, "The full ranking")
+    kind = "preview" if preview else "ranking"
+    stem = f"{kind}-test-{context.query}-{context.selector}-{context.ratio:g}"
+    what = "The approximate ranking" if preview else "The full ranking"
+    frame.downloads(stem, lambda: table, what)
 
 
 def build(scores: dict[str, np.ndarray], source: Pictures) -> pd.DataFrame:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import streamlit as st
 
 from dashboard import cache, state
 from dashboard.charts.style import label, listed
-from dashboard.components import certificate, gallery, measures, query_picker, ranking
+from dashboard.components import certificate, gallery, measures, previews, query_picker, ranking
 from dashboard.components import page as frame
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.messages import plain
@@ -19,6 +22,7 @@ from gifcore.study import RANKS
 TOP = 24  # pictures of each side
 ABREAST = 3  # methods; more of them go into further rows
 HEIGHT = 630  # of a method's pictures: three rows and half of one, so that one sees they scroll
+PREVIEW = " :orange-badge[:material/bolt: Preview]"
 HEADINGS = {
     "helpful": ":material/add: Most helpful (positive)",
     "harmful": ":material/remove: Most harmful (negative)",
@@ -35,6 +39,8 @@ def page() -> None:
     """Draw the page: the test image, its most helpful and most harmful images, the ranking."""
     context = state.context()
     source = gallery.pictures(context)
+    if (asked := previews.chosen(context)) is not None and _previewed(context, asked, source):
+        return
     if context.query is None:
         frame.head("Samples", "This study has not ranked the training images of any test image.")
         query_picker.others(context, source)
@@ -45,7 +51,8 @@ def page() -> None:
         query_picker.draw(context, source)
         return
     scores = {m: cache.influence(context.shown.path, m, context.query) for m in methods}
-    frame.head("Samples", answer(context, scores))
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    frame.head("Samples", answer(context, scores, query))
     if silent := [m for m in context.methods if m not in methods]:
         st.caption(unranked(context, silent))
     gallery.missing_data_note(source, context.info["data"]["name"])
@@ -57,6 +64,26 @@ def page() -> None:
     with st.expander("How to read a score", icon=":material/help:"):
         st.markdown(text("score"))
     ranking.section(context, scores, source, exp)
+
+
+def _previewed(context: Context, index: int, source: Pictures) -> bool:
+    """Draw the preview of a test image without a ranking; False if there is none."""
+    found = previews.sketch(context)
+    scores = previews.scores(found, context.methods, index) if found else {}
+    if found is None or not scores:
+        return False
+    query = cache.test_image(context.shown.path, index)
+    frame.head("Samples", answer(context, scores, query))
+    previews.banner(context, found, list(scores), index)
+    gallery.missing_data_note(source, context.info["data"]["name"])
+    query_picker.draw(context, source, preview=True)
+    exp = measures.exponent(_all(scores))
+    for side in ("helpful", "harmful"):
+        _side(side, scores, source, exp, preview=True)
+    with st.expander("How to read a score", icon=":material/help:"):
+        st.markdown(text("score"))
+    ranking.section(replace(context, query=index), scores, source, exp, preview=True)
+    return True
 
 
 def _ranked_by(context: Context) -> list[str]:
@@ -76,9 +103,8 @@ def _all(scores: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(list(scores.values()))
 
 
-def answer(context: Context, scores: dict[str, np.ndarray]) -> str:
+def answer(context: Context, scores: dict[str, np.ndarray], query: dict[str, Any]) -> str:
     """Return what the model says of the image, and whether the methods agree on the reasons."""
-    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
     name = plain(query_label(query, context.info["data"]["classes"]))
     said = f"Test image **{name}** (probability of its class {query['p_label']:.2f})"
     if len(scores) < 2:
@@ -107,8 +133,15 @@ def agreement(helpful: int, harmful: int, top: int) -> str:
     return "largely disagree" if share <= 0.25 else "agree in part"
 
 
-def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, exp: int) -> None:
-    st.subheader(HEADINGS[side])
+def _side(
+    side: measures.Side,
+    scores: dict[str, np.ndarray],
+    source: Pictures,
+    exp: int,
+    *,
+    preview: bool = False,
+) -> None:
+    st.subheader(HEADINGS[side] + (PREVIEW if preview else ""))
     st.markdown(MEANINGS[side] + (" ◆ is named by all methods." if len(scores) > 1 else ""))
     tops = {m: top_of(values, side) for m, values in scores.items()}
     width = min(len(tops), ABREAST)
@@ -116,7 +149,8 @@ def _side(side: measures.Side, scores: dict[str, np.ndarray], source: Pictures, 
     columns = [column for row in rows for column in row]
     for column, (method, chosen) in zip(columns, tops.items(), strict=False):
         with column, st.container(border=True):
-            st.markdown(f"**{label(method)}**: influence, {measures.power(exp, 'nats')}")
+            about = "approximate influence" if preview else "influence"
+            st.markdown(f"**{label(method)}**: {about}, {measures.power(exp, 'nats')}")
             tiles = [
                 tile(
                     int(i),

@@ -1,0 +1,162 @@
+"""The preview of a test image that is not ranked: what it is, how good, how to get a sketch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from dashboard import cache, jobs, settings, state
+from dashboard.charts.style import label, listed
+from dashboard.components import messages, progress
+from dashboard.components.messages import plain
+from dashboard.state import Context
+from gifcore import record as records
+from gifcore.errors import GifError
+from gifcore.estimate import estimate, previewed
+from gifcore.preview import Sketch
+from gifcore.study import PreviewSection, Study
+
+FIELD = "samples-other"  # the number of any test image
+ASKED_AT = "samples-asked-at"  # the ranked test image that was shown when the number was entered
+SHOWN = "samples-previewed"  # the test image whose preview was shown last
+RANK = 384  # of a sketch that is made from here
+
+
+# --- which test image -----------------------------------------------------------------------------
+
+
+def asked() -> None:
+    """Note what was shown when a number was entered; whoever picks another one leaves it."""
+    st.session_state[ASKED_AT] = state.picked().get("query")
+
+
+def leave(query: int) -> None:
+    """Show a ranked test image in place of any preview."""
+    st.session_state[FIELD] = None
+    state.show(query=query)
+
+
+def chosen(context: Context) -> int | None:
+    """Return the test image without a ranking whose number was entered, None if there is none.
+
+    Once its ranking is there the page shows that.
+    """
+    index = st.session_state.get(FIELD)
+    if index is None:
+        return None
+    moved = st.session_state.get(ASKED_AT, context.query) != context.query
+    if moved or index >= context.info["data"]["sizes"]["test"]:
+        st.session_state[FIELD] = None
+        return None
+    if index not in {query["index"] for query in cache.queries(context.shown)}:
+        return int(index)
+    if st.session_state.pop(SHOWN, None) == index:
+        leave(index)
+        st.rerun()
+    return None
+
+
+def sketch(context: Context) -> Sketch | None:
+    """Return the sketch of the record, None if it has none or not a good one, which it says."""
+    try:
+        return cache.sketch(context.shown.path)
+    except GifError as problem:
+        st.warning(plain(f"No preview: {problem}"), icon=":material/broken_image:")
+        return None
+
+
+def scores(found: Sketch, methods: list[str], index: int) -> dict[str, np.ndarray]:
+    """Return (n,) approximate influences [nats] by method, in the order of the training samples."""
+    return {m: _ordered(found, found.scores(index, m)) for m in methods if m in found.methods}
+
+
+def _ordered(found: Sketch, values: np.ndarray) -> np.ndarray:
+    ordered = np.empty(len(values))
+    ordered[found.positions] = values
+    return ordered
+
+
+# --- what it says ---------------------------------------------------------------------------------
+
+
+def banner(context: Context, found: Sketch, methods: list[str], index: int) -> None:
+    """Say that this is no exact ranking, how good it is by each method, and what has none."""
+    st.session_state[SHOWN] = index
+    with st.container(border=True, gap="xsmall", key="preview-banner"):
+        st.markdown(
+            f":orange-badge[:material/bolt: Preview] Test image \\#{index} is not ranked: this is "
+            "an approximate ranking, read from the record’s sketch."
+        )
+        st.markdown("\n".join(f"- {quality(m, found.recall(m))}" for m in methods))
+        st.caption(
+            f"Recall@{found.recall(methods[0])['depth']}: the share of the exact ranking’s "
+            "strongest training images that the preview names among as many. Held out: no test "
+            f"image had a part in the sketch, {found.bytes_per_sample:,} bytes a training image."
+        )
+        if without := [m for m in context.methods if m not in methods]:
+            st.caption(_without(context, without))
+
+
+def quality(method: str, recall: Mapping[str, Any]) -> str:
+    """Return the measured recall of one method in one sentence."""
+    measured = recall["largest"]
+    return (
+        f"**{label(method)}**: approximate, recall@{recall['depth']} "
+        f"**{measured['mean']:.2f}** measured on {recall['queries']} held-out images "
+        f"(least {measured['min']:.2f}; by gradients alone {measured['control']:.2f})"
+    )
+
+
+def _without(context: Context, methods: list[str]) -> str:
+    reasons = context.info.get("preview", {}).get("left_out", {})
+    known = [f"{label(m)} ({reasons[m]})" if m in reasons else label(m) for m in methods]
+    return f"Without a preview: {listed(known)}."
+
+
+# --- a record without a sketch --------------------------------------------------------------------
+
+
+def how_to_get_one(context: Context) -> None:
+    """Say what a sketch is for, and offer to make it, or to show its progress."""
+    if records.SKETCH in context.info["files"]:
+        return  # a bad one: said above
+    study = cache.study(context.shown.path)
+    st.caption(
+        "No preview: this record holds no sketch. With one, an approximate ranking of any test "
+        "image is here at once. A study makes it if its section `[preview]` has a `rank` "
+        f"({RANK} is recommended; New study, Advanced)."
+    )
+    for note in context.info.get("preview", {}).get("notes", ()):
+        st.caption(plain(note))
+    if study is None or study.preview.rank or settings.demo_only() or not previewed(study):
+        return
+    wanted = study.model_copy(update={"preview": PreviewSection(rank=RANK)})
+    info = context.info
+    folder = jobs.folder_for(
+        wanted, info["data"]["hash"], info["model"]["hash"], settings.workspace()
+    )
+    if progress.job_panel(folder):
+        return
+    about = messages.duration(_seconds(wanted, info))
+    if st.button(f"Make the sketch (about {about})", key="make-sketch", icon=":material/bolt:"):
+        _make(wanted, folder, context.shown.path)
+
+
+def _make(study: Study, folder: Path, reuse: Path) -> None:
+    """Start the study with a preview; everything else is taken from its record."""
+    try:
+        jobs.start(study, folder, workspace=settings.workspace(), reuse=reuse)
+    except GifError as problem:
+        messages.error(problem)
+    else:
+        st.rerun()
+
+
+def _seconds(study: Study, info: dict[str, Any]) -> float:
+    """Return the estimated time of a sketch alone [s]: the rest is taken from the record."""
+    stages = estimate(study, info["data"]["sizes"], info["costs"])["stages"]
+    return float(stages["load"] + stages["preview"])
