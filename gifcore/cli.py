@@ -145,6 +145,7 @@ def show(folder: Annotated[Path, typer.Argument(help="Folder of a record.")]) ->
 
 
 def _show(record: Any) -> None:
+    from gifcore import fastif_words
     from gifcore.outcome import outcome
 
     info = record.info
@@ -184,6 +185,8 @@ def _show(record: Any) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for line in fastif_words.lines(record):
+        console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _legend(judged: Any, before: dict[str, Any]) -> str:

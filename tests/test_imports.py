@@ -20,8 +20,8 @@ ORDER = (
     "curved", "methods", "influence", "ways", "contraction", "gradient_products", "streams",
     "scoring", "small_space", "small_solve", "sketch", "edit", "evaluate", "change_section",
     "fastif_section", "explained", "study", "outcome", "run_state", "record", "neighbors", "tables",
-    "estimate", "changing", "stages", "solving", "previewing", "fastif_ways", "fastif", "runner", "manifest",
-    "pipeline", "checkup", "cli", "__main__",
+    "estimate", "changing", "stages", "solving", "previewing", "fastif_words", "fastif_ways",
+    "fastif", "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_the_engine_knows_no_dashboard() -> None:
 WITHOUT_TORCH = (
     "gifcore", "gifcore.study", "gifcore.record", "gifcore.run_state", "gifcore.estimate",
     "gifcore.runner", "gifcore.data", "gifcore.models", "gifcore.cli", "gifcore.checkup",
-    "gifcore.preview",
+    "gifcore.preview", "gifcore.fastif_words",
 )  # fmt: skip
 
 
