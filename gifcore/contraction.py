@@ -41,8 +41,9 @@ LINEAR_IN_PARAMETERS = (
     nn.GroupNorm,
 )
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
-CACHE = 2**20  # bytes of G_i, or of one factor against all directions, that stay near the CPU
+CACHE = 2**21  # bytes of G_i that stay near the CPU until all directions have met them
 SAMPLES = 64  # of which rows of G_i are formed at a time
+ROWS = 8  # formed at a time at least: fewer make slow products
 
 
 def contractible(model: nn.Module) -> bool:
@@ -51,7 +52,7 @@ def contractible(model: nn.Module) -> bool:
 
 
 def batch_products(
-    problem: Problem, directions: Mapping[str, Tensor], part: Tensor
+    problem: Problem, directions: Mapping[str, Tensor], part: Tensor, *, count: int | None = None
 ) -> tuple[Tensor, list[Shape]]:
     """Return S . grad l_i for these training samples and each direction S, (m, b).
 
@@ -60,13 +61,14 @@ def batch_products(
     Args:
         directions: by parameter name, (m, *shape) each.
         part: (b,) positions in the training set.
+        count: take the kernels that are cheapest for so many directions; None: for those given.
 
     Memory: the activations of one batch, and a few MB.
     """
     batch = fetch(problem.train, part, problem.device)
     names = {id(tensor): name for name, tensor in problem.model.named_parameters()}
-    count, size = len(next(iter(directions.values()))), len(part)
-    products = problem.theta.new_zeros(size, count)
+    given, size = len(next(iter(directions.values()))), len(part)
+    products = problem.theta.new_zeros(size, given)
     shapes = []
     with engine_mode(problem.model), ChannelsLast():
         with _recorded(problem.model) as calls:
@@ -79,7 +81,7 @@ def batch_products(
                 own = call.module.named_parameters(recurse=False)
                 along = {short: directions[names[id(tensor)]] for short, tensor in own}
                 shapes.append(shape := _shape(call, size))
-                kernel = kernel_of(shape, count)
+                kernel = kernel_of(shape, count or given)
                 if type(call.module) in NORMS:
                     _normed(call, gradient, along, products)
                 elif kernel == "called":
@@ -196,7 +198,7 @@ def _formed(s: Tensor, a: Tensor, stack: Tensor, products: Tensor) -> None:
     flat = stack.flatten(1)
     for start in range(0, len(s), SAMPLES):
         here = slice(start, start + SAMPLES)
-        some = max(1, CACHE // (len(s[here]) * columns * s.element_size()))
+        some = max(ROWS, CACHE // (len(s[here]) * columns * s.element_size()))
         for first in range(0, rows, some):
             G = (s[here, first : first + some] @ a[here]).flatten(1)
             of_rows = flat[:, first * columns : (first + some) * columns]
@@ -209,7 +211,7 @@ def _factored(s: Tensor, a: Tensor, stack: Tensor, products: Tensor) -> None:
     s = s.transpose(1, 2)
     longer, shorter, by = (a, s, stack.transpose(1, 2)) if rows <= a.shape[2] else (s, a, stack)
     longer, shorter = longer.flatten(0, 1), shorter.flatten(0, 1)
-    some = max(1, 8 * CACHE // (shorter.numel() * s.element_size()))
+    some = max(1, 4 * CACHE // (shorter.numel() * s.element_size()))
     for first in range(0, len(stack), some):
         moved = longer @ by[first : first + some]  # (some, b T, shorter)
         dots = torch.einsum("mrc,rc->rm", moved, shorter)

@@ -5,6 +5,7 @@ No gradient of any sample is kept; memory is that of one batch, whatever n is.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils.flop_counter import FlopCounterMode
 
 from gifcore.contraction import batch_products, contractible
 from gifcore.curvature.batches import load_forward_mode
+from gifcore.curvature.layers import CHUNK_MB, Layer, layers_of, sample_gradients
 from gifcore.errors import GifError
 from gifcore.parameters import tangents
 from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
+from gifcore.ways import Choice, Shape, cheapest, in_chunks, operations
+
+CHUNKED = 64  # samples whose gradients are formed at a time, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,12 @@ class Directions:
             for part in (self.stack[:, block.slice].view(-1, *block.shape),)
         }
 
+    @cached_property
+    def layers(self) -> tuple[list[Layer], list[Tensor]]:
+        """The model's layers, and all of them on each, (size, m)."""
+        layers = layers_of(self.problem, self.problem.positions)
+        return layers, [self.stack[:, layer.indices].T for layer in layers]
+
 
 def gradient_products(
     problem: Problem,
@@ -71,9 +83,10 @@ def gradient_products(
         (n,) or (m, n).
 
     One vector goes by forward mode, about three forward passes. A stack goes layer by layer
-    (`contraction`), about 2 + m passes, if every layer allows it and both ways agree on the first
-    batch; else by forward mode, 3 m passes. Where forward mode fails too, by single gradients, as
-    slow as they are. Memory: one batch.
+    (`contraction`) if every layer allows it and both ways agree on the first batch: two passes and,
+    in a layer that sees many positions, much less than one more for each vector; else by gradients
+    formed for a few samples at a time, or by forward mode, 3 m passes (`choose`). Where all of that
+    fails, by single gradients, as slow as they are. Memory: one batch.
     """
     parts = product_batches(problem, s, batch_size=batch_size, progress=progress, way=way)
     found = torch.cat(list(parts), dim=1)
@@ -103,26 +116,72 @@ def product_batches(
 
 
 def way_of(problem: Problem, directions: Directions, part: Tensor) -> str:
-    """Return how the products are best taken, a name of WAYS; tried on one batch.
+    """Return how the products are best taken, a name of WAYS; see `choose`."""
+    return choose(problem, directions, part).way
 
-    One direction goes by forward mode, several layer by layer where that agrees with forward mode:
-    what a model does to a layer's weight outside that layer shows as a difference. Where forward
-    mode fails, the layers are held against single gradients of a few samples.
+
+def choose(
+    problem: Problem, directions: Directions, part: Tensor, count: int | None = None
+) -> Choice:
+    """Return how products with many directions are best taken; tried on one batch.
+
+    A way is open if it agrees with forward mode on the first direction: what a model does to a
+    layer's weight outside that layer shows as a difference. Of those that are open the one of
+    fewest counted operations is taken (`ways`); one direction goes by forward mode. Where forward
+    mode fails, the others are held against single gradients of a few samples.
+
+    Args:
+        directions: some of them are enough.
+        count: how many there will be, m; None: those given.
     """
+    m, first = count or len(directions), directions.first
     limit = 1e-3 if problem.theta.dtype == torch.float32 else 1e-8
-    expected = _checked_forward_mode(problem, directions.first, part, limit)
-    otherwise = "forward mode"
+    started = time.perf_counter()
+    expected = _checked_forward_mode(problem, first, part, limit)
+    seconds = {"forward mode": time.perf_counter() - started}
     if expected is None:
-        part, otherwise = part[:4], "single gradients"
-        expected = _by_samples(problem, directions.first, part)
-    if (len(directions) == 1 and otherwise == "forward mode") or not contractible(problem.model):
-        return otherwise
-    try:
-        found = _by_layer(problem, directions.first, part)
-    except NotImplementedError:
-        return otherwise
-    agree = bool((found - expected).norm() <= limit * expected.norm())
-    return "layer by layer" if agree else otherwise
+        part, seconds = part[:4], {}
+        expected = _by_samples(problem, first, part)
+    elif m == 1:
+        return Choice("forward mode", m, {}, seconds)
+
+    def agrees(way: str, found_of: Callable[[], Tensor]) -> bool:
+        started = time.perf_counter()
+        try:
+            found = found_of()
+        except (RuntimeError, NotImplementedError):
+            return False
+        seconds[way] = time.perf_counter() - started
+        return bool((found - expected).norm() <= limit * expected.norm())
+
+    counted: dict[str, float] = {}
+    if contractible(problem.model):
+        shapes: list[Shape] = []
+
+        def layers() -> Tensor:
+            found, of_calls = batch_products(problem, first.stacks, part, count=m)
+            shapes.extend(of_calls)
+            return found
+
+        if agrees("layer by layer", layers):
+            counted = operations(shapes, m)
+    if not counted:
+        counted = in_chunks(_forward_operations(problem, part[:4]), problem.space.size, m)
+        chunked = cheapest(counted) == "gradients in chunks" or "forward mode" not in seconds
+        if not chunked or not agrees("gradients in chunks", lambda: _chunked(problem, first, part)):
+            del counted["gradients in chunks"]
+    if "forward mode" not in seconds:
+        del counted["forward mode"]
+    return Choice(cheapest(counted) if counted else "single gradients", m, counted, seconds)
+
+
+def _forward_operations(problem: Problem, part: Tensor) -> float:
+    """Return the multiply-adds of a forward pass, of one sample."""
+    counter = FlopCounterMode(display=False)
+    with engine_mode(problem.model), torch.no_grad(), counter:
+        parameters = problem.space.unflatten(problem.theta)
+        problem.outputs(parameters, fetch(problem.train, part, problem.device))
+    return counter.get_total_flops() / (2 * len(part))
 
 
 def _checked_forward_mode(
@@ -156,6 +215,19 @@ def _by_layer(problem: Problem, directions: Directions, part: Tensor) -> Tensor:
     return batch_products(problem, directions.stacks, part)[0]
 
 
+def _chunked(problem: Problem, directions: Directions, part: Tensor) -> Tensor:
+    """Return the products of gradients formed for some samples at a time, (m, b)."""
+    layers, columns = directions.layers
+    largest = max(len(layer.indices) for layer in layers) * problem.theta.element_size()
+    size = max(1, min(CHUNKED, int(CHUNK_MB * 2**20) // largest))
+    rows: list[Tensor] = []
+    for batch in problem.batches(part, size):
+        of_layers = sample_gradients(problem, layers, batch)
+        products = [gradients.formed() @ columns[number] for number, gradients in of_layers]
+        rows.append(torch.stack(products).sum(dim=0))
+    return torch.cat(rows).T
+
+
 def _by_samples(problem: Problem, directions: Directions, part: Tensor) -> Tensor:
     """Return the products of every sample's own gradient, formed one at a time, (m, b)."""
     stack = directions.stack
@@ -171,6 +243,7 @@ def _by_samples(problem: Problem, directions: Directions, part: Tensor) -> Tenso
 WAYS: dict[str, Callable[[Problem, Directions, Tensor], Tensor]] = {
     "forward mode": _by_forward_mode,
     "layer by layer": _by_layer,
+    "gradients in chunks": _chunked,
     "single gradients": _by_samples,
 }
 

@@ -11,14 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gifcore.curvature.layers import (
-    CHUNK_MB,
-    Factored,
-    SampleGradients,
-    Whole,
-    layers_of,
-    sample_gradients,
-)
+from gifcore.curvature.layers import CHUNK_MB, layers_of, sample_gradients
 from gifcore.curved import Curved
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
@@ -190,7 +183,7 @@ def coordinates(problem: Problem, space: Space, progress: Progress, note: str) -
         here = slice(done, min(done + size, problem.n))
         found[here] = 0
         for number, gradients in sample_gradients(problem, layers, batch):
-            formed = _formed(gradients)
+            formed = gradients.formed()
             for rows, at, columns in parts[number]:
                 found[here, rows] += (formed if at is None else formed[:, at]) @ columns
         done = here.stop
@@ -213,11 +206,3 @@ def _parts(space: Space, indices: Tensor) -> list[Part]:
     if not bool(on.all()) and len(outside):
         parts.append((outside, None, space.V[outside[:, None], indices].T.contiguous()))
     return parts
-
-
-def _formed(gradients: SampleGradients) -> Tensor:
-    """Return the gradients of the samples by one layer, (b, size)."""
-    if isinstance(gradients, Factored):
-        return (gradients.s.transpose(1, 2) @ gradients.a).flatten(1)
-    assert isinstance(gradients, Whole)
-    return gradients.gradients

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 ELEMENT = 8.0  # one number read or written by itself, not within a matrix product
 FORMED = 16.0  # one number of G_i, formed from its outer products and read again
+SINGLE = 8.0  # forward passes that gradients formed for single samples side by side cost
 NEAR = 1.1  # a way that keeps activations must save this much more than it costs
 
 
@@ -34,9 +35,14 @@ class Shape:
     gathered: bool = False
 
     @property
-    def forward(self) -> float:
-        """Operations of the call itself."""
+    def products(self) -> float:
+        """Multiply-adds of the call itself, T rows columns."""
         return float(self.positions * self.rows * self.columns)
+
+    @property
+    def forward(self) -> float:
+        """Operations of the call, with its outputs written."""
+        return self.products + ELEMENT * self.positions * self.rows
 
 
 def _called(shape: Shape, m: int) -> float:
@@ -45,12 +51,12 @@ def _called(shape: Shape, m: int) -> float:
 
 def _formed(shape: Shape, m: int) -> float:
     entries = shape.rows * shape.columns
-    return _gathered(shape) + shape.forward + (FORMED + m) * entries
+    return _gathered(shape) + shape.products + (FORMED + m) * entries
 
 
 def _factored(shape: Shape, m: int) -> float:
     between = shape.positions * min(shape.rows, shape.columns)
-    return _gathered(shape) + m * (shape.forward + ELEMENT * between)
+    return _gathered(shape) + m * (shape.products + ELEMENT * between)
 
 
 def _gathered(shape: Shape) -> float:
@@ -80,6 +86,17 @@ def operations(shapes: Sequence[Shape], m: int) -> dict[str, float]:
     forward = sum(shape.forward for shape in shapes)
     contracted = sum(KERNELS[kernel_of(shape, m)](shape, m) for shape in shapes)
     return {"forward mode": 3.0 * m * forward, "layer by layer": 2.0 * forward + contracted}
+
+
+def in_chunks(forward: float, p: int, m: int) -> dict[str, float]:
+    """Return the operations a sample where only the cost of a forward pass is known.
+
+    Args:
+        forward: of one sample.
+        p: number of parameters.
+    """
+    formed = SINGLE * forward + (FORMED + m) * p
+    return {"forward mode": 3.0 * m * forward, "gradients in chunks": formed}
 
 
 @dataclass(frozen=True)

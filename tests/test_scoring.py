@@ -343,7 +343,7 @@ def test_the_row_of_padding_has_no_gradient_in_any_way_of_scoring(shared: bool, 
     stack = torch.stack([cases.random_vector(problem.space.size, seed) for seed in range(count)])
     directions = Directions(problem, stack)
     fast = "forward mode" if count == 1 else "layer by layer"
-    expected_way = "single gradients" if shared else fast
+    expected_way = "gradients in chunks" if shared else fast
     assert way_of(problem, directions, problem.positions[:4]) == expected_way
     expected = stack.numpy() @ oracles.train_gradients(problem).T
     found = gradient_products(problem, stack, batch_size=4)

@@ -55,6 +55,10 @@ class SampleGradients(ABC):
     """The gradients G_i (rows, columns) of b samples by one layer. Interface only."""
 
     @abstractmethod
+    def formed(self) -> Tensor:
+        """Return the G_i themselves, (b, rows * columns)."""
+
+    @abstractmethod
     def dots(self, matrix: Tensor) -> Tensor:
         """Return <G_i, V> of each sample, (b,)."""
 
@@ -77,6 +81,9 @@ class Factored(SampleGradients):
 
     s: Tensor  # (b, T, rows)
     a: Tensor  # (b, T, columns)
+
+    def formed(self) -> Tensor:
+        return (self.s.transpose(1, 2) @ self.a).flatten(1)
 
     def dots(self, matrix: Tensor) -> Tensor:
         return ((self.s @ matrix) * self.a).sum(dim=(1, 2))
@@ -117,6 +124,9 @@ class Whole(SampleGradients):
     """G_i itself, as one row."""
 
     gradients: Tensor  # (b, columns)
+
+    def formed(self) -> Tensor:
+        return self.gradients
 
     def dots(self, matrix: Tensor) -> Tensor:
         return self.gradients @ matrix[0]
