@@ -29,7 +29,10 @@ def wide(*, weighted: bool = False) -> tuple[Problem, Queries]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = cases.perceptron().double()
-    weights = 0.2 + torch.rand(N, generator=torch.Generator().manual_seed(1)) if weighted else None
+    weights = None
+    if weighted:
+        generator = torch.Generator().manual_seed(1)
+        weights = 0.2 + torch.rand(N, generator=generator, dtype=torch.float64)
     problem = Problem(model, TensorDataset(x, y), weight_decay=0.1, weights=weights)
     return problem, Queries(cases.queries("perceptron"), [[0], [3], [1, 2, 4]])
 
