@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gifcore import runner, study
 from gifcore.assets_path import asset
+from gifcore.preview import recall
 from gifcore.record import Record
+from gifcore.version import ENGINE_VERSION
 
 RATIOS = (0.01, 0.05, 0.1, 0.25)
 SELECTORS = (
@@ -43,6 +46,26 @@ def test_a_record_is_what_this_engine_would_compute(folder: Path) -> None:
             assert (
                 len(record.scores(method, query["index"])) == record.info["data"]["sizes"]["train"]
             )
+
+
+def test_the_record_shown_first_has_a_sketch_of_this_engine_with_the_recall_it_says() -> None:
+    record = Record.open(asset("demo") / "highest-k-gradients-05")
+    sketch = record.sketch()  # refuses one of another model or other data
+    assert sketch is not None
+    said = record.info["preview"]
+    assert sketch.info["engine"] == ENGINE_VERSION
+    assert sketch.info["rank"] == said["rank"] == sketch.train.shape[1]
+    assert sketch.methods == record.methods
+    assert sketch.info["held_out"] == [query["index"] for query in record.queries]
+    for method in record.methods:
+        found = []
+        for query in sketch.info["held_out"]:
+            exact = record.scores(method, query).sort_values("train_index")["influence"]
+            found.append(recall(exact.to_numpy(), sketch.scores(query, method))["largest"])
+        largest = said["recall"][method]["largest"]
+        assert largest["mean"] == pytest.approx(np.mean(found), abs=2e-3)
+        assert largest["min"] == pytest.approx(min(found), abs=1e-2)
+        assert largest["mean"] > largest["control"] + 0.1
 
 
 def test_it_is_small_and_names_no_folder_of_the_machine_that_made_it() -> None:
