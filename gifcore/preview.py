@@ -163,7 +163,7 @@ class Sketch:
 
     def content(self, *, compressed: bool = False) -> bytes:
         """Return the sketch as one .npz file without pickles; compressed it is read slower."""
-        text = json.dumps({"schema": SCHEMA, **self.info}, sort_keys=True)
+        text = json.dumps({"schema": SCHEMA, **self.info})
         arrays: dict[str, Any] = {"info": np.frombuffer(text.encode(), dtype=np.uint8)}
         arrays |= self.arrays
         buffer = io.BytesIO()
