@@ -145,7 +145,7 @@ def show(folder: Annotated[Path, typer.Argument(help="Folder of a record.")]) ->
 
 
 def _show(record: Any) -> None:
-    from gifcore import fastif_words
+    from gifcore import fastif_words, preview
     from gifcore.outcome import outcome
 
     info = record.info
@@ -185,7 +185,7 @@ def _show(record: Any) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for line in fastif_words.lines(record):
+    for line in (*fastif_words.lines(record), *preview.words(info)):
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 

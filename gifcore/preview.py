@@ -215,6 +215,33 @@ _DAMAGED = (
 )  # fmt: skip
 
 
+def words(info: Mapping[str, Any]) -> list[str]:
+    """Return what record.json says of its preview, a line a method; [] where none was asked for."""
+    entry: Mapping[str, Any] = info.get("preview", {})
+    labels = {method: one["label"] for method, one in info["methods"].items()}
+    lines = []
+    if "rank" in entry:
+        lines.append(
+            f"Previews of every test image: rank {entry['rank']}, "
+            f"{entry['bytes_per_sample']:,} bytes a sample, made in "
+            f"{sum(entry['seconds'].values()):.0f} s."
+        )
+    for method, found in entry.get("recall", {}).items():
+        lines.append(f"  {labels[method]}: {measured_words(found)}.")
+    for method, why in entry.get("left_out", {}).items():
+        lines.append(f"  {labels[method]} has no preview: {why}.")
+    return lines + [f"  {note}" for note in entry.get("notes", ())]
+
+
+def measured_words(found: Mapping[str, Any]) -> str:
+    """Return a measured recall in words."""
+    largest = found["largest"]
+    return (
+        f"recall@{found['depth']} {largest['mean']:.2f} measured on {found['queries']} held-out "
+        f"images (least {largest['min']:.2f}; by gradients alone {largest['control']:.2f})"
+    )
+
+
 def recall(exact: Array, approximate: Array, m: int = DEPTH) -> dict[str, float]:
     """Return |top m of exact ∩ top m of approximate| / m, by |influence|, most helpful, harmful.
 

@@ -17,9 +17,10 @@ from dashboard.state import Context
 from gifcore import record as records
 from gifcore.errors import GifError
 from gifcore.estimate import estimate, previewed
-from gifcore.preview import Sketch
+from gifcore.preview import Sketch, measured_words
 from gifcore.study import PreviewSection, Study
 
+BADGE = ":orange-badge[:material/bolt: Preview]"
 FIELD = "samples-other"  # the number of any test image
 ASKED_AT = "samples-asked-at"  # the ranked test image that was shown when the number was entered
 SHOWN = "samples-previewed"  # the test image whose preview was shown last
@@ -88,14 +89,16 @@ def banner(context: Context, found: Sketch, methods: list[str], index: int) -> N
     st.session_state[SHOWN] = index
     with st.container(border=True, gap="xsmall", key="preview-banner"):
         st.markdown(
-            f":orange-badge[:material/bolt: Preview] Test image \\#{index} is not ranked: this is "
-            "an approximate ranking, read from the record’s sketch."
+            f"Test image \\#{index} is not ranked yet: what you see is approximate, read from the "
+            "sketch of this record. The exact ranking takes its place once it is computed."
         )
         st.markdown("\n".join(f"- {quality(m, found.recall(m))}" for m in methods))
+        depth = found.recall(methods[0])["depth"]
         st.caption(
-            f"Recall@{found.recall(methods[0])['depth']}: the share of the exact ranking’s "
-            "strongest training images that the preview names among as many. Held out: no test "
-            f"image had a part in the sketch, {found.bytes_per_sample:,} bytes a training image."
+            f"Recall@{depth}: the share of the {depth} training images of largest exact influence "
+            f"that are among the {depth} largest here. Held-out images are test images; none has a "
+            f"part in the sketch ({found.bytes_per_sample:,} bytes a training image). The other "
+            "pages stay at the sidebar’s test image."
         )
         if without := [m for m in context.methods if m not in methods]:
             st.caption(_without(context, without))
@@ -103,11 +106,10 @@ def banner(context: Context, found: Sketch, methods: list[str], index: int) -> N
 
 def quality(method: str, recall: Mapping[str, Any]) -> str:
     """Return the measured recall of one method in one sentence."""
-    measured = recall["largest"]
+    sides = (f"{side} {recall[side]['mean']:.2f}" for side in ("helpful", "harmful"))
     return (
-        f"**{label(method)}**: approximate, recall@{recall['depth']} "
-        f"**{measured['mean']:.2f}** measured on {recall['queries']} held-out images "
-        f"(least {measured['min']:.2f}; by gradients alone {measured['control']:.2f})"
+        f"**{label(method)}**: approximate, {measured_words(recall)}; among the most "
+        f"{' and the most '.join(sides)}"
     )
 
 

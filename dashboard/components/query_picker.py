@@ -26,7 +26,7 @@ def draw(context: Context, source: Pictures, *, preview: bool = False) -> None:
     """
     queries = cache.queries(context.shown)
     with st.expander(
-        f"Test image: choose among {len(queries)} ranked, or rank another",
+        f"Test image: choose among {len(queries)} ranked, or any other",
         expanded=True,
         key="samples-picker",
         icon=":material/image_search:",

@@ -272,8 +272,10 @@ def _advanced() -> dict[str, Any]:
     with right:
         st.markdown("**Test images and chance**")
         ranking = _ranking()
+        preview = {"rank": _number("preview", "Sketch for previews (0: none)", 0, 0, 100_000)}
         seed = _number("seed", "Seed", 0, 0, 2**31 - 1)
-    return {"seed": seed, "curvature": curvature, "solver": solver, "ranking": ranking}
+    sections = {"curvature": curvature, "solver": solver, "ranking": ranking, "preview": preview}
+    return {"seed": seed} | sections
 
 
 def _curvature() -> dict[str, Any]:

@@ -167,6 +167,9 @@ HELP = {
     "queries": "Test images to explain: positions in the test split, separated by commas.",
     "count": "How many test images to explain; half of them wrongly predicted, spread over the "
     "classes. More can be ranked later, one by one.",
+    "preview": "Numbers a training image in a sketch, from which the page Samples shows an "
+    "approximate ranking of any test image at once. 384 is a good size; its recall is measured and "
+    "shown. More is nearer to the exact ranking and takes longer. 0 makes none.",
     "seed": "Fixes every random draw: curvature samples, probes, random selection.",
     "memory_mb": "Memory that may be spent on keeping gradient graphs between products; more is "
     "faster, up to a point. Too little is slower, never wrong.",

@@ -22,7 +22,6 @@ from gifcore.study import RANKS
 TOP = 24  # pictures of each side
 ABREAST = 3  # methods; more of them go into further rows
 HEIGHT = 630  # of a method's pictures: three rows and half of one, so that one sees they scroll
-PREVIEW = " :orange-badge[:material/bolt: Preview]"
 HEADINGS = {
     "helpful": ":material/add: Most helpful (positive)",
     "harmful": ":material/remove: Most harmful (negative)",
@@ -73,7 +72,7 @@ def _previewed(context: Context, index: int, source: Pictures) -> bool:
     if found is None or not scores:
         return False
     query = cache.test_image(context.shown.path, index)
-    frame.head("Samples", answer(context, scores, query))
+    frame.head("Samples", f"{previews.BADGE} {answer(context, scores, query)}")
     previews.banner(context, found, list(scores), index)
     gallery.missing_data_note(source, context.info["data"]["name"])
     query_picker.draw(context, source, preview=True)
@@ -141,7 +140,7 @@ def _side(
     *,
     preview: bool = False,
 ) -> None:
-    st.subheader(HEADINGS[side] + (PREVIEW if preview else ""))
+    st.subheader(HEADINGS[side] + (f" {previews.BADGE}" if preview else ""))
     st.markdown(MEANINGS[side] + (" ◆ is named by all methods." if len(scores) > 1 else ""))
     tops = {m: top_of(values, side) for m, values in scores.items()}
     width = min(len(tops), ABREAST)
