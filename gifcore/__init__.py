@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gifcore.queries import Queries
     from gifcore.scoring import rank
     from gifcore.selection import Selection, select
+    from gifcore.self_influence import SelfInfluence, self_influence
     from gifcore.solvers import CG, LSMR, MINRES, Dense, Lissa, Neumann, PLissa, Solution, Status
     from gifcore.streams import Scores
 
@@ -51,6 +52,7 @@ _HOME = {
     "Reweight": "change",
     "Scores": "streams",
     "Selection": "selection",
+    "SelfInfluence": "self_influence",
     "Solution": "solvers",
     "Status": "solvers",
     "Union": "change",
@@ -62,6 +64,7 @@ _HOME = {
     "recall": "neighbors",
     "recall_table": "neighbors",
     "select": "selection",
+    "self_influence": "self_influence",
 }
 
 __all__ = [
@@ -89,6 +92,7 @@ __all__ = [
     "Reweight",
     "Scores",
     "Selection",
+    "SelfInfluence",
     "Solution",
     "Status",
     "Union",
@@ -100,6 +104,7 @@ __all__ = [
     "recall",
     "recall_table",
     "select",
+    "self_influence",
 ]
 
 

@@ -12,8 +12,8 @@ NAMES = {
     "AddSamples", "CG", "Cancelled", "Checkpoint", "Curved", "Dense", "GifError", "Influence",
     "LSMR", "Lissa", "MINRES", "NearestScores", "NeighborIndex", "Neumann", "PLissa",
     "ParameterSpace", "Problem", "Queries", "Relabel", "RemoveClass", "RemoveSamples", "Reweight",
-    "Scores", "Selection", "Solution", "Status", "Union", "cross_entropy", "edit", "influence",
-    "rank", "rank_nearest", "recall", "recall_table", "select",
+    "Scores", "Selection", "SelfInfluence", "Solution", "Status", "Union", "cross_entropy", "edit",
+    "influence", "rank", "rank_nearest", "recall", "recall_table", "select", "self_influence",
 }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class Dense:
         symmetric: bool = False,
     ) -> Solution:
         started = time.perf_counter()
-        self._refuse_large(A.shape)
+        self.refuse_large(A.shape)
         status = unsolvable(b)
         zero = b.new_zeros(A.shape[1])
         solution = Solution(
@@ -112,7 +112,7 @@ class Dense:
         solution = self._certified(solution, A, b)
         return replace(solution, seconds=time.perf_counter() - started)
 
-    def _refuse_large(self, shape: tuple[int, int]) -> None:
+    def refuse_large(self, shape: tuple[int, int]) -> None:
         megabytes = 8 * shape[0] * shape[1] / 2**20
         if min(shape) > self.limit:
             raise GifError(
