@@ -11,7 +11,7 @@ import numpy as np
 from gifcore.errors import GifError
 from gifcore.estimate import preview_parts
 from gifcore.preview import Sketch
-from gifcore.problem import Progress
+from gifcore.problem import Problem, Progress
 from gifcore.run_state import RunState
 from gifcore.sketch import Known, largest_rank, measured, unmeasured
 from gifcore.solving import Solving
@@ -56,13 +56,10 @@ def preview(
         "left_out": {m: NO_PREVIEW[m] for m in results if m in NO_PREVIEW},
         "notes": [],
     }
-    memory = _memory_mb()
-    fits = largest_rank(loaded.problem, memory)
-    rank = min(study.preview.rank, fits)
-    if rank < study.preview.rank:
-        entry["notes"].append(_clipped(loaded, study.preview.rank, fits, memory))
+    asked, memory = study.preview.rank, _memory_mb()
+    rank = min(asked, largest_rank(loaded.problem, memory))
     if not methods or rank < 1:
-        return entry, None
+        return entry | {"notes": why_fewer(loaded.problem, asked, rank, memory)}, None
     report = _report(study, loaded, state)
     try:
         shared: dict[str, Any] = {
@@ -92,8 +89,9 @@ def preview(
         sketch = Sketch.of(*kept.part("preview-sketch", make))
         info, _ = kept.part("preview-recall", measure)
     except GifError as error:  # what the study computed so far stays
-        return entry | {"notes": [*entry["notes"], f"No preview: {error}"]}, None
+        return entry | {"notes": [f"No preview: {error}"]}, None
     sketch = Sketch.of({**info, "engine": ENGINE_VERSION}, sketch.arrays)
+    entry["notes"] = why_fewer(loaded.problem, asked, len(sketch.mean), memory)
     return entry | described(sketch), sketch
 
 
@@ -131,13 +129,18 @@ def _memory_mb() -> float:
     return min(MEMORY_MB, own / 2)
 
 
-def _clipped(loaded: Loaded, asked: int, fits: int, memory: float) -> str:
-    """Return why a sketch has fewer numbers a sample than were asked for."""
-    p, n = loaded.problem.space.size, loaded.problem.n
-    why = f"{p:,} parameters" if fits == p else f"{n:,} training samples"
-    if fits < min(p, n):
-        why = f"{memory:,.0f} MB for vectors of {p:,} parameters"
-    return f"rank {fits} instead of {asked}: there are {why}"
+def why_fewer(problem: Problem, asked: int, made: int, memory: float) -> list[str]:
+    """Return why a sketch has fewer numbers a sample than were asked for, [] if it has not."""
+    p, n, fits = problem.space.size, problem.n, largest_rank(problem, memory)
+    if made >= asked:
+        return []
+    if made < min(asked, fits):
+        why = "gradients and their products with the curvature span no more directions"
+    elif fits < min(p, n):
+        why = f"{memory:,.0f} MB hold no more vectors of {p:,} parameters"
+    else:
+        why = f"there are {p:,} parameters" if p <= n else f"there are {n:,} training samples"
+    return [f"rank {made} instead of {asked}: {why}"]
 
 
 def _report(study: Study, loaded: Loaded, state: RunState) -> Progress:
