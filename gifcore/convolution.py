@@ -55,7 +55,7 @@ class ChannelsLast(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is Tensor.view:
-            return _viewed(*args, **kwargs)
+            return viewed(*args, **kwargs)
         if func is torch.conv2d and args[0].dim() == 4 and args[0].device.type == "cpu":
             x, weight, *others = args
             args = (channels_last(x), channels_last(weight), *others)
@@ -85,7 +85,7 @@ class FastConvolutions(TorchFunctionMode):
         if func is torch.conv2d:
             return self._conv2d(*args, **kwargs)
         if func is Tensor.view:
-            return _viewed(*args, **kwargs)
+            return viewed(*args, **kwargs)
         if func in CHANNELWISE:
             call = self._source(args[0]) if args else None
             result = func(*args, **kwargs)
@@ -153,7 +153,7 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.as_strided(tensor.shape, (height * width, 1, width, 1), tensor.storage_offset())
 
 
-def _viewed(tensor: Tensor, *shape: Any, **named: Any) -> Tensor:
+def viewed(tensor: Tensor, *shape: Any, **named: Any) -> Tensor:
     """Return the view that a model asks for; where channels come last it can be a copy."""
     try:
         return tensor.view(*shape, **named)

@@ -18,11 +18,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from gifcore.contraction import batch_products, contractible
 from gifcore.curvature.batches import load_forward_mode
 from gifcore.curvature.layers import CHUNK_MB, Layer, layers_of, sample_gradients
+from gifcore.dual import DualNumbers
 from gifcore.errors import GifError
 from gifcore.parameters import tangents
 from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
-from gifcore.ways import Choice, Shape, cheapest, in_chunks, operations
+from gifcore.ways import Choice, Shape, Sizes, cheapest, in_chunks, operations
 
+SIZES = (64, 128, 256)  # of batches, tried in turn
 CHUNKED = 64  # samples whose gradients are formed at a time, at most
 
 
@@ -69,7 +71,7 @@ def gradient_products(
     problem: Problem,
     s: Tensor,
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     progress: Progress = silent,
     way: str | None = None,
 ) -> Tensor:
@@ -77,6 +79,8 @@ def gradient_products(
 
     Args:
         s: one vector (p,) or a stack of them (m, p).
+        batch_size: None: the fastest of SIZES, measured on the first batches; where equal runs
+            must give equal bits, name one.
         way: a name of WAYS; None: what suits.
 
     Returns:
@@ -97,7 +101,7 @@ def product_batches(
     problem: Problem,
     s: Tensor,
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     progress: Progress = silent,
     way: str | None = None,
 ) -> Iterator[Tensor]:
@@ -106,11 +110,16 @@ def product_batches(
     if stack.shape[1] != problem.space.size:
         raise GifError(f"s has shape {tuple(s.shape)}; give ({problem.space.size},) or a stack.")
     directions = Directions(problem, stack)
-    parts = problem.positions.split(batch_size)
-    batch_of = WAYS[way or way_of(problem, directions, parts[0])]
+    first = problem.positions[: batch_size or SIZES[-1]]
+    batch_of = WAYS[way or way_of(problem, directions, first)]
+    sizes = Sizes(SIZES) if batch_size is None else Sizes((batch_size,))
     done = 0
-    for part in parts:
-        yield batch_of(problem, directions, part)
+    while done < problem.n:
+        part = problem.positions[done : done + sizes.next]
+        started = time.perf_counter()
+        products = batch_of(problem, directions, part)
+        sizes.took(len(part), time.perf_counter() - started)
+        yield products
         done += len(part)
         progress(done, problem.n, "scores")
 
@@ -253,7 +262,7 @@ def _forward_mode(problem: Problem, direction: dict[str, Tensor], part: Tensor) 
     # cloned: forward mode gives a tangent the room of its primal's storage, theta's if it is a view
     primals = {name: x.clone() for name, x in problem.space.unflatten(problem.theta).items()}
     load_forward_mode()
-    with engine_mode(problem.model), torch.no_grad(), forward_ad.dual_level():
+    with engine_mode(problem.model), torch.no_grad(), forward_ad.dual_level(), DualNumbers():
         duals = {
             name: forward_ad.make_dual(primal, direction[name]) for name, primal in primals.items()
         }

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 ELEMENT = 8.0  # one number read or written by itself, not within a matrix product
 FORMED = 16.0  # one number of G_i, formed from its outer products and read again
 SINGLE = 8.0  # forward passes that gradients formed for single samples side by side cost
+TRIALS = 2  # of each batch size; the first may have to warm up
 NEAR = 1.1  # a way that keeps activations must save this much more than it costs
 
 
@@ -127,3 +128,29 @@ def cheapest(counted: Mapping[str, float]) -> str:
     if "forward mode" in costs:
         costs["forward mode"] /= NEAR
     return min(costs, key=lambda way: costs[way])
+
+
+class Sizes:
+    """The batch size that is fastest: each is tried on batches that count, then the best stays.
+
+    >>> sizes = Sizes((64, 128))
+    >>> for _ in range(4):
+    ...     sizes.took(sizes.next, 1.0)
+    >>> sizes.next
+    128
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._trials = list(sizes) * TRIALS if len(sizes) > 1 else []
+        self._pace = dict.fromkeys(sizes, float("inf"))  # least seconds a sample
+
+    @property
+    def next(self) -> int:
+        """Size of the batch that comes now."""
+        return self._trials[0] if self._trials else min(self._pace, key=lambda n: self._pace[n])
+
+    def took(self, samples: int, seconds: float) -> None:
+        """Say how long that batch took; the last one of all may be smaller."""
+        if self._trials:
+            size = self._trials.pop(0)
+            self._pace[size] = min(self._pace[size], seconds / samples)
