@@ -62,12 +62,11 @@ def chosen(context: Context) -> int | None:
 
 
 def sketch(context: Context) -> Sketch | None:
-    """Return the sketch of the record, None if it has none or not a good one, which it says."""
+    """Return the sketch of the record, None if it has none or not a good one."""
     try:
         return cache.sketch(context.shown.path)
-    except GifError as problem:
-        st.warning(plain(f"No preview: {problem}"), icon=":material/broken_image:")
-        return None
+    except GifError:
+        return None  # `instead` says why
 
 
 def scores(found: Sketch, methods: list[str], index: int) -> dict[str, np.ndarray]:
@@ -119,13 +118,23 @@ def _without(context: Context, methods: list[str]) -> str:
     return f"Without a preview: {listed(known)}."
 
 
-# --- a record without a sketch --------------------------------------------------------------------
+# --- where there is none --------------------------------------------------------------------------
 
 
-def how_to_get_one(context: Context) -> None:
-    """Say what a sketch is for, and offer to make it, or to show its progress."""
-    if records.SKETCH in context.info["files"]:
-        return  # a bad one: said above
+def instead(context: Context) -> None:
+    """Say why there is no preview; without a sketch offer to make one, or show its progress."""
+    if records.SKETCH not in context.info["files"]:
+        _how_to_get_one(context)
+        return
+    try:
+        cache.sketch(context.shown.path)
+    except GifError as problem:
+        st.warning(f"No preview: {plain(str(problem))}", icon=":material/broken_image:")
+    else:
+        st.caption(_without(context, context.methods))
+
+
+def _how_to_get_one(context: Context) -> None:
     study = cache.study(context.shown.path)
     st.caption(
         "No preview: this record holds no sketch. With one, an approximate ranking of any test "

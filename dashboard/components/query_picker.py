@@ -89,7 +89,7 @@ def others(context: Context, source: Pictures, *, preview: bool = False) -> None
             _rank(context, index, source, below, preview=preview)
     if index not in {query["index"] for query in cache.queries(context.shown)} and not preview:
         with below:
-            previews.how_to_get_one(context)
+            previews.instead(context)
 
 
 def _find_running_again(context: Context) -> None:

@@ -261,6 +261,14 @@ def test_every_choice_has_words_and_reaches_the_study(
 
 
 @pytest.mark.usefixtures("unchecked")
+def test_a_sketch_is_made_only_where_it_is_asked_for() -> None:
+    app = open_page("new-study")
+    assert asked(app).preview.rank == 0
+    app.number_input(key="new_preview").set_value(384).run()
+    assert asked(app).preview.rank == 384
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("solver", "settings"),
     [
@@ -277,7 +285,8 @@ def test_a_solver_shows_only_its_own_settings(solver: str, settings: set[str]) -
     app = open_page("new-study")
     app.selectbox(key="new_solver").set_value(solver).run()
     drawn = {field.key.removeprefix("new_") for field in app.number_input}
-    assert drawn - {"samples", "damping", "memory_mb", "seed", "count", "draws"} == settings
+    common = {"samples", "damping", "memory_mb", "seed", "count", "draws", "preview"}
+    assert drawn - common == settings
     boxes = {box.key for box in app.selectbox}
     assert ("new_preconditioner" in boxes) == (solver == "lsmr")
     if solver == "lsmr":
