@@ -181,12 +181,34 @@ def _show(record: Any) -> None:
             words = ""
     console.print(table, width=min(console.width, WIDEST))
     console.print(
-        f"{escape(_legend(judged, before))} {len(info['queries'])} test images ranked.",
+        f"{escape(_legend(judged, before))} {escape(_ranked(info['queries']))}",
         highlight=False,
         soft_wrap=True,
     )
-    for line in (*fastif_words.lines(record), *preview.words(info)):
+    for line in (*_on_themselves(info), *fastif_words.lines(record), *preview.words(info)):
         console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _ranked(queries: list[dict[str, Any]]) -> str:
+    """Return how many test images were ranked, and the groups by name and size."""
+    groups = [query["group"] for query in queries if query.get("group")]
+    words = f"{len(queries) - len(groups)} test images ranked"
+    if not groups:
+        return f"{words}."
+    names = ", ".join(f"{group['name']} ({group['size']:,} images)" for group in groups)
+    return f"{words}, and {len(groups)} groups: {names}."
+
+
+def _on_themselves(info: dict[str, Any]) -> list[str]:
+    """Return how the self-influence of the training samples was taken, a line a method."""
+    lines = []
+    for method in info["methods"].values():
+        found = method.get("self_influence")
+        if found:
+            off = found.get("median_relative_error")
+            checked = f"; {found['checked']} checked, median {off:.2g} off" if off else ""
+            lines.append(f"Self-influence by {method['label']}: {found['words']}{checked}.")
+    return lines
 
 
 def _legend(judged: Any, before: dict[str, Any]) -> str:

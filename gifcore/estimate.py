@@ -45,6 +45,7 @@ def probes(study: Study) -> int:
 
 
 COLUMN = 0.15  # forward passes: a sample's gradient times a column of a sketch, if not measured
+SELF_RANK = 256  # numbers a sample of the sketch that self-influence is taken in
 SMALL_SOLVE = 3e-3  # seconds of one query by one method in a small space
 
 
@@ -94,8 +95,8 @@ def sweeps(solves: int) -> float:
 
 
 def query_count(study: Study) -> int:
-    """Return how many test images are ranked."""
-    return len(study.ranking.queries) or study.ranking.count
+    """Return how many test images, and groups of them, are ranked."""
+    return (len(study.ranking.queries) or study.ranking.count) + len(study.ranking.groups)
 
 
 def estimate(
@@ -120,13 +121,27 @@ def estimate(
         "load": FIXED_SECONDS + both * forward,
         "select": gradient * sizes["train"] / 10,
         "solve": solves * hvp + updates * gradient * sizes["train"],
-        "rank": sweeps(2 * m * len(ranked)) * sizes["train"] * costs["jvp_per_sample"] / 3,
+        "rank": sweeps(2 * m * len(ranked)) * sizes["train"] * costs["jvp_per_sample"] / 3
+        + _on_themselves(study, sizes, hvp, forward),
         "fastif": _fastif(study, sizes, costs, hvp),
         "preview": sum(preview_parts(study, sizes, costs).values()),
         "edit": updates * searched * len(study.methods),
         "evaluate": updates * 2 * (both + judged["both"]) * forward * len(study.methods),
     }
     return {"seconds": sum(stages.values()), "stages": stages}
+
+
+def _on_themselves(study: Study, sizes: dict[str, int], hvp: float, forward: float) -> float:
+    """Return the seconds of all self-influences: by sketch where the method solves."""
+    if not study.ranking.self_influence:
+        return 0.0
+    rank, n = min(SELF_RANK, sizes["train"]), sizes["train"]
+    seconds = 0.0
+    for method in (name for name in study.methods if RANKS[name]):
+        seconds += 6 * forward * n
+        if products(method, study) and study.solver.kind != "dense":
+            seconds += rank * (hvp + COLUMN * forward * n) + n * SMALL_SOLVE
+    return seconds
 
 
 def _fastif(study: Study, sizes: dict[str, int], costs: dict[str, float], hvp: float) -> float:

@@ -20,7 +20,8 @@ def explained(error: ValidationError, origin: str, study: type[BaseModel]) -> st
     more = f" ({others} more)" if others else ""
     message = _lower(first["msg"].removeprefix("Value error, "))
     if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_section_of(first["loc"][:-1], study).model_fields)
+        fields = _section_of(first["loc"][:-1], study).model_fields
+        allowed = ", ".join(field.alias or name for name, field in fields.items())
         return f"{origin}: unknown key '{key}'; allowed here: {allowed}.{more}"
     if first["type"] == "union_tag_invalid":
         value = first["ctx"]["tag"]

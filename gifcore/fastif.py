@@ -63,7 +63,7 @@ def asked(loaded: Loaded, queries: Sequence[int]) -> list[Asked]:
     """Return the queries with what the stage needs to know of them."""
     before = loaded.before["test"]
     right = before.predicted == before.labels
-    return [Asked(q, (q,), bool(right[q])) for q in queries]
+    return [Asked(q, loaded.positions(q), bool(right[q]) if q >= 0 else None) for q in queries]
 
 
 def refuse(study: Study, loaded: Loaded, queries: Sequence[Any]) -> None:

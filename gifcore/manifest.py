@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gifcore.tables import MethodResult
 
 TOP = 24  # images kept a side for every query and method
+GROUP_SHOWN = 9  # images of a group query that stand for it
 
 
 def thumbnails(loaded: Loaded, results: list[MethodResult], queries: list[int]) -> bytes:
@@ -42,7 +43,11 @@ def thumbnails(loaded: Loaded, results: list[MethodResult], queries: list[int]) 
             *np.argsort(scores, kind="stable")[:TOP],
         ]
     }
-    chosen = {"train": np.array(sorted(train), dtype=np.int64), "test": np.array(queries, np.int64)}
+    tested = {i for q in queries for i in loaded.positions(q)[:GROUP_SHOWN]}
+    chosen = {
+        "train": np.array(sorted(train), dtype=np.int64),
+        "test": np.array(sorted(tested), dtype=np.int64),
+    }
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"{split}.index": index for split, index in chosen.items()}
     arrays |= {f"{split}.images": loaded.data.images(split, i) for split, i in chosen.items()}
@@ -56,7 +61,6 @@ def describe(
     """Return record.json without its methods: what was computed, from what, at what cost."""
     study, data = prepared.study, loaded.data
     by_layer = selected.by_layer()
-    tested = loaded.before["test"]
     return {
         "status": "finished",
         "hash": prepared.hash,
@@ -96,20 +100,31 @@ def describe(
                 for b in loaded.problem.space.blocks
             ],
         },
-        "queries": [
-            {
-                "index": q,
-                "label": int(tested.labels[q]),
-                "predicted": int(tested.predicted[q]),
-                "p_label": float(tested.p_label[q]),
-                "loss": float(tested.loss[q]),
-            }
-            for q in queries
-        ],
+        "queries": [_query(q, study, loaded) for q in queries],
         "before": loaded.judge.measure(loaded.problem, loaded.before),
         "timings": {s["name"]: s["seconds"] for s in state.values["stages"]},
         "costs": dict(loaded.costs),
     }
+
+
+def _query(query: int, study: Study, loaded: Loaded) -> dict[str, Any]:
+    """Return what was asked: a test image, or a group of them with the means over it.
+
+    The label and the prediction of a group are None where its images do not share one.
+    """
+    tested, images = loaded.before["test"], list(loaded.positions(query))
+    labels, predicted = set(tested.labels[images]), set(tested.predicted[images])
+    entry = {
+        "index": query,
+        "label": int(labels.pop()) if len(labels) == 1 else None,
+        "predicted": int(predicted.pop()) if len(predicted) == 1 else None,
+        "p_label": float(tested.p_label[images].mean()),
+        "loss": float(tested.loss[images].mean()),
+    }
+    if query >= 0:
+        return entry
+    name = study.ranking.groups[-query - 1].name
+    return entry | {"group": {"name": name, "size": len(images), "images": images[:GROUP_SHOWN]}}
 
 
 def _change(study: Study, loaded: Loaded) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from gifcore.solving import Solving
 from gifcore.stages import Loaded
 from gifcore.study import METHOD_LABELS, USES_SELECTION, dumps
 from gifcore.tables import MethodResult, record_files, sample_frame
+from gifcore.themselves import on_themselves
 
 
 def compute(
@@ -46,6 +47,8 @@ def compute(
     solving = Solving(study, loaded, selected, kept, state, queries, todo)
     updates = solving.updates(results) if study.edit.enabled else {}
     solving.rank({m: results[m] for m in todo})
+    if study.ranking.self_influence:
+        on_themselves(study, loaded, solving, {m: results[m] for m in todo}, kept)
     state.finish("solve")
     state.finish("rank")
     measured = None
@@ -97,7 +100,7 @@ def _write(
     loaded: Loaded,
     queries: list[int],
     reuse: Record | None,
-    more: dict[str, bytes],
+    more: Mapping[str, bytes],
 ) -> None:
     info["methods"] = {}
     for method, result in results.items():
@@ -110,7 +113,8 @@ def _write(
         }
     own = [result for method, result in results.items() if method not in linked]
     before = [sample_frame(p, split, BEFORE) for split, p in loaded.before.items()]
-    files = record_files(own, before) | more
+    files = record_files(own, before)
+    files |= more
     if prepared.study.data.source not in datasets.DATASETS:
         files[THUMBNAILS] = manifest.thumbnails(loaded, own, queries)
     files[STUDY] = dumps(prepared.study).encode()

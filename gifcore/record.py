@@ -4,7 +4,8 @@
     record.json          what was computed, from what, at what cost, how far to trust it;
                          written last: a folder without it is not a result
     scores.parquet       query, method, train_index, influence [nats], rank (0 = most helpful);
-                         one row group per query and method
+                         one row group per query and method; query -1, -2, … are groups
+    self_influence.parquet  method, train_index, value [nats]; one row group per method (optional)
     samples.parquet      split, index, label, method, step, predicted, p_label, loss [nats]
     updates.safetensors  "<method>.delta" (k,) and "<method>.indices" (k,); without indices: all p
     curves.parquet       method, curve, query, x, value
@@ -20,13 +21,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -49,12 +51,16 @@ SCORES, SAMPLES, UPDATES, CURVES, THUMBNAILS = (
     "curves.parquet",
     "thumbnails.npz",
 )
+SELF_INFLUENCE = "self_influence.parquet"
 SKETCH = "sketch.npz"
 DEFERRED = (SKETCH,)  # verified when it is read: a record is a result without it
 RECALL, SPEED = "recall.parquet", "speed.parquet"  # where a study measures FastIF
 INDEX = "neighbors.faiss"  # beside such a record: made again if it is gone, so not listed in it
 BEFORE = "before"  # the method name under which samples.parquet holds the unedited model
 NATURAL, SEARCHED = "natural", "searched"  # the two steps of an edit
+
+
+Content = bytes | Callable[[BinaryIO], None]  # of a file, or what writes it part by part
 
 
 class RecordError(GifError):
@@ -153,6 +159,18 @@ class Record:
         except (OSError, pa.ArrowException) as error:
             raise RecordError(f"{path} cannot be read: {error}.") from None
 
+    def self_influence(self, method: str) -> pd.DataFrame:
+        """Return train_index and value [nats] of all training samples; empty if not computed.
+
+        Positive = removing the sample raises its own loss. How it was computed, and whether that
+        is exact: `info["methods"][method]["self_influence"]`.
+        """
+        path = self.folder(method) / SELF_INFLUENCE
+        if "self_influence" not in self.info["methods"][method] or not path.exists():
+            return pd.DataFrame({"train_index": np.zeros(0, np.int32), "value": np.zeros(0)})
+        table = _read_parquet(path, [("method", "=", method)])
+        return table.drop(columns="method").reset_index(drop=True)
+
     def update(self, method: str) -> tuple[np.ndarray | None, np.ndarray]:
         """Return (indices or None for all parameters, delta); theta + delta at scale 1."""
         path = self.folder(method) / UPDATES
@@ -175,8 +193,9 @@ class Record:
     def curves(self, method: str) -> pd.DataFrame:
         """Return curve, query, x, value of all curves.
 
-        `residual`: x = iteration, query -1 = the update; the others: x = scale, on the validation
-        split: `score` and what it is made of (`self` and `retain` where a class is removed).
+        `residual`: x = iteration, query -1 = the update, others by `curve_query`. The others:
+        x = scale, on the validation split: `score` and what it is made of (`self` and `retain`
+        where a class is removed).
         """
         table = _read_parquet(self.folder(method) / CURVES, [("method", "=", method)])
         return table.drop(columns="method").reset_index(drop=True)
@@ -228,6 +247,11 @@ class Record:
         _verify(self.path, SKETCH, self.info["files"][SKETCH])
         model, data = (self.info[what]["hash"] for what in ("model", "data"))
         return preview.load(self.path / SKETCH, model=model, data=data)
+
+
+def curve_query(query: int) -> int:
+    """Return a query's number in curves, where -1 is the update: groups come behind it."""
+    return query if query >= 0 else query - 1
 
 
 def _row_groups(file: pq.ParquetFile) -> dict[tuple[int, str], int]:
@@ -327,7 +351,7 @@ def sha256(path: Path) -> str:
 # --- writing ------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: Content) -> None:
     """Write beside `path`, flush to the disk, then rename: `path` is old or new, never half.
 
     Raises:
@@ -337,7 +361,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -355,24 +382,31 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
 
 
-def parquet_bytes(tables: list[pa.Table]) -> bytes:
-    """Return a parquet file with one row group per table; floats split by byte, zstd."""
+def parquet_bytes(tables: Iterable[pa.Table]) -> bytes:
+    """Return a parquet file with one row group per table."""
     buffer = io.BytesIO()
-    schema = tables[0].schema
+    write_parquet(buffer, tables)
+    return buffer.getvalue()
+
+
+def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
+    """Write one row group per table, one table in memory; floats split by byte, zstd."""
+    tables = iter(tables)
+    first = next(tables)
+    schema = first.schema
     floats = [f.name for f in schema if pa.types.is_floating(f.type)]
     encoding = {name: "BYTE_STREAM_SPLIT" for name in floats}
     encoding |= {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_integer(f.type)}
     with pq.ParquetWriter(
-        buffer,
+        file,
         schema,
         compression="zstd",
         compression_level=9,
         use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
         column_encoding=encoding,
     ) as writer:
-        for table in tables:
+        for table in itertools.chain([first], tables):
             writer.write_table(table, row_group_size=max(len(table), 1))
-    return buffer.getvalue()
 
 
 def listing(content: bytes) -> dict[str, Any]:
@@ -380,12 +414,17 @@ def listing(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def write_record(path: Path, info: dict[str, Any], files: dict[str, bytes]) -> None:
+def write_record(path: Path, info: dict[str, Any], files: Mapping[str, Content]) -> None:
     """Write the files, then record.json naming each with its size and hash."""
     listed = {}
     for name, content in files.items():
         write_atomically(path / name, content)
-        listed[name] = listing(content)
+        written = path / name
+        listed[name] = (
+            listing(content)
+            if isinstance(content, bytes)
+            else {"bytes": written.stat().st_size, "sha256": sha256(written)}
+        )
     write_json(path / RECORD, {"schema": SCHEMA} | info | {"files": listed})
 
 

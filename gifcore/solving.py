@@ -18,6 +18,7 @@ from gifcore.influence import Update, adjoint, influence
 from gifcore.methods import METHODS, Solver
 from gifcore.problem import Progress
 from gifcore.queries import Queries
+from gifcore.record import curve_query
 from gifcore.run_state import RunState
 from gifcore.scoring import STACKED, rank, score, with_halfway
 from gifcore.selection import Selection
@@ -57,7 +58,8 @@ class Solving:
         updates = study.curvature.draws if study.edit.enabled else 0
         solves = sum(products(m, study) or 1 for m in methods) * (len(queries) + updates)
         self.solve_meter = Meter(state, "solve", max(solves, 1))
-        self.rank_meter = Meter(state, "rank", max(len(self.ranked) * len(queries), 1))
+        asked = len(queries) + study.ranking.self_influence
+        self.rank_meter = Meter(state, "rank", max(len(self.ranked) * asked, 1))
         self._curved: Curved | None = None
         self._draw = 0
 
@@ -208,13 +210,33 @@ class Solving:
             info, arrays = self.kept.part(f"rank-{first}", partial(self._rank, stack))
             self.kept.drop(f"solve-{method}-{query}" for method, query in stack)
             self.rank_meter.add(len(stack))
-            _take(results, stack, info, arrays)
+            self._take(results, stack, f"rank-{first}", info, arrays)
         self._curved = None
         for method in [m for m in self.ranked if METHODS[m].checkpoints and self.queries]:
             stack = [(method, query) for query in self.queries]
             info, arrays = self.kept.part(f"rank-{method}", partial(self._over_checkpoints, method))
             self.rank_meter.add(len(stack))
-            _take(results, stack, info, arrays)
+            self._take(results, stack, f"rank-{method}", info, arrays)
+
+    def _take(
+        self,
+        results: Mapping[str, MethodResult],
+        stack: Sequence[tuple[str, int]],
+        part: str,
+        info: dict[str, Any],
+        arrays: dict[str, np.ndarray],
+    ) -> None:
+        """Put certificates where they belong; scores stay in their part until they are written."""
+        for place, (method, query) in enumerate(stack):
+            result, history = results[method], arrays[f"history-{place}"]
+            result.scores[query] = partial(self.kept.row, part, "scores", place)
+            certificate = info["certificates"][place]
+            result.info.setdefault("query_certificates", {})[str(query)] = certificate
+            seconds = result.info.setdefault("seconds", {})
+            seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"] / len(stack)
+            seconds["solve"] = seconds.get("solve", 0.0) + certificate["seconds"]
+            curve = curve_frame("residual", range(len(history)), history, curve_query(query))
+            result.curves.append(curve)
 
     def _rank(
         self, stack: Sequence[tuple[str, int]]
@@ -250,7 +272,7 @@ class Solving:
         started = time.perf_counter()
         found = rank(
             self.loaded.problem,
-            Queries(self.loaded.splits["test"], [[query] for query in self.queries]),
+            Queries(self.loaded.splits["test"], [self.loaded.positions(q) for q in self.queries]),
             method=method,
             selected=self.selected,
             checkpoints=self.loaded.checkpoints,
@@ -268,7 +290,9 @@ class Solving:
     def _solve(self, method: str, query: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         problem = self.loaded.problem
         weight = products(method, self.study) or 1
-        g_q = problem.data_gradient(torch.tensor([query]), data=self.loaded.splits["test"])
+        images = torch.tensor(self.loaded.positions(query))
+        g_q = problem.data_gradient(images, data=self.loaded.splits["test"])
+        which = f"image {query}" if query >= 0 else self.study.ranking.groups[-query - 1].name
         solution = adjoint(
             problem,
             g_q,
@@ -277,7 +301,7 @@ class Solving:
             curved=self._curvature("full", method),
             solver=with_halfway(self.solver),
             seed=self.study.seed,
-            progress=self.solve_meter.part(weight, f"{METHOD_LABELS[method]} for image {query}"),
+            progress=self.solve_meter.part(weight, f"{METHOD_LABELS[method]} for {which}"),
         )
         arrays = {"s": solution.value.numpy(), "history": np.array(solution.residual_history)}
         if solution.halfway is not None:
@@ -333,24 +357,6 @@ def _solved(arrays: dict[str, np.ndarray]) -> Solution:
     """Return the vectors of a solve that was kept."""
     halfway = torch.from_numpy(arrays["halfway"]) if "halfway" in arrays else None
     return Solution(torch.from_numpy(arrays["s"]), Status.DIRECT, "kept", halfway=halfway)
-
-
-def _take(
-    results: Mapping[str, MethodResult],
-    stack: Sequence[tuple[str, int]],
-    info: dict[str, Any],
-    arrays: dict[str, np.ndarray],
-) -> None:
-    """Put the scores and certificates of a stack of solves where they belong."""
-    for place, (method, query) in enumerate(stack):
-        result, history = results[method], arrays[f"history-{place}"]
-        result.scores[query] = arrays["scores"][place]
-        certificate = info["certificates"][place]
-        result.info.setdefault("query_certificates", {})[str(query)] = certificate
-        seconds = result.info.setdefault("seconds", {})
-        seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"] / len(stack)
-        seconds["solve"] = seconds.get("solve", 0.0) + certificate["seconds"]
-        result.curves.append(curve_frame("residual", range(len(history)), history, query))
 
 
 def certificate(solution: Solution, system: str) -> dict[str, Any]:

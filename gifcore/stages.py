@@ -69,6 +69,11 @@ class Kept:
         write_atomically(path, buffer.getvalue())
         return info, arrays
 
+    def row(self, key: str, name: str, place: int) -> np.ndarray:
+        """Return one row of an array of a finished part, from the disk."""
+        with np.load(self.folder / f"{key}.npz", allow_pickle=False) as file:
+            return np.array(file[name][place])
+
     def drop(self, keys: Iterable[str]) -> None:
         """Forget parts that a later part has taken up."""
         for key in keys:
@@ -111,6 +116,11 @@ class Loaded:
     sizes: dict[str, int]
     costs: dict[str, float]
     checkpoints: tuple[Checkpoint, ...] = ()  # of the training, for tracin
+    groups: tuple[tuple[int, ...], ...] = ()  # test images of each group query, in its order
+
+    def positions(self, query: int) -> tuple[int, ...]:
+        """Return the test images of a query: -1 is the first group, -2 the second."""
+        return (query,) if query >= 0 else self.groups[-query - 1]
 
 
 def tensors(data: Data, split: str) -> TensorDataset:
@@ -154,7 +164,8 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
     points: tuple[Checkpoint, ...] = ()
     if any(METHODS[method].checkpoints for method in study.methods):
         points = read_checkpoints(weights, problem.space)
-    return Loaded(problem, wanted.change, judge, data, splits, before, sizes, costs, points)
+    groups = groups_of(study, before["test"])
+    return Loaded(problem, wanted.change, judge, data, splits, before, sizes, costs, points, groups)
 
 
 def _cost_of_product(problem: Problem, study: Study, state: RunState) -> float:
@@ -181,15 +192,19 @@ def _cost_of_column(problem: Problem) -> float:
 
 
 def choose_queries(study: Study, loaded: Loaded) -> list[int]:
-    """Return the test images to rank: the study's own, or half wrong and half right, spread."""
+    """Return the test images to rank: the study's own, or half wrong and half right, spread.
+
+    Behind them its groups: -1, -2, …
+    """
     size = loaded.sizes["test"]
+    groups = [-1 - number for number in range(len(loaded.groups))]
     if study.ranking.queries:
         bad = [q for q in study.ranking.queries if q >= size]
         if bad:
             raise GifError(
                 f"ranking.queries: there is no test image {bad[0]}; 0 … {size - 1} exist."
             )
-        return list(study.ranking.queries)
+        return list(study.ranking.queries) + groups
     predictions = loaded.before["test"]
     wrong = predictions.predicted != predictions.labels
     generator = np.random.default_rng(study.seed)
@@ -197,7 +212,34 @@ def choose_queries(study: Study, loaded: Loaded) -> list[int]:
     missed = _spread(np.flatnonzero(wrong), predictions.labels, count // 2, generator)
     right = _spread(np.flatnonzero(~wrong), predictions.labels, count - len(missed), generator)
     rest = [] if len(missed) + len(right) >= count else sorted(set(range(size)) - {*missed, *right})
-    return sorted([*missed, *right, *rest[: count - len(missed) - len(right)]])
+    return sorted([*missed, *right, *rest[: count - len(missed) - len(right)]]) + groups
+
+
+def groups_of(study: Study, tested: Predictions) -> tuple[tuple[int, ...], ...]:
+    """Return the test images of every group query.
+
+    Raises:
+        GifError: a group without images, or with one that is not there.
+    """
+    found = []
+    for group in study.ranking.groups:
+        if group.samples:
+            bad = [i for i in group.samples if i >= len(tested.labels)]
+            if bad:
+                raise GifError(
+                    f"ranking.groups: there is no test image {bad[0]} for '{group.name}'; "
+                    f"0 … {len(tested.labels) - 1} exist."
+                )
+            found.append(group.samples)
+            continue
+        label, predicted = group.cell or (group.label, None)
+        mask = tested.labels == label
+        if predicted is not None:
+            mask = mask & (tested.predicted == predicted)
+        if not mask.any():
+            raise GifError(f"ranking.groups: no test image is in '{group.name}'; leave it out.")
+        found.append(tuple(np.flatnonzero(mask).tolist()))
+    return tuple(found)
 
 
 def _spread(

@@ -26,6 +26,7 @@ from gifcore.data.backdoor import Backdoor
 from gifcore.errors import GifError
 from gifcore.explained import explained
 from gifcore.fastif_section import LISSA_SOLVES, FastIFSection
+from gifcore.group_section import GroupSection
 from gifcore.version import ENGINE_VERSION
 
 SELECTORS: dict[str, str] = {
@@ -172,17 +173,26 @@ class SolverSection(Section):
 
 
 class RankingSection(Section):
-    """Which test images the training samples are ranked for."""
+    """Which test images, and groups of them, the training samples are ranked for."""
 
     queries: tuple[int, ...] = ()  # positions in the test split; empty: `count` are chosen
     count: int = Field(2, ge=0, le=1000)  # half of them wrongly predicted, spread over classes
     batch_size: int = Field(256, ge=1, lt=2**31)
+    groups: tuple[GroupSection, ...] = ()  # each one query more: the mean loss of its images
+    self_influence: bool = False  # of all training samples on themselves, by each method that ranks
 
     @field_validator("queries")
     @classmethod
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) != len(value) or any(q < 0 for q in value):
             raise ValueError("queries are distinct positions in the test split, 0 or more")
+        return value
+
+    @field_validator("groups")
+    @classmethod
+    def _named_apart(cls, value: tuple[GroupSection, ...]) -> tuple[GroupSection, ...]:
+        if len({group.name for group in value}) != len(value):
+            raise ValueError("each group has a name of its own")
         return value
 
 
@@ -338,7 +348,8 @@ def _digest(values: Any) -> str:
 
 
 def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
-    hidden = {"title": True, "fastif": {"index_file"}}  # an index is checked to be the right one
+    # an index is checked to be the right one
+    hidden: Any = {"title": True, "fastif": {"index_file"}}
     values = study.model_dump(mode="json", exclude=hidden)
     values["data"] = data_hash
     values["model"] |= {"weights": weights_hash}
@@ -369,6 +380,8 @@ LATER = (  # keys that were added after the first records were shipped
     ("solver", "chains"),
     ("solver", "damp"),
     ("solver", "scale"),
+    ("ranking", "groups"),
+    ("ranking", "self_influence"),
     ("edit", "min_scale"),
     ("edit", "evaluations"),
 )
@@ -404,7 +417,9 @@ def for_query(study: Study, query: int) -> Study:
         update={
             "title": f"{study.title}: test image {query}",
             "methods": tuple(m for m in study.methods if RANKS[m]) or study.methods,
-            "ranking": study.ranking.model_copy(update={"queries": (query,), "count": 0}),
+            "ranking": study.ranking.model_copy(
+                update={"queries": (query,), "count": 0, "groups": (), "self_influence": False}
+            ),
             "edit": study.edit.model_copy(update={"enabled": False}),
             "fastif": FastIFSection(),
             "preview": PreviewSection(),

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from safetensors.numpy import save
 
-from gifcore.record import BEFORE, CURVES, SAMPLES, SCORES, UPDATES, Record, parquet_bytes
+from gifcore.record import (
+    BEFORE,
+    CURVES,
+    SAMPLES,
+    SCORES,
+    SELF_INFLUENCE,
+    UPDATES,
+    Content,
+    Record,
+    parquet_bytes,
+    write_parquet,
+)
+
+
+class ScoreRows(MutableMapping[int, np.ndarray]):
+    """Scores by query, (n,) nats each; a row that is elsewhere is read whenever it is asked for."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, np.ndarray | Callable[[], np.ndarray]] = {}
+
+    def __getitem__(self, query: int) -> np.ndarray:
+        row = self._rows[query]
+        return row() if callable(row) else row
+
+    def __setitem__(self, query: int, row: np.ndarray | Callable[[], np.ndarray]) -> None:
+        self._rows[query] = row
+
+    def __delitem__(self, query: int) -> None:
+        del self._rows[query]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 @dataclass
@@ -19,7 +55,9 @@ class MethodResult:
 
     method: str
     info: dict[str, Any]
-    scores: dict[int, np.ndarray] = field(default_factory=dict)  # query -> (n,) nats
+    scores: ScoreRows = field(default_factory=ScoreRows)  # query -> (n,) nats
+    self_influence: np.ndarray | None = None  # (n,) nats, in the order of `train_index`
+    train_index: np.ndarray | None = None  # (n,)
     indices: np.ndarray | None = None  # (k,) None: all parameters
     delta: np.ndarray | None = None  # (k,) or (p,)
     samples: list[pd.DataFrame] = field(default_factory=list)
@@ -32,10 +70,11 @@ class MethodResult:
             method, {k: v for k, v in record.info["methods"][method].items() if k != "folder"}
         )
         for query in record.ranked(method):
-            frame = record.scores(method, query)
-            scores = np.empty(len(frame), dtype=np.float32)
-            scores[frame["train_index"]] = frame["influence"]
-            result.scores[query] = scores
+            result.scores[query] = partial(_in_order, record, method, query)
+        own = record.self_influence(method)
+        if len(own):
+            result.train_index = own["train_index"].to_numpy()
+            result.self_influence = own["value"].to_numpy()
         if "steps" in result.info:
             result.indices, result.delta = record.update(method)
             for step in result.info["steps"]:
@@ -44,6 +83,26 @@ class MethodResult:
                     result.samples.append(frame.assign(split=split, method=method, step=step))
         result.curves.append(record.curves(method))
         return result
+
+
+def _in_order(record: Record, method: str, query: int) -> np.ndarray:
+    """Return a ranking's scores in the order of the training samples."""
+    frame = record.scores(method, query)
+    scores = np.empty(len(frame), dtype=np.float32)
+    scores[frame["train_index"]] = frame["influence"]
+    return scores
+
+
+def self_table(result: MethodResult) -> pa.Table:
+    """Return one row group, in the order of the training samples."""
+    assert result.self_influence is not None
+    return pa.table(
+        {
+            "method": pa.array([result.method] * len(result.self_influence), pa.string()),
+            "train_index": pa.array(result.train_index, pa.int32()),
+            "value": pa.array(result.self_influence, pa.float32()),
+        }
+    )
 
 
 def score_table(method: str, query: int, scores: np.ndarray) -> pa.Table:
@@ -79,6 +138,15 @@ def sample_frame(
     )
 
 
+def _write_scores(results: list[MethodResult], file: BinaryIO) -> None:
+    tables = (
+        score_table(result.method, query, scores)
+        for result in results
+        for query, scores in result.scores.items()
+    )
+    write_parquet(file, tables)
+
+
 _SAMPLE_COLUMNS = ["split", "method", "step", "index", "label", "predicted", "p_label", "loss"]
 _CURVE_COLUMNS = ["method", "curve", "query", "x", "value"]
 
@@ -95,16 +163,17 @@ def curve_frame(curve: str, x: Any, value: Any, query: int = -1) -> pd.DataFrame
     )
 
 
-def record_files(results: list[MethodResult], before: list[pd.DataFrame]) -> dict[str, bytes]:
-    """Return the files of a record by name; results that live in another folder are not given."""
-    files = {}
-    tables = [
-        score_table(result.method, query, scores)
-        for result in results
-        for query, scores in result.scores.items()
-    ]
-    if tables:
-        files[SCORES] = parquet_bytes(tables)
+def record_files(results: list[MethodResult], before: list[pd.DataFrame]) -> dict[str, Content]:
+    """Return the files of a record by name; results that live in another folder are not given.
+
+    The scores are written ranking by ranking: one is in memory, however many there are.
+    """
+    files: dict[str, Content] = {}
+    if any(result.scores for result in results):
+        files[SCORES] = partial(_write_scores, results)
+    own = [self_table(result) for result in results if result.self_influence is not None]
+    if own:
+        files[SELF_INFLUENCE] = parquet_bytes(own)
     frames = before + [frame for result in results for frame in result.samples]
     samples = pd.concat(frames, ignore_index=True)[_SAMPLE_COLUMNS]
     files[SAMPLES] = parquet_bytes([pa.Table.from_pandas(samples, preserve_index=False)])

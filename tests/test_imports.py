@@ -19,10 +19,10 @@ ORDER = (
     "checkpoints", "training", "selection", "positions", "convolution", "curvature", "solvers",
     "curved", "methods", "influence", "dual", "ways", "contraction", "gradient_products", "streams",
     "scoring", "small_space", "small_solve", "closed_self", "dense_self", "self_influence",
-    "sketch", "edit", "evaluate", "change_section", "group_section",
-    "fastif_section", "explained", "study", "outcome", "run_state", "record", "neighbors", "tables",
-    "estimate", "changing", "stages", "solving", "previewing", "themselves", "fastif_words", "fastif_ways",
-    "fastif", "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
+    "sketch", "edit", "evaluate", "change_section", "group_section", "fastif_section", "explained",
+    "study", "outcome", "run_state", "record", "neighbors", "tables", "estimate", "changing",
+    "stages", "solving", "previewing", "themselves", "fastif_words", "fastif_ways", "fastif",
+    "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
 )  # fmt: skip
 
 

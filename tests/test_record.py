@@ -1,5 +1,6 @@
 """Records: what was written is what is read; what is damaged, foreign or half-written is none."""
 
+import io
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from gifcore.record import (
     SCORES,
     STUDY,
     UPDATES,
+    Content,
     Record,
     RecordError,
     addition_folder,
@@ -113,13 +115,25 @@ def test_round_trip(record: Path, method: str) -> None:
     assert opened.thumbnails() == {}
 
 
+def written(content: Content) -> bytes:
+    """What a file of a record holds, whether it is at hand or written part by part."""
+    if isinstance(content, bytes):
+        return content
+    buffer = io.BytesIO()
+    content(buffer)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize("method", ["if", "gif"])
 def test_a_method_taken_from_a_record_writes_the_same_bytes(record: Path, method: str) -> None:
     taken = MethodResult.taken_from(Record.open(record), method)
     original = result(method, ["if", "gif"].index(method))
-    assert record_files([taken], [frame(BEFORE, "", "test", 9)]) == record_files(
-        [original], [frame(BEFORE, "", "test", 9)]
+    one, other = (
+        record_files([given], [frame(BEFORE, "", "test", 9)]) for given in (taken, original)
     )
+    assert {name: written(c) for name, c in one.items()} == {
+        name: written(c) for name, c in other.items()
+    }
 
 
 def test_a_query_that_was_not_ranked(record: Path) -> None:
@@ -310,7 +324,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from gifcore.errors import GifError
-from gifcore.record import write_atomically, write_record
+from gifcore.record import np, pa, write_atomically, write_parquet, write_record
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     {call}
@@ -335,6 +349,15 @@ def test_a_full_disk_is_one_sentence_and_the_earlier_file_stays(tmp_path: Path) 
     assert "File too large; free some space or choose another folder" in said
     assert (tmp_path / "file").read_bytes() == b"earlier"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_table_that_is_written_part_by_part_onto_a_full_disk(tmp_path: Path) -> None:
+    call = (
+        "write_atomically(Path(sys.argv[1]) / 'scores.parquet', lambda file: write_parquet(file, "
+        "[pa.table({'value': np.random.default_rng(i).random(500)}) for i in range(3)]))"
+    )
+    assert "Cannot write scores.parquet to" in on_a_full_disk(call, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_record_on_a_full_disk_is_no_record(tmp_path: Path) -> None:
