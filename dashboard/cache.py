@@ -185,6 +185,18 @@ def _curves(path: str, stamp: Stamp, method: str) -> pd.DataFrame:
     return _open(path, stamp).curves(method)
 
 
+def fastif(record_path: str | Path, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return recall and quality of every way to a ranking (see Record.recall and Record.speed)."""
+    path = open_record(record_path).path
+    return _fastif(str(path), _stamp(path), method)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _fastif(path: str, stamp: Stamp, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    record = _open(path, stamp)
+    return record.recall(method), record.speed(method)
+
+
 def thumbnails(record_path: str | Path) -> dict[str, np.ndarray]:
     """Return the images kept in the record (see Record.thumbnails); not to be changed."""
     path = open_record(record_path).path
@@ -327,6 +339,7 @@ __all__ = [
     "curves",
     "data",
     "doctor",
+    "fastif",
     "influence",
     "open_record",
     "png",

@@ -114,7 +114,7 @@ class Ways:
                 first_solved(method, s)
             for name, (_, solve) in ways.items():
                 parts[name].append(self._part(method, name, first, solve, s))
-        kinds = {"exact": {"kind": "exact", "label": "Exact"}}
+        kinds = {"exact": {"kind": "exact", "label": "Exact solve"}}
         kinds |= {name: kind for name, (kind, _) in ways.items()}
         return [self._joined(method, name, kinds[name], found) for name, found in parts.items()]
 
@@ -273,7 +273,7 @@ def lissa_info(solver: Lissa) -> dict[str, Any]:
     J, B, T = solver.iterations, solver.batch_size, solver.chains
     return {
         "kind": "lissa",
-        "label": f"LiSSA J {J:,} B {B:,} T {T:,} damping {solver.damp * solver.scale:.3g}",
+        "label": f"LiSSA: J {J:,}, B {B:,}, T {T:,}, damping {solver.damp * solver.scale:.3g}",
         "iterations": J,
         "batch_size": B,
         "chains": T,

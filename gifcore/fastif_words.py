@@ -21,15 +21,15 @@ def lines(record: Record) -> list[str]:
     ]
 
 
-def top_kept(recall: pd.DataFrame, depth: int, criterion: str = "largest") -> pd.Series:
-    """Return, by k, the share of the exact top `depth` that is among the k candidates."""
+def top_kept(recall: pd.DataFrame, depth: int) -> dict[int, float]:
+    """Return, by k, the share of the exact top `depth` by |influence| among the k candidates."""
     rows = recall[
         (recall["way"] == "exact")
         & (recall["predictions"] == "all")
-        & (recall["criterion"] == criterion)
+        & (recall["criterion"] == "largest")
         & (recall["m"] == depth)
     ]
-    return rows.set_index("k")["kept"].sort_index()
+    return dict(sorted(zip(rows["k"].tolist(), rows["kept"].tolist(), strict=True)))
 
 
 def depth_shown(measured: dict[str, Any]) -> int:
@@ -52,7 +52,7 @@ def _of_method(
             continue
         near = f"{means[name]:.2f}" if means[name] == means[name] else "none: it ran away"
         yield (
-            f"FastIF, {label}: {way['label']}: rank correlation with the exact solve {near}, "
-            f"of the gradient alone {means['gradient']:.2f}."
+            f"{way['label']}: rank correlation with the exact solve {near}, of the gradient alone "
+            f"{means['gradient']:.2f}."
         )
         yield from (f"note: {note}" for note in way["notes"] if "was lost" in note)

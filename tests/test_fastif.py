@@ -156,7 +156,7 @@ def test_show_says_it(record: Record) -> None:
     kept = record.recall("if").query("way == 'exact' and predictions == 'all'")
     kept = kept[kept["criterion"] == "largest"].set_index("k")["kept"]
     assert f"top 10 of 1,000 by |influence| are kept to {100 * kept[20]:.0f} % with k = 20" in said
-    assert "LiSSA J 30 B 4 T 1 damping 1: rank correlation with the exact solve 0." in said
+    assert "LiSSA: J 30, B 4, T 1, damping 1: rank correlation with the exact solve 0." in said
 
 
 # --- on and off ----------------------------------------------------------------------------------
