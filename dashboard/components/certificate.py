@@ -15,6 +15,7 @@ from dashboard.components import look, measures
 from dashboard.components.messages import plain
 from dashboard.state import Context
 from dashboard.texts.options import CURVATURES, SAMPLERS
+from gifcore.record import curve_query
 from gifcore.study import Study
 
 UPDATE = -1  # the query number of the update's own residual history
@@ -68,7 +69,7 @@ def panel(
         for line in remarks(found):
             st.caption(line)
         st.caption(_MEANING)
-        _history(context, found, key, UPDATE if query is None else query)
+        _history(context, found, key, query)
 
 
 def _certificates(
@@ -209,11 +210,14 @@ def _preconditioner(value: dict[str, Any] | None) -> str:
     return f"{value['kind']}, {value['probes']} probes ({value['products']} products)"
 
 
-def _history(context: Context, found: dict[str, dict[str, Any]], key: str, query: int) -> None:
+def _history(
+    context: Context, found: dict[str, dict[str, Any]], key: str, query: int | None
+) -> None:
     histories = {}
+    number = UPDATE if query is None else curve_query(query)
     for method in found:
         curves = _curves(context, method, query)
-        rows = curves[(curves["curve"] == "residual") & (curves["query"] == query)]
+        rows = curves[(curves["curve"] == "residual") & (curves["query"] == number)]
         if len(rows) > 1:
             histories[method] = rows.sort_values("x")
     if not histories:
@@ -226,8 +230,8 @@ def _history(context: Context, found: dict[str, dict[str, Any]], key: str, query
     st.caption("The solver’s running estimate of ‖Ax − b‖ / ‖b‖; above it, recomputed at the end.")
 
 
-def _curves(context: Context, method: str, query: int) -> pd.DataFrame:
+def _curves(context: Context, method: str, query: int | None) -> pd.DataFrame:
     record = context.shown
-    if query not in (UPDATE, *(q["index"] for q in record.queries)):
+    if query is not None and query not in [q["index"] for q in record.queries]:
         record = cache.additions(record).get(query, record)
     return cache.curves(record.path, method)

@@ -32,6 +32,21 @@ class Pictures:
         image = self._image(split, index)
         return placeholder(index, side) if image is None else cache.png(image, side)
 
+    def query_png(self, query: dict[str, Any], side: int = SIDE) -> bytes:
+        """Return the test image of a query as PNG; of a group its first four, two by two."""
+        if not query.get("group"):
+            return self.png("test", query["index"], side)
+        first = query["group"]["images"][:4]
+        images = [self._image("test", index) for index in first]
+        known = [image for image in images if image is not None]
+        if not known:
+            return placeholder(first[0], side)
+        known += [np.zeros_like(known[0])] * (4 - len(known))
+        if known[0].ndim == 3 and known[0].shape[0] in (1, 3):
+            known = [np.moveaxis(image, 0, -1) for image in known]
+        rows = [np.concatenate(known[i : i + 2], axis=1) for i in (0, 2)]
+        return cache.png(np.concatenate(rows, axis=0), side)
+
     def _image(self, split: str, index: int) -> np.ndarray | None:
         if self.data is not None:
             return self.data.images(split, [index])[0]

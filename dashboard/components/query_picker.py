@@ -11,6 +11,7 @@ from dashboard import cache, jobs, settings
 from dashboard.components import messages, previews, progress
 from dashboard.components.gallery import Pictures
 from dashboard.components.messages import plain
+from dashboard.components.sidebar import is_group, query_noun
 from dashboard.state import Context
 from gifcore import record as records
 from gifcore.errors import GifError
@@ -26,7 +27,7 @@ def draw(context: Context, source: Pictures, *, preview: bool = False) -> None:
     """
     queries = cache.queries(context.shown)
     with st.expander(
-        f"Test image: choose among {len(queries)} ranked, or any other",
+        f"Test image{_or_group(queries)}: choose among {len(queries)} ranked, or any other",
         expanded=True,
         key="samples-picker",
         icon=":material/image_search:",
@@ -38,17 +39,14 @@ def draw(context: Context, source: Pictures, *, preview: bool = False) -> None:
 
 
 def _card(query: dict[str, Any], context: Context, source: Pictures, *, chosen: bool) -> None:
-    index, right = query["index"], query["predicted"] == query["label"]
-    true, said = (source.classes[query[key]] for key in ("label", "predicted"))
-    words = f"{true}, predicted right" if right else f"{true}, taken for {said}"
+    index = query["index"]
+    name, words, caption = _of_group(query) if is_group(query) else _of_image(query, source)
     with st.container(gap="xxsmall", horizontal_alignment="center"):
-        st.image(source.png("test", index, SIDE), width=SIDE, alt=f"Test image {index}: {words}")
-        st.caption(
-            f"{plain(true)}  \n" + ("✓ right" if right else f"✗ {plain(said)}"),
-            text_alignment="center",
-        )
+        alt = f"{query_noun(query)} {name.removeprefix('#')}: {words}"
+        st.image(source.query_png(query, SIDE), width=SIDE, alt=alt)
+        st.caption(caption, text_alignment="center")
         st.button(
-            f"#{index}",
+            plain(name),
             key=f"query-{index}",
             type="primary" if chosen and index == context.query else "secondary",
             help=words + (" (ranked later)" if query["added"] else ""),
@@ -56,6 +54,26 @@ def _card(query: dict[str, Any], context: Context, source: Pictures, *, chosen: 
             kwargs={"query": index},
             width="stretch",
         )
+
+
+def _or_group(queries: list[dict[str, Any]]) -> str:
+    return " or group" if any(is_group(query) for query in queries) else ""
+
+
+def _of_image(query: dict[str, Any], source: Pictures) -> tuple[str, str, str]:
+    """Return the name of a test image, what is to say of it, and its caption."""
+    right = query["predicted"] == query["label"]
+    true, said = (source.classes[query[key]] for key in ("label", "predicted"))
+    words = f"{true}, predicted right" if right else f"{true}, taken for {said}"
+    caption = f"{plain(true)}  \n" + ("✓ right" if right else f"✗ {plain(said)}")
+    return f"#{query['index']}", words, caption
+
+
+def _of_group(query: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the same of a group of test images, one query by their mean loss."""
+    size = query["group"]["size"]
+    words = f"the mean loss of {size:,} images"
+    return query["group"]["name"], words, f"{size:,} images  \ngroup"
 
 
 def others(context: Context, source: Pictures, *, preview: bool = False) -> None:

@@ -87,17 +87,30 @@ def _query(record: Record) -> int | None:
     classes = record.info["data"]["classes"]
     state.seed("query", list(queries), next(iter(queries)))
     st.selectbox(
-        "Test image",
+        "Test image or group" if any(is_group(q) for q in queries.values()) else "Test image",
         list(queries),
         key="query",
         format_func=lambda index: query_label(queries[index], classes),
-        help="The prediction that is explained: one image of the test split, by its position.",
+        help="The prediction that is explained: one image of the test split, by its position, or "
+        "a group of them by its name: then it is their mean loss.",
     )
     return state.keep("query")
 
 
+def is_group(query: dict[str, Any]) -> bool:
+    """Is this query the mean loss of many test images?"""
+    return bool(query.get("group"))
+
+
+def query_noun(query: dict[str, Any]) -> str:
+    """Return what a query is, to stand before its label."""
+    return "Group of test images" if is_group(query) else "Test image"
+
+
 def query_label(query: dict[str, Any], classes: list[str]) -> str:
-    """Return "#17 · Bag, taken for Shirt", or "#17 · Bag" where the model was right."""
+    """Return "#17 · Bag, taken for Shirt", "#17 · Bag" where the model was right, or a group."""
+    if is_group(query):
+        return f"{query['group']['name']} ({query['group']['size']:,} images)"
     name = f"#{query['index']} · {classes[query['label']]}"
     wrong = query["predicted"] != query["label"]
     return f"{name}, taken for {classes[query['predicted']]}" if wrong else name

@@ -18,7 +18,7 @@ from dashboard.components import page as frame
 from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.measures import SIDES, percent, significant
 from dashboard.components.messages import plain
-from dashboard.components.sidebar import query_label
+from dashboard.components.sidebar import query_label, query_noun
 from dashboard.state import Context
 from gifcore.record import products
 
@@ -69,9 +69,10 @@ def too_few(context: Context, ranked: list[str]) -> str:
     if context.query is None:
         return "This study ranked no test image: only the costs can be compared."
     who = f"only {label(ranked[0])}" if ranked else "no method"
-    return (
-        f"Of this study {who} ranked test image #{context.query}: only the costs can be compared."
-    )
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    what = plain(query_label(query, context.info["data"]["classes"]))
+    noun = query_noun(query).lower()
+    return f"Of this study {who} ranked {noun} {what}: only the costs can be compared."
 
 
 def _pick(methods: list[str]) -> tuple[str, str]:
@@ -109,7 +110,7 @@ def answer(context: Context, scores: dict[str, np.ndarray], side: measures.Side,
     low, high = measures.spearman_interval(rho, n)
     shared = measures.overlap(scores[first], scores[second], k, side)
     return (
-        f"For test image {plain(_query_name(context))}, **{label(first)} and {label(second)} share "
+        f"For {plain(_query_name(context))}, **{label(first)} and {label(second)} share "
         f"{shared} of their {k} {_end(side)} training images** (by chance "
         f"about {k * k / n:.1f}); over all {n:,} their ranks correlate with Spearman’s ρ = "
         f"**{rho:.3f}** (95 % interval {low:.3f} to {high:.3f})."
@@ -122,7 +123,8 @@ def _end(side: str) -> str:
 
 def _query_name(context: Context) -> str:
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
-    return query_label(query, context.info["data"]["classes"])
+    noun = query_noun(query).lower()
+    return f"{noun} {query_label(query, context.info['data']['classes'])}"
 
 
 # --- one query ------------------------------------------------------------------------------------
@@ -175,6 +177,8 @@ def _marked(context: Context, n: int) -> tuple[np.ndarray, str]:
     source = gallery.pictures(context)
     labels = source.labels("train")
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    if query["label"] is None:  # a group of several classes
+        return np.zeros(n, bool), "of its class"
     name = source.classes[query["label"]]
     return (np.zeros(n, bool) if labels is None else labels == query["label"]), name
 

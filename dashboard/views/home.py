@@ -13,7 +13,7 @@ from dashboard.charts.style import label as method_label
 from dashboard.components import gallery, messages
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.measures import exponent, percent, power, signed, times
-from dashboard.components.sidebar import query_label
+from dashboard.components.sidebar import query_label, query_noun
 from dashboard.state import Context
 from dashboard.texts import text
 from gifcore.data import DATASETS
@@ -148,14 +148,15 @@ def _prediction(context: Context) -> None:
     exp = exponent(table["influence"].to_numpy())
     with st.container(border=True):
         label = messages.plain(query_label(query, context.info["data"]["classes"]))
+        noun = query_noun(query)
         st.subheader("The training images behind one prediction")
         st.caption(
-            f"Score: how much the loss on test image {label} is predicted to change if the "
+            f"Score: how much the loss on {noun.lower()} {label} is predicted to change if the "
             f"training image is removed, in {power(exp, 'nats')}, by {method_label(method)}. "
             "**+** helpful (removing it raises the loss), **−** harmful (removing it lowers it)."
         )
         asked, helpful, harmful = st.columns([1.2, 4, 4], gap="medium")
-        _query_tile(asked, source, context.query, label)
+        _query_tile(asked, source, query, label)
         _side(helpful, HELPFUL, source, table.head(SHOWN), exp)
         _side(harmful, HARMFUL, source, table.tail(SHOWN).iloc[::-1], exp)
         state.link(
@@ -163,9 +164,9 @@ def _prediction(context: Context) -> None:
         )
 
 
-def _query_tile(slot: DeltaGenerator, source: Pictures, index: int, label: str) -> None:
-    slot.markdown("**Test image**")
-    slot.image(source.png("test", index), caption=label, width=112)
+def _query_tile(slot: DeltaGenerator, source: Pictures, query: dict[str, Any], label: str) -> None:
+    slot.markdown(f"**{query_noun(query)}**")
+    slot.image(source.query_png(query), caption=label, width=112)
 
 
 def _side(

@@ -14,7 +14,7 @@ from dashboard.components import certificate, gallery, measures, previews, query
 from dashboard.components import page as frame
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.messages import plain
-from dashboard.components.sidebar import query_label
+from dashboard.components.sidebar import is_group, query_label, query_noun
 from dashboard.state import Context
 from dashboard.texts import text
 from gifcore.study import RANKS
@@ -95,7 +95,9 @@ def unranked(context: Context, methods: list[str]) -> str:
     names = listed([label(m) for m in methods])
     if not any(RANKS.get(m, True) for m in methods):
         return f"{names} gives an update and no ranking: pick another method in the sidebar."
-    return f"Test image #{context.query} is not ranked by {names}."
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    what = plain(query["group"]["name"]) if is_group(query) else f"#{context.query}"
+    return f"{query_noun(query)} {what} is not ranked by {names}."
 
 
 def _all(scores: dict[str, np.ndarray]) -> np.ndarray:
@@ -105,7 +107,8 @@ def _all(scores: dict[str, np.ndarray]) -> np.ndarray:
 def answer(context: Context, scores: dict[str, np.ndarray], query: dict[str, Any]) -> str:
     """Return what the model says of the image, and whether the methods agree on the reasons."""
     name = plain(query_label(query, context.info["data"]["classes"]))
-    said = f"Test image **{name}** (probability of its class {query['p_label']:.2f})"
+    of = "the label, on average" if is_group(query) else "its class"
+    said = f"{query_noun(query)} **{name}** (probability of {of} {query['p_label']:.2f})"
     if len(scores) < 2:
         (only,) = scores
         others = [m for m in context.shown.methods if m != only and RANKS.get(m, True)]
