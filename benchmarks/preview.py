@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from torch.utils.data import TensorDataset
 
 from gifcore import data as datasets
+from gifcore.assets_path import asset
 from gifcore.change import RemoveClass
-from gifcore.curved import curvature
+from gifcore.curved import Curved, curvature, preconditioned
 from gifcore.models import build, bundled, load_weights
 from gifcore.preview import Sketch
 from gifcore.problem import Problem
+from gifcore.record import Record
 from gifcore.scoring import Queries, rank
-from gifcore.selection import select
-from gifcore.sketch import build_sketch
+from gifcore.selection import Selection, select
+from gifcore.sketch import Known, build_sketch
 from gifcore.solvers import LSMR
 from gifcore.stages import tensors
 
 SOURCE, MODEL = "fashion-mnist-mini", "tinynet"
-METHODS = ("gradient", "if", "projected", "freeze", "gif")
-RANKS = (128, 384)
+METHODS = ("if", "gif")
+RANKS = (384,)
 QUERIES = 16
+ITERATIONS = 16
 LARGE = 60_000  # training samples of the full data set, for the time of reading
 READS = 5
+DEMO = "highest-k-gradients-05"
 
 
-def compare(table: Table, ranks: tuple[int, ...] = RANKS) -> None:
-    """Add one row a rank and method: recall@100, the control's; and rows of size and time."""
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """The demo's problem with what all rankings of a run share, and exact rankings of QUERIES."""
+
+    problem: Problem
+    test: TensorDataset
+    data: str
+    selected: Selection
+    curved: Curved
+    exact: Known
+    seconds: dict[str, float]  # of one exact ranking of QUERIES, by method
+
+
+def setting(methods: Sequence[str]) -> Setting:
+    """Return the demo's problem, with exact rankings by these methods and what they took."""
     data = datasets.load(SOURCE)
     net = build(MODEL, data.shape, data.n_classes)
     weights = bundled(MODEL, SOURCE)
@@ -40,19 +60,31 @@ def compare(table: Table, ranks: tuple[int, ...] = RANKS) -> None:
     load_weights(net, weights)
     problem, test = Problem(net, tensors(data, "train"), weight_decay=5e-3), tensors(data, "test")
     selected = select(problem, RemoveClass(8), selector="highest-k-gradients", ratio=0.05)
+    solver = LSMR(ITERATIONS)
     curved = curvature(problem, samples=256, batch_size=256)
-    started = time.perf_counter()
-    rank(
-        problem, Queries(test, [[q] for q in range(QUERIES)]), method="gif", selected=selected,
-        curvature=curved, solver=LSMR(16),
-    )  # fmt: skip
-    one = time.perf_counter() - started
+    curved = preconditioned(curved, selected, solver)
+    exact, seconds = {}, {}
+    for method in methods:
+        started = time.perf_counter()
+        found = rank(
+            problem, Queries(test, [[q] for q in range(QUERIES)]), method=method,
+            selected=selected, curvature=curved, solver=solver,
+        )  # fmt: skip
+        seconds[method] = time.perf_counter() - started
+        exact[method] = dict(enumerate(found.values.double().numpy()))
+    return Setting(problem, test, data.hash, selected, curved, exact, seconds)
+
+
+def compare(table: Table, methods: Sequence[str] = METHODS, ranks: Sequence[int] = RANKS) -> None:
+    """Add one row a rank and method: recall@100, the control's; and rows of size and time."""
+    given = setting(methods)
     for r in ranks:
         sketch = build_sketch(
-            problem, test, methods=METHODS, curved=curved, model=MODEL, data=data.hash,
-            selected=selected, solver=LSMR(16), rank=r, held_out=QUERIES,
+            given.problem, given.test, methods=methods, curved=given.curved, model=MODEL,
+            data=given.data, selected=given.selected, solver=LSMR(ITERATIONS), rank=r,
+            held_out=QUERIES, known=given.exact,
         )  # fmt: skip
-        for method in METHODS:
+        for method in methods:
             found = sketch.recall(method)
             values = [
                 f"{found[name]['mean']:.2f} (least {found[name]['min']:.2f}; gradients alone "
@@ -65,21 +97,40 @@ def compare(table: Table, ranks: tuple[int, ...] = RANKS) -> None:
                 values[0],
                 " / ".join(values[1:]),
             )
-        seconds = sketch.info["seconds"]
+        seconds, one = sketch.info["seconds"], sum(given.seconds.values())
         parts = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
         table.add_row(
-            f"Preview of rank {r}: making it for {len(METHODS)} methods / one GIF ranking of "
-            f"{QUERIES} queries",
+            f"Preview of rank {r}: making it for {len(methods)} methods and {len(given.test):,} "
+            f"test samples / one exact ranking of {QUERIES} by them",
             f"{sum(seconds.values()) / one:.1f}",
             f"{parts} / {one:.0f} s",
         )
         table.add_row(
             f"Preview of rank {r}: reading one ranking of {LARGE:,} training samples",
             f"{reading(sketch):.3f} s",
-            f"{sketch.train.nbytes / len(sketch.train):.0f} bytes a training sample, as many a test "
-            f"sample and method; {sketch.nbytes / 1e6:.0f} MB for {len(sketch.train):,} and "
-            f"{len(test)} of them",
+            f"{sketch.bytes_per_sample} bytes a training sample, as many a test sample and method; "
+            f"{sketch.nbytes / 1e6:.0f} MB for {len(sketch.train):,} and {len(given.test):,}",
         )
+    table.add_row(*of_the_demo())
+
+
+def of_the_demo() -> tuple[str, str, str]:
+    """Return what the page Samples waits for: the demo's sketch, then a ranking a method."""
+    record = Record.open(asset("demo") / DEMO)
+    started = time.perf_counter()
+    sketch = record.sketch()
+    opened = time.perf_counter() - started
+    assert sketch is not None
+    started = time.perf_counter()
+    for query in range(READS):
+        for method in sketch.methods:
+            sketch.scores(query, method)
+    shown = (time.perf_counter() - started) / READS
+    return (
+        f"Preview of a test image of the demo, {' and '.join(sketch.methods)}: first / others",
+        f"{opened + shown:.3f} / {shown:.3f} s",
+        f"rank {sketch.info['rank']}, {len(sketch.train):,} training samples",
+    )
 
 
 def reading(sketch: Sketch) -> float:
@@ -101,7 +152,16 @@ def reading(sketch: Sketch) -> float:
     return statistics.median(times)
 
 
+def asked() -> tuple[list[str], list[int]]:
+    """Return the methods and ranks of the command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--ranks", nargs="+", type=int, default=list(RANKS))
+    given = parser.parse_args()
+    return given.methods, given.ranks
+
+
 if __name__ == "__main__":
     results = Table("what", "value", "beside it", title=f"Preview of {MODEL}, {SOURCE}")
-    compare(results, tuple(int(r) for r in sys.argv[1:]) or RANKS)
+    compare(results, *asked())
     Console(width=160).print(results)

@@ -55,7 +55,7 @@ def small_solve(
         own = own if selected is None else own[:, selected.indices]
         R = Matrix((own @ torch.stack([curved.preconditioner.R @ v for v in own], dim=1)).double())
     eps = torch.finfo(space.V.dtype).eps
-    solve, run = _Rotated(solver, R, silent, curved, row, eps=eps), row.adjoint
+    solve, run = Rotated(solver, R, silent, curved, row, eps=eps), row.adjoint
     assert run is not None
     return lambda b: run(H, E, b, solve).value[:r]
 
@@ -77,7 +77,7 @@ def _closed(
 
 
 @dataclass(frozen=True, eq=False)
-class _Rotated(Solve):
+class Rotated(Solve):
     """`Solve` for many queries of one method: A is the same in every call and rotated in the first.
 
     Args:

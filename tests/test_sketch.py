@@ -16,14 +16,16 @@ from gifcore import preview
 from gifcore import small_space as small_space_module
 from gifcore.curved import Curved, curvature
 from gifcore.errors import GifError
-from gifcore.operators import LinearOperator
+from gifcore.methods import METHODS
+from gifcore.operators import LinearOperator, Matrix
 from gifcore.preview import Sketch, recall
 from gifcore.problem import Problem, cross_entropy, silent
 from gifcore.scoring import Queries, rank
 from gifcore.selection import Selection
 from gifcore.sketch import build_sketch
+from gifcore.small_solve import Rotated, small_solve
 from gifcore.small_space import Space, coordinates, small_space
-from gifcore.solvers import LSMR, Dense
+from gifcore.solvers import LSMR, Dense, Lissa
 from tests import cases, oracles
 from tests.test_imports import run_code
 from tests.test_influence import chosen
@@ -90,6 +92,66 @@ def test_with_full_rank_the_preview_is_the_exact_ranking(
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8 * abs(expected).max())
         measured = sketch.recall(method)["largest"]
         assert (measured["mean"], measured["min"]) == (1, 1)
+
+
+@pytest.mark.parametrize("damping", [0.05, "auto"])
+def test_an_early_stop_is_where_it_is_at_full_size(damping: float | str) -> None:
+    """Systems are rotated before they are solved, and R with them: no iterate is another one."""
+    given, test, _ = setting()
+    curved, solver = curvature(given, damping=damping), LSMR(4, probes=4)
+    methods = ["if", "projected", "freeze", "gif"]
+    sketch = build(given, test, curved, methods=methods, selected=chosen(given), solver=solver)
+    for method in methods:
+        expected = exact(given, test, curved, chosen(given), method, solver)
+        found = np.stack([sketch.scores(q, method) for q in range(TEST)])
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7 * abs(expected).max())
+
+
+def test_an_automatic_ridge_is_that_of_the_type_of_full_size() -> None:
+    """In float64 a problem of float32 would be solved with 1e-9 of the ridge it has."""
+    curved, eps = curvature(problem(), damping="auto"), torch.finfo(torch.float32).eps
+    solve = Rotated(LSMR(50), None, silent, curved, METHODS["gif"], eps=eps)
+    A, b = cases.random_vector(12).view(4, 3), cases.random_vector(4, 1)
+    squares = A.T @ A + eps * torch.linalg.matrix_norm(A, 2) ** 2 * torch.eye(3)
+    for _ in range(2):  # found in the first call, kept for the second
+        found = solve.minimum_norm(Matrix(A.T), A.T @ b).value
+        torch.testing.assert_close(
+            found, A @ torch.linalg.solve(squares, A.T @ b), rtol=1e-9, atol=0
+        )
+
+
+def test_lissa_takes_its_mini_batches_in_no_small_space() -> None:
+    """With V square the small system has the shape of the whole one, and other coordinates."""
+    given, _, curved = setting()
+    p, damped = given.space.size, 0.05 * 20
+    J = torch.arange(p)
+    space = small_space(given, curved, J, p, solving=True, seed=0, progress=silent)
+    solve = small_solve(space, curved, None, Lissa(300, damp=0.05, scale=20), "if", METHODS["if"])
+    g_q = cases.random_vector(p)
+    expected = torch.linalg.solve(curved.H.dense() + damped * torch.eye(p), g_q)
+    torch.testing.assert_close(space.V.T @ solve(space.V @ g_q), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_known_rankings_are_not_solved_again() -> None:
+    """Held out are those known for all methods, then drawn ones; a false one shows in it."""
+    given, test, curved = setting("convolution")
+    expected = exact(given, test, curved, None, "if", Dense())
+    known = {"if": {q: expected[q] for q in (1, 4)}, "gradient": {4: expected[4]}}
+    both = {"methods": ["if", "gradient"], "rank": 12, "held_out": 3}
+    sketch = build(given, test, curved, known=known, **both)
+    plain = build(given, test, curved, **both)
+    assert 4 in sketch.info["held_out"]
+    assert len(sketch.info["held_out"]) == 3
+    found = [recall(expected[q], sketch.scores(q, "if"), 4) for q in sketch.info["held_out"]]
+    assert sketch.recall("if")["largest"]["mean"] == pytest.approx(
+        np.mean([one["largest"] for one in found])
+    )
+    assert sketch.recall("gradient")["largest"]["mean"] < 1  # at 4 another ranking was called exact
+    np.testing.assert_array_equal(sketch.train, plain.train)
+    many = {"if": {q: expected[q] for q in range(TEST)}}
+    assert build(given, test, curved, rank=12, held_out=1, known=many).info["held_out"] == [
+        0, 1, 2, 3, 4, 5
+    ]  # fmt: skip
 
 
 def test_hyperinf_too_up_to_the_start_of_its_series() -> None:
