@@ -47,8 +47,13 @@ def test_groups_are_shown_by_name_and_keep_in_the_address(grouped: Record) -> No
     other = open_page("compare", query="3")
     assert r"For test image \#3" in said(other)
 
-    home = open_page("", query="-1")
-    assert "how much the loss on group of test images class three" in said(home)
+
+def test_home_explains_a_group_where_nothing_else_was_ranked(empty_workspace: Path) -> None:
+    ranking = {"count": 0, "groups": GROUPS[1:]}
+    run(parse(TINY | {"methods": ["gradient"], "ranking": ranking}), empty_workspace, "only")
+    words = said(open_page(""))
+    assert "how much the loss on group of test images" in words
+    assert "**Group of test images**" in words
 
 
 def test_a_mosaic_of_the_first_four_images() -> None:
