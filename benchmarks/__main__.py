@@ -9,13 +9,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import csv
 import resource
-import statistics
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,50 +18,20 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import published
+from benchmarks.rounds import ROUNDS, best_batch, keep, ratio
 from gifcore import data as datasets
 from gifcore.change import RemoveClass
 from gifcore.curvature import SAMPLERS, GaussNewton, Hessian, draw_samples, spread
 from gifcore.curved import curvature
-from gifcore.gradient_products import gradient_products
 from gifcore.influence import influence
 from gifcore.models import build, bundled, load_weights
 from gifcore.operators import LinearOperator
-from gifcore.problem import Problem, engine_mode
+from gifcore.problem import Problem
 from gifcore.selection import select
 from gifcore.solvers import LSMR
 from gifcore.stages import tensors
-from gifcore.version import ENGINE_VERSION
 
-ROUNDS = 5
 SEEDS = 3
-RESULTS = Path(__file__).with_name("results.csv")
-
-
-def seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
-def ratio(numerator: Callable[[], object], denominator: Callable[[], object]) -> tuple[float, ...]:
-    """Return the median ratio of interleaved rounds and both median times."""
-    numerator(), denominator()  # warm up, and keep graphs
-    pairs = [(seconds(numerator), seconds(denominator)) for _ in range(ROUNDS)]
-    ratios = [a / b for a, b in pairs]
-    tops, bottoms = zip(*pairs, strict=True)
-    return statistics.median(ratios), statistics.median(tops), statistics.median(bottoms)
-
-
-def forward(problem: Problem, batch_size: int) -> None:
-    parameters = problem.space.unflatten(problem.theta)
-    with engine_mode(problem.model), torch.no_grad():
-        for batch in problem.batches(problem.positions, batch_size):
-            problem.outputs(parameters, batch)
-
-
-def best_batch(action: Callable[[int], object], sizes: tuple[int, ...]) -> int:
-    """Return the batch size that is fastest, each tried twice."""
-    return min(sizes, key=lambda size: min(seconds(lambda: action(size)) for _ in range(2)))
 
 
 def main() -> None:
@@ -81,7 +45,6 @@ def main() -> None:
     problem = Problem(net, tensors(data, "train"), weight_decay=5e-3)
     table = Table("what", "ratio", "median times", title=f"{model}, {source}, {ROUNDS} rounds")
     products(problem, table)
-    ranking(problem, table)
     solver(problem, table)
     samplers(problem, table)
     published.compare(table)
@@ -92,24 +55,6 @@ def main() -> None:
     console.print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, peak memory {peak:.0f} MB"
     )
-
-
-def keep(table: Table) -> None:
-    """Append what was measured to the table of past results."""
-    columns = [list(column.cells) for column in table.columns]
-    stamp = (
-        datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        ENGINE_VERSION,
-        torch.__version__,
-        torch.get_num_threads(),
-    )
-    new = not RESULTS.exists()
-    with RESULTS.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if new:
-            writer.writerow(["utc", "engine", "torch", "threads", "what", "ratio", "of"])
-        for cells in zip(*columns, strict=True):
-            writer.writerow([*stamp, *(str(cell).strip() for cell in cells)])
 
 
 def products(problem: Problem, table: Table) -> None:
@@ -148,19 +93,6 @@ def products(problem: Problem, table: Table) -> None:
                 f"{value:.2f}",
                 f"{1e3 * top:.0f} / {1e3 * bottom:.0f} ms",
             )
-
-
-def ranking(problem: Problem, table: Table) -> None:
-    s = torch.randn(problem.space.size, generator=torch.Generator().manual_seed(0))
-    size = best_batch(lambda b: forward(problem, b), (128, 256, 512, 1000))
-    value, top, bottom = ratio(
-        lambda: gradient_products(problem, s, batch_size=256), lambda: forward(problem, size)
-    )
-    table.add_row(
-        f"Ranking all {problem.n:,} training samples / one plain forward pass (batch {size})",
-        f"{value:.2f}",
-        f"{top:.2f} / {bottom:.2f} s",
-    )
 
 
 def solver(problem: Problem, table: Table) -> None:

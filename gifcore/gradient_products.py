@@ -110,7 +110,7 @@ def product_batches(
     if stack.shape[1] != problem.space.size:
         raise GifError(f"s has shape {tuple(s.shape)}; give ({problem.space.size},) or a stack.")
     directions = Directions(problem, stack)
-    first = problem.positions[: batch_size or SIZES[-1]]
+    first = problem.positions[: batch_size or SIZES[0]]
     batch_of = WAYS[way or way_of(problem, directions, first)]
     sizes = Sizes(SIZES) if batch_size is None else Sizes((batch_size,))
     done = 0
