@@ -16,8 +16,8 @@ PACKAGE = Path(gifcore.__file__).parent
 ORDER = (
     "version", "errors", "assets_path", "preview", "parameters", "operators", "problem", "features",
     "checks", "targets", "queries", "second_derivatives", "views", "change", "data", "models",
-    "checkpoints", "training", "selection", "positions", "convolution", "curvature", "solvers",
-    "curved", "methods", "influence", "dual", "ways", "contraction", "gradient_products", "streams",
+    "checkpoints", "training", "selection", "positions", "convolution", "curvature", "retraining",
+    "solvers", "curved", "methods", "influence", "dual", "ways", "contraction", "gradient_products", "streams",
     "scoring", "small_space", "small_solve", "closed_self", "dense_self", "self_influence",
     "sketch", "edit", "evaluate", "change_section", "group_section", "fastif_section", "explained",
     "study", "outcome", "run_state", "record", "neighbors", "tables", "estimate", "changing",
