@@ -60,7 +60,8 @@ class OnSamples:
     stop: Callable[[], None] | None = None
 
     def __call__(self, samples: Tensor) -> LinearOperator:
-        H = build(self.kind, self.problem, samples, seed=self.seed, stop=self.stop)
+        # used for a product or two: what is kept for later ones would be made in vain
+        H = build(self.kind, self.problem, samples, memory_mb=0, seed=self.seed, stop=self.stop)
         return H + self.damping * Identity(H.shape[0]) if self.damping > 0 else H
 
     def __reduce__(self) -> tuple[type[OnSamples], tuple[Problem, str, float, int]]:
