@@ -4,9 +4,20 @@ import pytest
 
 from gifcore import scoring
 from gifcore.change import RemoveSamples
-from gifcore.estimate import STACKED, estimate, probes, products, query_count, sweeps
+from gifcore.estimate import (
+    SMALL_SOLVE,
+    STACKED,
+    estimate,
+    preview_parts,
+    previewed,
+    probes,
+    products,
+    query_count,
+    sweeps,
+)
 from gifcore.influence import influence
 from gifcore.manifest import measured_costs
+from gifcore.methods import METHODS
 from gifcore.solvers import LSMR
 from gifcore.solvers.preconditioners import default_probes
 from gifcore.study import parse
@@ -70,6 +81,38 @@ def test_more_of_anything_costs_more_and_all_is_capped_by_the_split() -> None:
     assert seconds(methods=["if"]) < base
     assert seconds(edit={"enabled": False}) < base
     assert seconds(curvature={"samples": "all"}) == seconds(curvature={"samples": 10**6})
+
+
+def test_a_sketch_costs_products_coordinates_small_solves_and_a_recall() -> None:
+    values = {
+        "methods": ["gradient", "gif", "second-order"],
+        "curvature": {"samples": 500},
+        "solver": {"iterations": 10},
+        "ranking": {"queries": [1, 2, 3]},
+    }
+    study = parse(values | {"preview": {"rank": 10, "held_out": 5}})
+    costs = COSTS | {"column_per_sample": 2e-6}
+    found = preview_parts(study, SIZES, costs)
+    sample = 10 * 2e-6 + 3 * 1e-5
+    swept = (4 + 4) + (2 + 5)  # two more images by each method; all five by their gradients
+    expected = {
+        "products": 10 * 500 * 1e-3,
+        "training": 1000 * sample,
+        "test": 200 * sample,
+        "solves": 200 * SMALL_SOLVE,
+        "recall": 2 * (20 + 1 + 2) * 500 * 1e-3 + swept * 1000 * 1e-4 / 3,
+    }
+    assert found == pytest.approx(expected)
+    whole = estimate(study, SIZES, costs)
+    assert whole["stages"]["preview"] == pytest.approx(sum(expected.values()))
+    assert estimate(parse(values), SIZES, costs)["stages"]["preview"] == 0
+    assert whole["seconds"] > estimate(parse(values), SIZES, costs)["seconds"]
+
+
+def test_what_a_sketch_can_hold_is_what_the_engine_says() -> None:
+    for method, row in METHODS.items():
+        able = row.adjoint is not None and not row.checkpoints
+        assert (previewed(parse({"methods": [method]})) == [method]) == able
 
 
 def test_stages_are_those_of_a_run() -> None:
