@@ -223,6 +223,24 @@ def _sketch(path: str, stamp: Stamp, own: Stamp) -> Sketch | None:  # noqa: ARG0
     return _open(path, stamp).sketch()
 
 
+def previewed(record_path: str | Path, method: str, query: int) -> np.ndarray:
+    """Return (n,) approximate influences [nats] in the order of the training samples.
+
+    Shared, not to be changed. The record has a sketch that holds this method and test image.
+    """
+    path = open_record(record_path).path
+    return _previewed(str(path), _stamp(path), _file_stamp(path / records.SKETCH), method, query)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _previewed(path: str, stamp: Stamp, own: Stamp, method: str, query: int) -> np.ndarray:
+    found = _sketch(path, stamp, own)
+    assert found is not None
+    values = np.empty(len(found.positions))
+    values[found.positions] = found.scores(query, method)
+    return values
+
+
 def study(record_path: str | Path) -> Study | None:
     """Return the study a record was made of, None if this version cannot read it."""
     path = open_record(record_path).path
@@ -344,6 +362,7 @@ __all__ = [
     "open_record",
     "png",
     "poisoned",
+    "previewed",
     "queries",
     "samples",
     "scores",

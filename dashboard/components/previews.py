@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from dashboard import cache, jobs, settings, state
@@ -67,17 +66,6 @@ def sketch(context: Context) -> Sketch | None:
         return cache.sketch(context.shown.path)
     except GifError:
         return None  # `instead` says why
-
-
-def scores(found: Sketch, methods: list[str], index: int) -> dict[str, np.ndarray]:
-    """Return (n,) approximate influences [nats] by method, in the order of the training samples."""
-    return {m: _ordered(found, found.scores(index, m)) for m in methods if m in found.methods}
-
-
-def _ordered(found: Sketch, values: np.ndarray) -> np.ndarray:
-    ordered = np.empty(len(values))
-    ordered[found.positions] = values
-    return ordered
 
 
 # --- what it says ---------------------------------------------------------------------------------

@@ -68,12 +68,13 @@ def page() -> None:
 def _previewed(context: Context, index: int, source: Pictures) -> bool:
     """Draw the preview of a test image without a ranking; False if there is none."""
     found = previews.sketch(context)
-    scores = previews.scores(found, context.methods, index) if found else {}
-    if found is None or not scores:
+    methods = [m for m in context.methods if m in found.methods] if found else []
+    if found is None or not methods:
         return False
+    scores = {m: cache.previewed(context.shown.path, m, index) for m in methods}
     query = cache.test_image(context.shown.path, index)
     frame.head("Samples", f"{previews.BADGE} {answer(context, scores, query)}")
-    previews.banner(context, found, list(scores), index)
+    previews.banner(context, found, methods, index)
     gallery.missing_data_note(source, context.info["data"]["name"])
     query_picker.draw(context, source, preview=True)
     exp = measures.exponent(_all(scores))
