@@ -110,7 +110,7 @@ def _theirs(problem: Problem, queries: Queries) -> Any:
     def pairwise() -> Tensor:
         assert folder.name  # the folder lives as long as this function
         with _quiet():
-            scores = analyzer.compute_pairwise_scores(
+            analyzer.compute_pairwise_scores(
                 "pairwise",
                 "ekfac",
                 asked,
@@ -120,7 +120,7 @@ def _theirs(problem: Problem, queries: Queries) -> Any:
                 score_args=ScoreArguments(damping_factor=DAMPING),
                 overwrite_output_dir=True,
             )
-        found: Tensor = scores["all_modules"]
+        found: Tensor = analyzer.load_pairwise_scores("pairwise")["all_modules"]
         return found
 
     return pairwise
