@@ -90,3 +90,33 @@ def kind_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prepared = runner.prepare(study_of_kind(kind, **more))
         runner.run(prepared, workspace / kind, workspace=workspace)
     return workspace
+
+
+SOLVE = {"iterations": 30, "batch_size": 4, "damp": 0.01, "scale": 100}
+FASTIF = {"k": [20, 200], "depths": [10], "previews": [8], "loop": 4, "solves": [SOLVE]}
+
+
+def fastif_study(methods: tuple[str, ...] = ("if",), **fast: Any) -> Study:
+    """A study that measures FastIF on the digits in a second or two."""
+    return parse(
+        {
+            "title": "FastIF (digits)",
+            "methods": methods,
+            "data": {"source": "digits"},
+            "model": {"name": "logistic"},
+            "change": {"label": 8},
+            "curvature": {"samples": 60, "damping": 0.05},
+            "solver": {"iterations": 30},
+            "ranking": {"count": 4},
+            "edit": {"enabled": False},
+            "fastif": FASTIF | fast,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def fastif_record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real record with FastIF measured for IF and GIF; only to be read, copy it to change it."""
+    workspace = tmp_path_factory.mktemp("fastif") / "runs"
+    prepared = runner.prepare(fastif_study(("if", "gif")))
+    return runner.run(prepared, workspace / "fastif", workspace=workspace).path

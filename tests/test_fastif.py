@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +29,26 @@ from gifcore.record import INDEX, RECALL, SPEED, Record
 from gifcore.run_state import RunState
 from gifcore.solvers.chains import Draws
 from gifcore.study import Study, dumps, for_query, method_hash, parse, study_hash
+from tests.conftest import FASTIF, SOLVE, fastif_study
 
 SPLITS = ("train", "test")
-TINY: dict[str, Any] = {
-    "title": "Tiny",
-    "methods": ["if"],
-    "data": {"source": "digits"},
-    "model": {"name": "logistic"},
-    "change": {"label": 8},
-    "curvature": {"samples": 60, "damping": 0.05},
-    "solver": {"iterations": 30},
-    "ranking": {"count": 4},
-    "edit": {"enabled": False},
-}
-SOLVE = {"iterations": 30, "batch_size": 4, "damp": 0.01, "scale": 100}
-FASTIF: dict[str, Any] = {"k": [20, 200], "depths": [10], "previews": [8], "loop": 4}
-FASTIF |= {"solves": [SOLVE]}
-
-
-def tiny(**fast: Any) -> Study:
-    return parse(TINY | {"fastif": FASTIF | fast})
 
 
 def run(study: Study, folder: Path, **options: Any) -> Record:
     return runner.run(runner.prepare(study), folder, workspace=folder.parent, **options)
 
 
-@pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    return run(tiny(), tmp_path_factory.mktemp("fastif") / "runs" / "tiny")
+@pytest.fixture
+def record(fastif_record: Path) -> Record:
+    return Record.open(fastif_record)
 
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    prepared = runner.prepare(tiny())
-    return stages.load_problem(tiny(), data.load("digits"), prepared.weights, prepared.weight_decay)
+    prepared = runner.prepare(fastif_study())
+    return stages.load_problem(
+        fastif_study(), data.load("digits"), prepared.weights, prepared.weight_decay
+    )
 
 
 def exact(record: Record) -> dict[int, np.ndarray]:
@@ -72,10 +58,15 @@ def exact(record: Record) -> dict[int, np.ndarray]:
 
 
 def nearest(query: int, k: int) -> np.ndarray:
+    return by_distance(query)[:k]
+
+
+@cache
+def by_distance(query: int) -> np.ndarray:
     """The features of a logistic model are its pixels."""
     x, asked = (stages.tensors(data.load("digits"), split).tensors[0] for split in SPLITS)
     distances = (x - asked[query]).flatten(1).double().square().sum(dim=1).numpy()
-    return np.argsort(distances, kind="stable")[:k]
+    return np.argsort(distances, kind="stable")
 
 
 def best(scores: np.ndarray, criterion: str, m: int, among: np.ndarray | None = None) -> set[int]:
@@ -163,18 +154,22 @@ def test_show_says_it(record: Record) -> None:
 
 
 def test_off_is_the_study_it_was() -> None:
-    off, on = parse(TINY), tiny()
+    on = fastif_study()
+    plain = on.model_dump(exclude={"fastif"})
+    off = parse(plain)
     assert study_hash(off, "d", "w") != study_hash(on, "d", "w")
-    assert study_hash(off, "d", "w") == study_hash(parse(TINY | {"fastif": {}}), "d", "w")
+    assert study_hash(off, "d", "w") == study_hash(parse(plain | {"fastif": {}}), "d", "w")
     assert method_hash(off, "if", "d", "w") == method_hash(on, "if", "d", "w")  # rankings are kept
-    elsewhere = tiny(index_file="a.faiss")
+    elsewhere = fastif_study(index_file="a.faiss")
     assert study_hash(elsewhere, "d", "w") == study_hash(on, "d", "w")
     assert not for_query(on, 3).fastif.enabled
-    assert parse(TINY | {"fastif": on.fastif.model_dump()}) == on
+    assert parse(plain | {"fastif": on.fastif.model_dump()}) == on
 
 
 def test_longer_exact_solves_judge_the_studys_own(record: Record, tmp_path: Path) -> None:
-    study = tiny(iterations=40, previews=[], solves=[], loop=0, index_file=str(record.path / INDEX))
+    study = fastif_study(
+        iterations=40, previews=[], solves=[], loop=0, index_file=str(record.path / INDEX)
+    )
     study = study.model_copy(update={"solver": study.solver.model_copy(update={"iterations": 3})})
     found = run(study, tmp_path / "longer", reuse=None)
     assert found.fastif["index"]["source"] == "given"
@@ -197,7 +192,10 @@ def test_a_cancelled_measurement_goes_on_where_it_was(tmp_path: Path) -> None:
             asked.append(notes[0])
             signal.raise_signal(signal.SIGINT)
 
-    study, folder = tiny(solves=[SOLVE | {"iterations": 60}], previews=[]), tmp_path / "again"
+    study, folder = (
+        fastif_study(solves=[SOLVE | {"iterations": 60}], previews=[]),
+        tmp_path / "again",
+    )
     with pytest.raises(Cancelled):
         run(study, folder, listen=stop)
     assert "for test image" in asked[0]
@@ -236,8 +234,8 @@ def test_what_cannot_be_measured_is_one_sentence(
     (tmp_path / "own.json").write_bytes((record.path / INDEX).with_suffix(".json").read_bytes())
     other = Problem(torch.nn.Sequential(problem.model), problem.train)
     gif.NeighborIndex.build(other).save(tmp_path / "other.faiss")
-    values = TINY | {"fastif": FASTIF | fast, "ranking": {"count": 1}}
-    text = dumps(parse(TINY)).split("[fastif]")[0] + _toml(values["fastif"])
+    text = dumps(fastif_study(k=[], previews=[], solves=[], depths=[], loop=32))
+    text = text.split("[fastif]")[0] + _toml(FASTIF | fast)
     (tmp_path / "study.toml").write_text(text, encoding="utf-8")
     out = ["--out", str(tmp_path / "out"), "--workspace", str(tmp_path)]
     answer = CliRunner().invoke(app, ["run", str(tmp_path / "study.toml"), *out])
@@ -256,7 +254,7 @@ def _toml(section: dict[str, Any]) -> str:
 
 def test_without_queries_or_methods_there_is_nothing_to_measure() -> None:
     with pytest.raises(GifError, match="fastif.solves needs one of the methods if, projected"):
-        parse(TINY | {"methods": ["gif"], "fastif": FASTIF})
+        fastif_study(("gif",))
 
 
 # --- lost chains ---------------------------------------------------------------------------------
@@ -280,7 +278,7 @@ class Deadly(Dataset[Any]):
 def test_a_killed_process_is_named_in_the_record(problem: Problem, tmp_path: Path) -> None:
     """Of three chains in two processes one dies; the run goes on and says what the mean is of."""
     solve = {"iterations": 12, "batch_size": 1, "chains": 3, "processes": 2, "scale": 100}
-    study = tiny(solves=[solve], previews=[], loop=0, k=[20])
+    study = fastif_study(solves=[solve], previews=[], loop=0, k=[20])
     prepared, folder = runner.prepare(study), tmp_path / "run"
     folder.mkdir()
     state = RunState(folder, "t", "h", runner.STAGES, None)

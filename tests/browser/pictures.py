@@ -22,6 +22,7 @@ PAGES = {
     "parameters": "/parameters",
     "before-after": "/before-after",
     "compare": "/compare",
+    "speed": "/speed",
     "new-study": "/new-study",
     "studies": "/studies",
 }

@@ -18,6 +18,7 @@ from dashboard.charts.residuals import residuals
 from dashboard.charts.score_scatter import score_scatter, thin
 from dashboard.charts.step_search import step_search
 from dashboard.charts.style import METHOD_LOOKS, Palette, heading, label
+from dashboard.charts.ways import Line, recall_curves, speed_quality
 from gifcore.outcome import outcome
 from gifcore.study import METHOD_LABELS, METHODS
 
@@ -62,6 +63,12 @@ def _steps(palette: Palette, chosen: float | None = 12.0) -> go.Figure:
     return step_search(curves, "gif", chosen, "T", palette, CLASS.curves)
 
 
+WAYS = [
+    Line("exact", "Exact", (10, 100), (0.1, 1.0), (0.5, 1.0), (0.4, 1.0), (0.6, 1.0)),
+    Line("lissa", "LiSSA", (100,), (0.3,), (0.7,), (0.6,), (0.8,)),
+    Line("preview", "Preview", (100,), (0.001,), (0.4,), (0.3,), (0.5,)),
+]
+AXES = {"share": True, "quality": "recall (%)", "counted": "solve and scores"}
 FIGURES = {
     "accuracies": lambda p: accuracies(
         {
@@ -102,10 +109,21 @@ FIGURES = {
     "per_class": lambda p: per_class(
         [Series("Before", "before", "", [0.5, None])], ["a", "b"], 1, "T", p
     ),
+    "recall_curves": lambda p: recall_curves(
+        pd.DataFrame(
+            {"criterion": ["largest", "helpful"] * 2, "k": [10, 10, 100, 100]}
+            | dict.fromkeys(("kept", "found", "control"), [0.1, 0.2, 1.0, 1.0])
+        ),
+        100,
+        found="LiSSA",
+        title="T",
+        palette=p,
+    ),
     "residuals": lambda p: residuals(
         {"gif": pd.DataFrame({"x": [0, 1], "value": [1.0, 0.5]})}, "T", p
     ),
     "score_scatter": _scatter,
+    "speed_quality": lambda p: speed_quality(WAYS, **AXES, title="T", palette=p),
     "step_search": _steps,
 }
 
@@ -226,3 +244,16 @@ def test_more_than_three_panels_go_into_further_rows(limits: list[float], square
     if square:
         anchors = [axis.scaleanchor for axis in figure.select_yaxes()]
         assert anchors[:5] == ["x", "x2", "x3", "x4", "x5"]
+
+
+def test_ways_are_told_apart_by_symbol_and_colour_and_say_their_k() -> None:
+    figure = speed_quality(WAYS, **AXES, title="T", palette=PALETTES[1])
+    looks = {(trace.marker.symbol, trace.marker.color) for trace in figure.data}
+    assert len({symbol for symbol, _ in looks}) == len({colour for _, colour in looks}) == 3
+    exact = figure.data[0]
+    assert [word.strip() for word in exact.text] == ["k = 10", "k = 100"]
+    assert list(exact.y) == [50, 100]
+    assert list(exact.customdata[0]) == ["10", 40.0, 60.0]
+    close = [Line("exact", "E", (10, 20, 100), (0.1, 0.2, 1), *[(0.5, 0.51, 1.0)] * 3)]
+    words = speed_quality(close, **AXES, title="T", palette=PALETTES[0]).data[0].text
+    assert [bool(word) for word in words] == [True, False, True]
