@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import signal
 from dataclasses import replace
 from functools import cache
@@ -16,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
-from torch.utils.data import Dataset
 from typer.testing import CliRunner
 
 import gifcore as gif
@@ -30,6 +27,7 @@ from gifcore.run_state import RunState
 from gifcore.solvers.chains import Draws
 from gifcore.study import Study, dumps, for_query, method_hash, parse, study_hash
 from tests.conftest import FASTIF, SOLVE, fastif_study
+from tests.deadly import Deadly
 
 SPLITS = ("train", "test")
 
@@ -258,21 +256,6 @@ def test_without_queries_or_methods_there_is_nothing_to_measure() -> None:
 
 
 # --- lost chains ---------------------------------------------------------------------------------
-
-
-class Deadly(Dataset[Any]):
-    """A data set of which one sample ends every process but the first."""
-
-    def __init__(self, inner: Dataset[Any], position: int) -> None:
-        self.inner, self.position = inner, position
-
-    def __len__(self) -> int:
-        return len(self.inner)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Any:
-        if index == self.position and multiprocessing.parent_process() is not None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.inner[index]
 
 
 def test_a_killed_process_is_named_in_the_record(problem: Problem, tmp_path: Path) -> None:
