@@ -31,6 +31,8 @@ from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
 from gifcore.second_derivatives import explained
 
+TOGETHER = 8  # vectors that go through a graph together
+
 Push = Callable[[Tensor], Tensor]  # v (p,) -> J v, in the shape of the values
 Middle = Callable[[Tensor], Tensor]  # u -> M u, in the shape of the values
 
@@ -53,6 +55,7 @@ class _Kept:
     bytes: list[int] = field(default_factory=list)
     full: bool = False  # the next batch did not fit
     forward_mode: bool = True  # no layer has refused it yet
+    vectorised: bool = True  # no operation has refused many vectors at once yet
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,56 @@ class JacobianGram(LinearOperator):
     def shape(self) -> tuple[int, int]:
         return self.problem.space.size, self.problem.space.size
 
+    def apply_many(self, vectors: Tensor) -> Tensor:
+        """Return H V, (p, m), batch by batch; J V and J^T U of a kept batch are vectorised."""
+        rows = vectors.T
+        totals = list(self.problem.weight_decay * rows)
+        scale = float(self.problem.weights_of(self.samples).sum())
+        with explained(self.problem), engine_mode(self.problem.model):
+            for number, part in enumerate(self.samples.split(self.batch_size)):
+                for first in range(0, len(rows), TOGETHER):
+                    few = rows[first : first + TOGETHER]
+                    for row, product in enumerate(self._products(number, part, few)):
+                        totals[first + row] = totals[first + row] + product / scale
+        return torch.stack(totals, dim=1)
+
+    def _products(self, number: int, part: Tensor, rows: Tensor) -> list[Tensor]:
+        """Return the products of one batch with each row."""
+        kept = self._kept
+        if number < len(kept.graphs):
+            graph = kept.graphs[number]
+            if kept.vectorised and len(rows) > 1:
+                try:
+                    return self._vectorised(graph, rows)
+                except (RuntimeError, NotImplementedError):
+                    kept.vectorised = False
+            return [self._product(graph, row, keep=True) for row in rows]
+        return [
+            self._product(kept.graphs[number], row, keep=True)
+            if number < len(kept.graphs)
+            else self._fresh(number, part, row)
+            for row in rows
+        ]
+
+    def _vectorised(self, graph: _Linearised, rows: Tensor) -> list[Tensor]:
+        """Return the products of a kept batch with each row by vectorised J V and J^T U."""
+        if self.stop:
+            self.stop()
+        pushed = torch.vmap(graph.push)(rows.contiguous())
+        weighted = torch.stack([graph.middle(one) for one in pushed])
+        found = torch.autograd.grad(
+            graph.values,
+            tuple(graph.parameters.values()),
+            grad_outputs=weighted,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=True,
+        )
+        return [
+            flat(self.problem, [None if x is None else x[row] for x in found], graph.parameters)
+            for row in range(len(rows))
+        ]
+
     def apply(self, vector: Tensor) -> Tensor:
         total = self.problem.weight_decay * vector
         scale = float(self.problem.weights_of(self.samples).sum())
@@ -101,6 +154,7 @@ class JacobianGram(LinearOperator):
         return total
 
     apply_transposed = apply  # symmetric
+    apply_transposed_many = apply_many
 
     @property
     def kept_megabytes(self) -> float:

@@ -15,6 +15,9 @@ from gifcore.operators import LinearOperator
 from gifcore.problem import Problem, engine_mode
 from gifcore.second_derivatives import explained, refuse_cut_graph
 
+TOGETHER = 8  # vectors that go through a graph together
+TOGETHER_MB = 256  # for their products with the kept graphs
+
 
 @dataclass(frozen=True, eq=False)
 class Hessian(LinearOperator):
@@ -33,9 +36,11 @@ class Hessian(LinearOperator):
     batch_size: int = BATCH_SIZE
     memory_mb: float = MEMORY_MB
     stop: Callable[[], None] | None = None  # called once a batch; raises Cancelled
+    vectorised: bool = True  # many vectors by one vectorised pass, where the graph allows it
     _kept: list[_Graph] = field(default_factory=list, init=False)
     _bytes: list[int] = field(default_factory=list, init=False)
     _side_by_side: SideBySide = field(default_factory=SideBySide, init=False)
+    _refused: list[bool] = field(default_factory=list, init=False)  # by an operation of the graph
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -47,6 +52,66 @@ class Hessian(LinearOperator):
     def transposed_at(self, vector: Tensor, indices: Tensor) -> Tensor:
         """Return (H v)[J]; convolutions leave out the output channels that J does not touch."""
         return self._multiply(vector, self._channels(indices))[indices]
+
+    def apply_many(self, vectors: Tensor) -> Tensor:
+        """Return H V, (p, m): a graph that is not kept is made once for all columns."""
+        return self._many(vectors, {})
+
+    def transposed_at_many(self, vectors: Tensor, indices: Tensor) -> Tensor:
+        """Return (H V)[J], (k, m), as `transposed_at` does."""
+        return self._many(vectors, self._channels(indices))[indices]
+
+    def _many(self, vectors: Tensor, channels: dict[str, Tensor]) -> Tensor:
+        """Return H V, a few columns at a time."""
+        held = max(1, len(self._kept)) * vectors.shape[0] * vectors.element_size()
+        few = max(1, min(TOGETHER, int(TOGETHER_MB * 2**20 // held)))
+        with explained(self.problem), engine_mode(self.problem.model):
+            parts = [self._of_few(part.T, channels) for part in vectors.split(few, dim=1)]
+        return torch.cat(parts).T
+
+    def _of_few(self, rows: Tensor, channels: dict[str, Tensor]) -> Tensor:
+        """Return H v of each row v, (m, p), batches in the order of `_sum_of_batches`."""
+        total = self.problem.weight_decay * rows
+        scale = float(self.problem.weights_of(self.samples).sum())
+
+        def one(graph: _Graph) -> Tensor:
+            return self._products(graph, rows, channels)
+
+        known = self._side_by_side(one, self._kept, rows.device)
+        for number, part in enumerate(self.samples.split(self.batch_size)):
+            fresh = number >= len(known)
+            found = one(self._gradient_graph(number, part)) if fresh else known[number]
+            total = total + found / scale
+        return total
+
+    def _products(self, graph: _Graph, rows: Tensor, channels: dict[str, Tensor]) -> Tensor:
+        """Return the products of one batch with each row by one vectorised backward pass.
+
+        One after the other where an operation of the graph cannot be vectorised.
+        """
+        leaves = graph.parameters
+        if self.vectorised and len(rows) > 1 and not self._refused:
+            if self.stop:
+                self.stop()
+            graph.convolutions.want({id(leaves[name]): at for name, at in channels.items()})
+            try:
+                found = torch.autograd.grad(
+                    graph.gradient,
+                    tuple(leaves.values()),
+                    grad_outputs=rows.contiguous(),
+                    retain_graph=True,
+                    allow_unused=True,
+                    is_grads_batched=True,
+                )
+            except (RuntimeError, NotImplementedError):
+                self._refused.append(True)
+            else:
+                columns = [
+                    [None if part is None else part[row] for part in found]
+                    for row in range(len(rows))
+                ]
+                return torch.stack([flat(self.problem, parts, leaves) for parts in columns])
+        return torch.stack([self._product(graph, row, channels, keep=True) for row in rows])
 
     def _multiply(self, vector: Tensor, channels: dict[str, Tensor]) -> Tensor:
         """Return H v, of the named convolutions at these output channels only.
@@ -111,6 +176,7 @@ class Hessian(LinearOperator):
         return flat(self.problem, product, leaves)
 
     apply_transposed = apply  # H is symmetric
+    apply_transposed_many = apply_many
 
     @property
     def kept_megabytes(self) -> float:

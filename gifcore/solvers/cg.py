@@ -16,12 +16,13 @@ from torch import Tensor
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Progress, silent
+from gifcore.solvers.many import Run, alone, columns_of, furthest, together
 from gifcore.solvers.solution import (
     Solution,
     Status,
     against,
     asymmetric,
-    certified,
+    certifying,
     half,
     kept_vectors,
     settled,
@@ -53,22 +54,39 @@ class CG:
         A direction d with d^T A d < 0 ends it: the value is the iterate before, and `lambda_min`
         the Rayleigh quotient d^T A d / d^T d that proves A indefinite.
         """
+        window = kept_vectors(self.reorthogonalise, self.iterations, len(b), b)
+        found = alone(self._run(A, b, window, progress))
+        progress(self.iterations, self.iterations, "CG")
+        return found
+
+    def solve_many(
+        self, A: LinearOperator, b: Tensor, *, progress: Progress = silent
+    ) -> list[Solution]:
+        """Return `solve` for every column of b (p, m), each with its own certificate.
+
+        The columns go side by side and ask for their products together (`apply_many`).
+        """
+        columns, report = columns_of(b), furthest(progress)
+        window = kept_vectors(self.reorthogonalise, self.iterations, b.numel(), b)
+        found = together([self._run(A, column, window, report) for column in columns])
+        progress(self.iterations, self.iterations, "CG")
+        return found
+
+    def _run(self, A: LinearOperator, b: Tensor, window: int, progress: Progress) -> Run[Solution]:
         started = time.perf_counter()
         status = unsolvable(b)
         checks = 0
         if status is None and self.symmetry_seed is not None:
             status, checks = asymmetric(A, b, self.symmetry_seed), 2
-        window = kept_vectors(self.reorthogonalise, self.iterations, len(b), b)
         state = _Cg(A, b, window)
         halfway = None
         while status is None:
             progress(state.iteration, self.iterations, "CG")
-            status = state.step(self.tolerance)
+            status = yield from state.step(self.tolerance)
             if state.iteration == half(self.iterations):
                 halfway = state.x
             if status is None and state.iteration >= self.iterations:
                 status = Status.ITERATION_LIMIT
-        progress(self.iterations, self.iterations, "CG")
         value = state.x * state.scale if state.iteration else torch.zeros_like(b)
         half_value = value if halfway is None else halfway * state.scale
         solution = Solution(
@@ -87,7 +105,7 @@ class CG:
         )
         if state.products:
             scale = state.first * state.scale
-            solution = certified(solution, A, b, symmetric=True, scale=scale)
+            solution = yield from certifying(solution, A, b, symmetric=True, scale=scale)
             solution = settled(solution, self.tolerance, otherwise=Status.INCONSISTENT)
         return replace(solution, seconds=time.perf_counter() - started)
 
@@ -109,9 +127,9 @@ class _Cg:
         self.size = self.first = 0.0  # of the products A d / ||d||; ||A b|| / ||b||
         self.eps = 10 * torch.finfo(b.dtype).eps  # of a product that should be zero
 
-    def step(self, tolerance: float) -> Status | None:
+    def step(self, tolerance: float) -> Run[Status | None]:
         """One iteration: one product; returns how it ended, None to go on."""
-        product = self.A @ self.d
+        product = yield self.A, self.d
         self.products += 1
         length = float(self.d.norm())
         quotient = float(self.d @ product) / length**2

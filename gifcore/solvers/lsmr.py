@@ -18,7 +18,7 @@ from gifcore.errors import GifError
 from gifcore.operators import Diagonal, LinearOperator
 from gifcore.problem import Progress, silent
 from gifcore.solvers.bidiagonal import Bidiagonalisation
-from gifcore.solvers.many import Run, products_of, together
+from gifcore.solvers.many import Run, columns_of, furthest, products_of, together
 from gifcore.solvers.solution import (
     Solution,
     Status,
@@ -97,8 +97,8 @@ class LSMR:
             A if self.ridge == 0 else _Augmented(A, math.sqrt(self.ridge)), right=right
         )
         window = self._window(system, b)
-        report = _furthest(progress)
-        runs = [self._least_squares(system, c, A.shape[0], window, report) for c in _columns(b)]
+        report = furthest(progress)
+        runs = [self._least_squares(system, c, A.shape[0], window, report) for c in columns_of(b)]
         return self._finished(runs, progress)
 
     def minimum_norm_many(
@@ -113,8 +113,8 @@ class LSMR:
         whole = A if self.ridge == 0 else _Augmented(A.T, math.sqrt(self.ridge)).T
         system = _System(whole, left=left)
         window = self._window(system, b)
-        report = _furthest(progress)
-        runs = [self._minimum_norm(system, c, A.shape[1], window, report) for c in _columns(b)]
+        report = furthest(progress)
+        runs = [self._minimum_norm(system, c, A.shape[1], window, report) for c in columns_of(b)]
         return self._finished(runs, progress)
 
     def _window(self, system: _System, b: Tensor) -> int:
@@ -257,27 +257,6 @@ class _Augmented(LinearOperator):
         rows = self.operator.shape[0]
         products = products_of(self.operator, vectors[:rows], transposed=True)
         return products + self.factor * vectors[rows:]
-
-
-def _columns(b: Tensor) -> list[Tensor]:
-    if b.dim() != 2 or b.shape[1] == 0:
-        raise GifError(
-            f"Many right-hand sides are the columns of a matrix, not of shape {tuple(b.shape)}."
-        )
-    return [column.clone() for column in b.T]
-
-
-def _furthest(progress: Progress) -> Progress:
-    """Return a callback that reports an iteration once, though many columns go through it."""
-    reached = -1
-
-    def report(done: int, total: int, note: str) -> None:
-        nonlocal reached
-        if done > reached:
-            reached = done
-            progress(done, total, note)
-
-    return report
 
 
 def _certified(

@@ -12,7 +12,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from gifcore.operators import LinearOperator, Product, Scaled, Sum, Transposed
+from gifcore.errors import GifError
+from gifcore.operators import Embedding, LinearOperator, Product, Scaled, Sum, Transposed
+from gifcore.problem import Progress
 
 T = TypeVar("T")
 Request = tuple[LinearOperator, Tensor]  # a product that a run waits for
@@ -28,6 +30,13 @@ class Many(Protocol):
     def apply_transposed_many(self, vectors: Tensor) -> Tensor: ...  # (rows, m) -> (n, m)
 
 
+@runtime_checkable
+class ManyAt(Protocol):
+    """An operator that takes many vectors at once and can leave the rest of A^T V out."""
+
+    def transposed_at_many(self, vectors: Tensor, indices: Tensor) -> Tensor: ...  # (k, m)
+
+
 def products_of(A: LinearOperator, vectors: Tensor, *, transposed: bool = False) -> Tensor:
     """Return A V, or A^T V: through sums and products down to operators that take many vectors."""
     if isinstance(A, Many):
@@ -39,6 +48,8 @@ def products_of(A: LinearOperator, vectors: Tensor, *, transposed: bool = False)
     if isinstance(A, Sum):
         left = products_of(A.left, vectors, transposed=transposed)
         return left + products_of(A.right, vectors, transposed=transposed)
+    if isinstance(A, Product) and transposed and isinstance(A.right, Embedding):
+        return parts_of(A.left, vectors, A.right.indices)
     if isinstance(A, Product):
         first, then = (A.left, A.right) if transposed else (A.right, A.left)
         return products_of(
@@ -46,6 +57,50 @@ def products_of(A: LinearOperator, vectors: Tensor, *, transposed: bool = False)
         )
     apply = A.apply_transposed if transposed else A.apply
     return torch.stack([apply(vector) for vector in vectors.T], dim=1)
+
+
+def parts_of(A: LinearOperator, vectors: Tensor, indices: Tensor) -> Tensor:
+    """Return (A^T V)[J], (k, m), with as little of the rest as A allows."""
+    if isinstance(A, ManyAt):
+        return A.transposed_at_many(vectors, indices)
+    if isinstance(A, Scaled):
+        return A.factor * parts_of(A.operator, vectors, indices)
+    if isinstance(A, Sum):
+        return parts_of(A.left, vectors, indices) + parts_of(A.right, vectors, indices)
+    if isinstance(A, Many | Product | Transposed):
+        return products_of(A, vectors, transposed=True)[indices]
+    return torch.stack([A.transposed_at(vector, indices) for vector in vectors.T], dim=1)
+
+
+def alone(run: Run[T]) -> T:
+    """Drive one run."""
+    return together([run])[0]
+
+
+def columns_of(b: Tensor) -> list[Tensor]:
+    """Return the right-hand sides, one a column.
+
+    Raises:
+        GifError: not a matrix, or one without columns.
+    """
+    if b.dim() != 2 or b.shape[1] == 0:
+        raise GifError(
+            f"Many right-hand sides are the columns of a matrix, not of shape {tuple(b.shape)}."
+        )
+    return [column.clone() for column in b.T]
+
+
+def furthest(progress: Progress) -> Progress:
+    """Return a callback that reports an iteration once, though many columns go through it."""
+    reached = -1
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal reached
+        if done > reached:
+            reached = done
+            progress(done, total, note)
+
+    return report
 
 
 def together(runs: Sequence[Run[T]]) -> list[T]:

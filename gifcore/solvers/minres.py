@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,12 +17,13 @@ from torch import Tensor
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Progress, silent
+from gifcore.solvers.many import Run, alone, columns_of, furthest, together
 from gifcore.solvers.solution import (
     Solution,
     Status,
     against,
     asymmetric,
-    certified,
+    certifying,
     half,
     kept_vectors,
     settled,
@@ -52,6 +53,21 @@ class MINRES:
 
     def solve(self, A: LinearOperator, b: Tensor, *, progress: Progress = silent) -> Solution:
         """Return x with A x = b for a symmetric A (p, p), judged by the residual."""
+        window = kept_vectors(self.reorthogonalise, self.iterations, len(b), b)
+        return alone(self._run(A, b, window, progress))
+
+    def solve_many(
+        self, A: LinearOperator, b: Tensor, *, progress: Progress = silent
+    ) -> list[Solution]:
+        """Return `solve` for every column of b (p, m), each with its own certificate.
+
+        The columns go side by side and ask for their products together (`apply_many`).
+        """
+        columns, report = columns_of(b), furthest(progress)
+        window = kept_vectors(self.reorthogonalise, self.iterations, b.numel(), b)
+        return together([self._run(A, column, window, report) for column in columns])
+
+    def _run(self, A: LinearOperator, b: Tensor, window: int, progress: Progress) -> Run[Solution]:
         started = time.perf_counter()
         status = unsolvable(b)
         checks = 0
@@ -60,10 +76,10 @@ class MINRES:
         x, history, products = torch.zeros_like(b), [1.0], 0
         halfway: Tensor | None = None
         if status is None:
-            product = A @ b
-            window = kept_vectors(self.reorthogonalise, self.iterations, len(b), b)
-            steps = _iterate(A, b, product, self.tolerance, window)
-            for x, residual, ended in steps:  # noqa: B007
+            product = yield A, b
+            steps = _iterate(b, product, self.tolerance, window)
+            x, residual, ended, wanted = next(steps)
+            while True:
                 products += 1
                 status = ended
                 if status is not Status.NOT_FINITE:
@@ -73,6 +89,7 @@ class MINRES:
                 progress(products, self.iterations, "MINRES")
                 if status is not None or products >= self.iterations:
                     break
+                x, residual, ended, wanted = steps.send((yield A, wanted))
         status = status or Status.ITERATION_LIMIT
         solution = Solution(
             value=x,
@@ -88,15 +105,18 @@ class MINRES:
         )
         if products:
             scale = float(product.norm())
-            solution = certified(solution, A, b, symmetric=True, scale=scale)
+            solution = yield from certifying(solution, A, b, symmetric=True, scale=scale)
             solution = settled(solution, self.tolerance, otherwise=Status.INCONSISTENT)
         return replace(solution, seconds=time.perf_counter() - started)
 
 
 def _iterate(
-    A: LinearOperator, b: Tensor, first: Tensor, tolerance: float, window: int
-) -> Iterator[tuple[Tensor, float, Status | None]]:
-    """Yield (x, relative residual, status or None) after every product; `first` is A b."""
+    b: Tensor, first: Tensor, tolerance: float, window: int
+) -> Generator[tuple[Tensor, float, Status | None, Tensor], Tensor, None]:
+    """Yield (x, relative residual, status or None, v) after every product and take A v for it.
+
+    `first` is A b.
+    """
     gamma = float(b.norm())
     eps = 10 * torch.finfo(b.dtype).eps  # of a product that should be zero
     beta1, eta, size = gamma, gamma, 0.0
@@ -108,7 +128,7 @@ def _iterate(
     while True:
         delta = float(v @ product)
         if not math.isfinite(delta):
-            yield x, math.inf, Status.NOT_FINITE
+            yield x, math.inf, Status.NOT_FINITE, v
             return
         vectors = [*vectors, v][-window:] if window else []
         new = against(product - delta * v - gamma * v_old, vectors)
@@ -119,7 +139,7 @@ def _iterate(
         a2 = s * delta + c_old * c * gamma
         a3 = s_old * gamma
         if a1 <= eps * size:  # A is singular on this space and b has a part outside its range
-            yield x, abs(eta) / beta1, Status.EXACT
+            yield x, abs(eta) / beta1, Status.EXACT, v
             return
         c_old, c, s_old, s = c, a0 / a1, s, gamma_new / a1
         w_old, w = w, (v - a3 * w_old - a2 * w) / a1
@@ -127,8 +147,7 @@ def _iterate(
         eta = -s * eta
         residual = abs(eta) / beta1
         if gamma_new <= eps * size:
-            yield x, residual, Status.EXACT
+            yield x, residual, Status.EXACT, v
             return
-        yield x, residual, Status.CONVERGED if residual <= tolerance else None
         v_old, v, gamma = v, new / gamma_new, gamma_new
-        product = A @ v
+        product = yield x, residual, Status.CONVERGED if residual <= tolerance else None, v

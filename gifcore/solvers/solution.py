@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gifcore.operators import LinearOperator
-from gifcore.solvers.many import products_of
+from gifcore.solvers.many import Run, alone, parts_of, products_of
 
 
 class Status(Enum):
@@ -130,6 +130,11 @@ class Observed(LinearOperator):
         self.products += 1
         return self.operator.transposed_at(vector, indices)
 
+    def transposed_at_many(self, vectors: Tensor, indices: Tensor) -> Tensor:
+        """Count products of which only a part is known."""
+        self.products += vectors.shape[1]
+        return parts_of(self.operator, vectors, indices)
+
     def apply_many(self, vectors: Tensor) -> Tensor:
         """Return A V, column by column counted and observed: (p, m) -> (p, m)."""
         products = products_of(self.operator, vectors)
@@ -233,10 +238,17 @@ def certified(
 
     Cost: two products, three without `scale`; added to `check_hvps`.
     """
+    return alone(certifying(solution, A, b, symmetric=symmetric, scale=scale))
+
+
+def certifying(
+    solution: Solution, A: LinearOperator, b: Tensor, *, symmetric: bool, scale: float | None
+) -> Run[Solution]:
+    """`certified` as a run that asks for its products."""
     adjoint = A if symmetric else A.T
-    r = b - A @ solution.value
-    normal = adjoint @ r
-    known = float((adjoint @ b).norm()) if scale is None else scale
+    r = b - (yield A, solution.value)
+    normal = yield adjoint, r
+    known = float((yield adjoint, b).norm()) if scale is None else scale
     residual = relative(float(r.norm()), float(b.norm()))
     history = solution.residual_history
     return replace(
