@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard import cache, settings, state
 from dashboard.charts.style import label as method_label
 from dashboard.charts.style import listed
-from dashboard.components import change_form, messages, possible, uploads
+from dashboard.components import change_form, fastif_form, messages, possible, uploads
 from dashboard.components.change_form import positions
 from dashboard.texts import text
 from dashboard.texts.options import CURVATURES, HELP, PRECONDITIONERS, SAMPLERS, SOLVERS
@@ -36,7 +36,7 @@ def draw() -> Study | None:
         st.subheader("2 · Which parameters may move, and how the move is computed")
         chosen = _selection(asked)
     with st.expander("Advanced: curvature, solver, test images to explain, seed"):
-        advanced = _advanced()
+        advanced = _advanced(chosen["methods"])
     if asked is None:
         return None
     title = st.text_input(
@@ -263,7 +263,7 @@ def _choice(name: str, label: str, choices: dict[str, tuple[str, str]]) -> str:
     return chosen
 
 
-def _advanced() -> dict[str, Any]:
+def _advanced(methods: list[str]) -> dict[str, Any]:
     left, middle, right = st.columns(3, gap="large")
     with left:
         curvature = _curvature()
@@ -273,8 +273,10 @@ def _advanced() -> dict[str, Any]:
         st.markdown("**Test images and chance**")
         ranking = _ranking()
         preview = {"rank": _number("preview", "Sketch for previews (0: none)", 0, 0, 100_000)}
+        fastif = fastif_form.fields(methods)
         seed = _number("seed", "Seed", 0, 0, 2**31 - 1)
     sections = {"curvature": curvature, "solver": solver, "ranking": ranking, "preview": preview}
+    sections |= {"fastif": fastif}
     return {"seed": seed} | sections
 
 

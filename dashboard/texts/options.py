@@ -170,6 +170,14 @@ HELP = {
     "preview": "Numbers a training image in a sketch, from which the page Samples shows an "
     "approximate ranking of any test image at once. 384 is a good size; its recall is measured and "
     "shown. More is nearer to the exact ranking and takes longer. 0 makes none.",
+    "fastif_k": "Numbers of nearest training images, separated by commas. The page Speed and "
+    "recall then shows how much of the exact ranking they keep and what they save. Takes as many more "
+    "solves and sweeps over the training images.",
+    "fastif_iterations": "Solves that are to be taken as exact should converge: raise this if the "
+    "page says that they did not.",
+    "fastif_preview": "A sketch made only to be compared with the candidates; 64 to 384.",
+    "fastif_lissa": "FastIF's own solver, compared with the exact solves and with the gradient "
+    "alone. Study files know several configurations and processes.",
     "seed": "Fixes every random draw: curvature samples, probes, random selection.",
     "memory_mb": "Memory that may be spent on keeping gradient graphs between products; more is "
     "faster, up to a point. Too little is slower, never wrong.",

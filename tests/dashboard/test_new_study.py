@@ -269,6 +269,24 @@ def test_a_sketch_is_made_only_where_it_is_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
+def test_fastif_is_measured_only_where_it_is_asked_for() -> None:
+    app = open_page("new-study")
+    assert not asked(app).fastif.enabled
+    app.text_input(key="new_fastif_k").set_value("100, 10").run()
+    assert (asked(app).fastif.k, asked(app).fastif.iterations) == ((10, 100), None)
+    app.toggle(key="new_fastif_lissa").set_value(True).run()
+    app.number_input(key="new_fastif_J").set_value(70)
+    app.number_input(key="new_fastif_preview").set_value(64)
+    app.number_input(key="new_fastif_scale").set_value(40.0).run()
+    found = asked(app).fastif
+    assert "damp × scale = 0.4." in said(app)
+    assert [(one.iterations, one.batch_size, one.scale) for one in found.solves] == [(70, 16, 40.0)]
+    assert found.previews == (64,)
+    app.text_input(key="new_fastif_k").set_value("ten").run()
+    assert "'ten'" in app.error[0].value
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("solver", "settings"),
     [
