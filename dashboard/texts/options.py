@@ -171,8 +171,8 @@ HELP = {
     "approximate ranking of any test image at once. 384 is a good size; its recall is measured and "
     "shown. More is nearer to the exact ranking and takes longer. 0 makes none.",
     "fastif_k": "Numbers of nearest training images, separated by commas. The page Speed and "
-    "recall then shows how much of the exact ranking they keep and what they save. Takes as many more "
-    "solves and sweeps over the training images.",
+    "recall then shows how much of the exact ranking they keep and what they save. Takes as many "
+    "more solves and sweeps over the training images.",
     "fastif_iterations": "Solves that are to be taken as exact should converge: raise this if the "
     "page says that they did not.",
     "fastif_preview": "A sketch made only to be compared with the candidates; 64 to 384.",
