@@ -142,6 +142,9 @@ def test_operations_of_tinynet_grow_by_the_parameters_a_direction_not_by_a_pass(
 )  # fmt: skip
 def test_chunks_where_positions_share_weights(forward: float, p: int, m: int, way: str) -> None:
     assert cheapest(in_chunks(forward, p, m)) == way
+    one, more = in_chunks(forward, p, m), in_chunks(forward, p, m + 1)
+    assert more["gradients in chunks"] - one["gradients in chunks"] == p
+    assert more["forward mode"] - one["forward mode"] == 3 * forward
 
 
 class Attention(nn.Module):
