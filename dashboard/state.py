@@ -130,6 +130,7 @@ def dark() -> bool:
 def families() -> list[Family]:
     """Return the families of the demo and the workspace; the demo first, then the newest.
 
+    The demo's own begin with that of most records, which it is about.
     Of two records of one combination that with a sketch counts.
     """
     found: dict[str, Family] = {}
@@ -146,7 +147,7 @@ def families() -> list[Family]:
             family.paths[combination] = entry.path
         if sketched:
             with_sketch[key].add(combination)
-    return list(found.values())
+    return sorted(found.values(), key=lambda one: -len(one.paths) if one.demo else 0)
 
 
 def _listed() -> Iterable[tuple[Listed, bool]]:

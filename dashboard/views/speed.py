@@ -44,6 +44,7 @@ def page() -> None:
     measured = context.shown.fastif
     if not measured:
         frame.head(TITLE, "This study did not measure what fewer candidates would miss (FastIF).")
+        _elsewhere()
         st.info(NOT_YET)
         return
     st.title(TITLE)
@@ -63,6 +64,22 @@ def page() -> None:
     st.subheader("Take it with you")
     frame.downloads(f"recall-{method}", lambda: recall, "Recall")
     frame.downloads(f"speed-{method}", lambda: speed, "Quality of every test image")
+
+
+def _elsewhere() -> None:
+    """Link to the studies that did measure it."""
+    for family in state.families():
+        selector, ratio = family.default()
+        shown = state.of(family, (selector, ratio)).record
+        if shown is not None and shown.fastif:
+            state.link(
+                "speed",
+                f"{family.title}: measured there",
+                icon=":material/speed:",
+                study=family.key,
+                selector=selector,
+                ratio=ratio,
+            )
 
 
 # --- the answer -----------------------------------------------------------------------------------

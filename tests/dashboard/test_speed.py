@@ -86,6 +86,16 @@ def test_a_record_without_it_says_what_to_add() -> None:
     assert "did not measure" in said(at)
     assert "[fastif]\nk = [10, 100, 1000]" in at.info[0].value
     assert charts(at) == 0
+    assert not at.get("page_link")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_record_without_it_leads_to_one_that_has_it(measured: Record) -> None:
+    at = open_page("speed", study=Record.open(measured.path.parent / "g05").info["family"][:12])
+    assert "did not measure" in said(at)
+    (link,) = at.get("page_link")
+    assert link.proto.label == "FastIF (digits): measured there"
+    assert measured.info["family"][:12] in link.proto.query_string
 
 
 def test_solves_that_ran_away_leave_the_page_standing(measured: Record) -> None:
