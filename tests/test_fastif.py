@@ -129,6 +129,8 @@ def test_seconds_are_solves_and_scores_of_every_way(record: Record) -> None:
     assert asked == filtered | {"preview-8": [1000], "loop": [1000]}
     assert points[points["extrapolated"]]["way"].tolist() == ["loop"]
     assert points["score_seconds"].gt(0).all()
+    whole = points[points["k"] == 1000].set_index("way")["score_seconds"]
+    assert whole["loop"] > 10 * whole["exact"]  # a gradient for each of the 1,000, not for one
     ways = entry["ways"]
     assert ways["lissa-1"]["effective_damping"] == pytest.approx(1)
     assert (ways["lissa-1"]["iterations"], ways["lissa-1"]["max_iterations"]) == (30, 30)
@@ -162,6 +164,25 @@ def test_off_is_the_study_it_was() -> None:
     assert study_hash(elsewhere, "d", "w") == study_hash(on, "d", "w")
     assert not for_query(on, 3).fastif.enabled
     assert parse(plain | {"fastif": on.fastif.model_dump()}) == on
+
+
+def test_a_group_asks_by_its_mean_feature(record: Record, tmp_path: Path) -> None:
+    images = [q["index"] for q in record.queries][:2]
+    values = fastif_study(previews=[8], solves=[], loop=0, k=[20]).model_dump(by_alias=True)
+    values["ranking"] = {"queries": images[:1], "groups": [{"name": "two", "samples": images}]}
+    found = run(parse(values), tmp_path / "group")
+    scores = found.scores("if", -1).sort_values("train_index")["influence"].to_numpy()
+    x, test = (stages.tensors(data.load("digits"), split).tensors[0] for split in SPLITS)
+    mean = test[images].double().mean(dim=0)
+    near = (x - mean).flatten(1).square().sum(dim=1).argsort(stable=True)[:20].numpy()
+    row = found.speed("if").set_index(["way", "k", "query"]).loc[("exact", 20, -1)]
+    kept = len(best(scores, "largest", 100) & set(near.tolist())) / 100
+    assert row["largest"] == pytest.approx(kept, abs=0.011)
+    table = found.recall("if").query("way == 'exact' and k == 20 and criterion == 'largest'")
+    assert set(zip(table["predictions"], table["queries"], strict=True)) >= {("all", 2)}
+    assert table["queries"].tolist() == [2, 1]  # a group is neither right nor wrong
+    preview = found.speed("if").query("way == 'preview-8' and query == -1")
+    assert preview["spearman"].isna().all()  # a sketch holds single images
 
 
 def test_longer_exact_solves_judge_the_studys_own(record: Record, tmp_path: Path) -> None:

@@ -196,14 +196,18 @@ def _sure(
 def certainty(info: dict[str, Any], measured: dict[str, Any], entry: dict[str, Any]) -> list[str]:
     """Return what the numbers rest on, a line each: queries, the exact solves, the seconds."""
     queries = info["queries"]
-    wrong = sum(q.get("label") != q.get("predicted") for q in queries)
+    images = [q for q in queries if q["index"] >= 0]
+    wrong = sum(q["label"] != q["predicted"] for q in images)
+    groups = len(queries) - len(images)
     exact = entry["ways"]["exact"]
     ended = listed([f"{count} {status}" for status, count in exact["statuses"].items()])
     index = measured["index"]
     residual = exact["max_residual"]
     lines = [
-        f"**{len(queries)} test images**, {len(queries) - wrong} predicted rightly and {wrong} "
-        "wrongly; the table gives the least and the most of them.",
+        f"**{len(images)} test images**, {len(images) - wrong} predicted rightly and {wrong} "
+        "wrongly"
+        + (f", and **{groups} group{'s' if groups > 1 else ''}**" if groups else "")
+        + "; the table gives the least and the most of them.",
         f"**Exact** means {exact['solver']} with up to {exact['max_iterations']:,} iterations: "
         f"{ended}"
         + ("." if residual is None else f"; the largest residual is {percent(residual, 2)}.")
