@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 ELEMENT = 8.0  # one number read or written by itself, not within a matrix product
 FORMED = 16.0  # one number of G_i, formed from its outer products and read again
@@ -116,6 +117,15 @@ class Choice:
     directions: int
     operations: Mapping[str, float]
     seconds: Mapping[str, float]
+
+    def card(self) -> dict[str, Any]:
+        """Return what a record says of it."""
+        return {
+            "way": self.way,
+            "directions": self.directions,
+            "operations_per_sample": {way: round(cost) for way, cost in self.operations.items()},
+            "seconds_of_one_direction": dict(self.seconds),
+        }
 
 
 def cheapest(counted: Mapping[str, float]) -> str:

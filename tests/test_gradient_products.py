@@ -170,6 +170,8 @@ def test_a_choice_says_what_it_counted() -> None:
         assert (choice.way, choice.directions) == (way, 64)
         assert set(choice.operations) == {"forward mode", way} == set(choice.seconds)
         assert choice.operations[way] < choice.operations["forward mode"]
+        counted = choice.card()["operations_per_sample"]
+        assert counted == {name: round(cost) for name, cost in choice.operations.items()}
         assert choose(problem, directions.first, problem.positions).way == "forward mode"
         found = gradient_products(problem, stack, way=choice.way)
         np.testing.assert_allclose(found, expected_of(problem, stack), rtol=1e-9, atol=1e-11)
