@@ -31,7 +31,7 @@ from gifcore.methods import (
 from gifcore.operators import Embedding, Identity
 from gifcore.problem import Problem, Progress, silent
 from gifcore.selection import Selection
-from gifcore.solvers import LSMR, Solution
+from gifcore.solvers import LSMR, Auto, Solution
 from gifcore.solvers.solution import Observed
 
 
@@ -98,7 +98,7 @@ def influence(
     Cost: one gradient over all samples and 2 Hessian products an LSMR iteration (MINRES: 1).
     """
     row = row_of(method)
-    _refuse_types(solver, selected)
+    refuse_types(solver, selected)
     if isinstance(curvature, Curved) and curvature_of not in (None, curvature.of):
         raise GifError(
             f"curvature_of is '{curvature_of}' and the curvature given is of the {curvature.of} "
@@ -147,7 +147,7 @@ def adjoint(
         GifError: a method that gives no score.
     """
     row = scored(method)
-    _refuse_types(solver, selected)
+    refuse_types(solver, selected)
     if row.rectangular and curved.preconditioner is None:
         curved = preconditioned(curved, selected, solver, seed=seed, like=query_gradient)
     assert row.adjoint is not None
@@ -190,7 +190,7 @@ def required(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
     return checkpoints
 
 
-def _refuse_types(solver: object, selected: object) -> None:
+def refuse_types(solver: object, selected: object) -> None:
     """Refuse a name in place of a solver and indices in place of a selection."""
     if solver is not None and not isinstance(solver, Solver):
         raise GifError(f"The solver is {solver!r:.80}; give one, such as gif.LSMR(iterations=50).")
@@ -275,16 +275,36 @@ def _solve(
     started = time.perf_counter()
     E = Identity(problem.space.size) if selected is None else selected.embedding
     R = curved.preconditioner if row.rectangular else None
-    auto = None
-    if curved.automatic and row.solves and not row.rectangular:
-        auto = curved.auto_damping()
-        damped = curved.H + auto.value * Identity(curved.H.shape[0])
-        curved = replace(curved, H=damped, damping=auto.value)
+    curved, auto = damped(curved, row)
     H = Observed(curved.H)
     found = solve(
         H, E, b, Solve(solver, R.R if R else None, progress, curved, row, change, problem)
     )
-    found = reasoned(found, auto)
+    return completed(reasoned(found, auto), row, curved, selected, H, time.perf_counter() - started)
+
+
+def damped(curved: Curved, row: MethodRow) -> tuple[Curved, Auto | None]:
+    """Return the curvature with an automatic damping in it and its reason, where a method needs it.
+
+    For gif that is a ridge instead, found as it solves.
+    """
+    if not (curved.automatic and row.solves and not row.rectangular):
+        return curved, None
+    auto = curved.auto_damping()
+    H = curved.H + auto.value * Identity(curved.H.shape[0])
+    return replace(curved, H=H, damping=auto.value), auto
+
+
+def completed(
+    found: Solution,
+    row: MethodRow,
+    curved: Curved,
+    selected: Selection | None,
+    H: Observed,
+    seconds: float,
+) -> Solution:
+    """Return the solution with what it was solved with and what its products showed."""
+    R = curved.preconditioner if row.rectangular else None
     return replace(
         found,
         hvps=found.hvps + (R.probes if R else 0),
@@ -295,7 +315,7 @@ def _solve(
         lambda_min=min((x for x in (H.lowest, found.lambda_min) if x is not None), default=None),
         curvature_of=curved.of,
         samples=len(curved.samples) if H.products or row.approximation else 0,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
     )
 
 

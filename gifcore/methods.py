@@ -10,7 +10,7 @@ s . grad l_i, because g_q . delta_i = s_q . g_i.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -251,15 +251,34 @@ class Solve:
 
     def symmetric(self, A: LinearOperator, b: Tensor) -> Solution:
         """Return x with A x = b: by the solver that was asked for, MINRES in place of LSMR."""
-        solver = self.solver
-        if isinstance(solver, LSMR):
-            solver = MINRES(solver.iterations, solver.tolerance, keep_halfway=solver.keep_halfway)
-        if isinstance(solver, Dense):
-            solver = replace(solver, ridge=0.0)
+        solver = self._symmetric()
         if isinstance(solver, Lissa) and A.shape == self.curved.H.shape:
             batches = solver.batches(self.curved.batch, self.curved.samples)
             return solver.solve(A, b, batches=batches, progress=self.progress)
         return without_ridge(solver.solve(A, b, progress=self.progress), self.solver)
+
+    def symmetric_many(self, A: LinearOperator, b: Sequence[Tensor]) -> list[Solution]:
+        """Return `symmetric` for every b; CG and MINRES take their products together."""
+        solver = self._symmetric()
+        if not isinstance(solver, MINRES | CG):
+            return [self.symmetric(A, one) for one in b]
+        many = solver.solve_many(A, torch.stack(list(b), dim=1), progress=self.progress)
+        return [without_ridge(found, self.solver) for found in many]
+
+    def minimum_norm_many(self, A: LinearOperator, b: Sequence[Tensor]) -> list[Solution]:
+        """Return `minimum_norm` for every b; LSMR takes its products together."""
+        solver, auto = self._rectangular(A.T, b[0])
+        if not isinstance(solver, LSMR):
+            return [self.minimum_norm(A, one) for one in b]
+        stack = torch.stack(list(b), dim=1)
+        many = solver.minimum_norm_many(A, stack, left=self.R, progress=self.progress)
+        return [reasoned(found, auto) for found in many]
+
+    def _symmetric(self) -> MINRES | CG | Neumann | PLissa | Lissa | Dense:
+        solver = self.solver
+        if isinstance(solver, LSMR):
+            return MINRES(solver.iterations, solver.tolerance, keep_halfway=solver.keep_halfway)
+        return replace(solver, ridge=0.0) if isinstance(solver, Dense) else solver
 
     def least_squares(self, A: LinearOperator, b: Tensor) -> Solution:
         """Return argmin ||A x - b||: by the solver that was asked for if it can, else LSMR."""

@@ -9,6 +9,7 @@ Positive = helpful (removing it raises the query's loss), negative = harmful. Of
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,12 +17,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from gifcore.block_adjoints import adjoints_together, block_size
 from gifcore.checkpoints import Checkpoint
 from gifcore.checks import check_problem
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
 from gifcore.gradient_products import Directions, product_batches, way_of
-from gifcore.influence import Heard, adjoint, curved_of, required
+from gifcore.influence import Heard, adjoint, curved_of, refuse_types, required
 from gifcore.methods import Solver, scored
 from gifcore.operators import Identity
 from gifcore.problem import Problem, Progress, silent
@@ -125,28 +127,49 @@ def adjoints(
     seed: int,
     progress: Progress,
 ) -> list[Solution]:
-    """Return s_q of every query with its iterate at half the budget, as `rank` scores them."""
+    """Return s_q of every query with its iterate at half the budget, as `rank` scores them.
+
+    Queries are solved in blocks (`block_adjoints`), as many at once as memory allows.
+    """
     row, heard = scored(method), Heard(progress)
     solver = solver or LSMR()
+    refuse_types(solver, selected)
     curved = curved_of(
         curvature, problem, samples, damping, "full", seed, solves=row.solves, stop=heard.again
     )
     if row.rectangular and curved.preconditioner is None:
         curved = preconditioned(curved, selected, solver, seed=seed, like=problem.theta)
-    solutions = []
-    for number, g_q in enumerate(queries.gradients(problem, heard)):
-        solution = adjoint(
-            problem,
-            g_q,
-            method=method,
-            selected=selected,
-            curved=curved,
-            solver=with_halfway(solver),
-            seed=seed,
-            progress=heard,
-        )
-        solutions.append(solution)
-        heard(number + 1, len(queries.groups), "queries")
+    solver, m = with_halfway(solver), len(queries.groups)
+    block = block_size(method, solver, selected, problem.theta)
+    gradients = queries.gradients(problem, heard)
+    solutions: list[Solution] = []
+    while len(solutions) < m:
+        few = list(itertools.islice(gradients, block))
+        if len(few) > 1:
+            solutions += adjoints_together(
+                problem,
+                few,
+                method=method,
+                selected=selected,
+                curved=curved,
+                solver=solver,
+                progress=heard,
+            )
+        else:
+            solutions += [
+                adjoint(
+                    problem,
+                    g_q,
+                    method=method,
+                    selected=selected,
+                    curved=curved,
+                    solver=solver,
+                    seed=seed,
+                    progress=heard,
+                )
+                for g_q in few
+            ]
+        heard(len(solutions), m, "queries")
     return solutions
 
 

@@ -17,12 +17,12 @@ ORDER = (
     "version", "errors", "assets_path", "preview", "parameters", "operators", "problem", "features",
     "checks", "targets", "queries", "second_derivatives", "views", "change", "data", "models",
     "checkpoints", "training", "selection", "positions", "convolution", "curvature", "retraining",
-    "solvers", "curved", "methods", "influence", "dual", "ways", "contraction", "gradient_products", "streams",
-    "scoring", "small_space", "small_solve", "closed_self", "dense_self", "self_influence",
-    "sketch", "edit", "evaluate", "change_section", "group_section", "fastif_section", "explained",
-    "study", "outcome", "run_state", "record", "neighbors", "tables", "estimate", "changing",
-    "stages", "solving", "previewing", "themselves", "fastif_words", "fastif_ways", "fastif",
-    "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
+    "solvers", "curved", "methods", "influence", "block_adjoints", "dual", "ways", "contraction",
+    "gradient_products", "streams", "scoring", "small_space", "small_solve", "closed_self",
+    "dense_self", "self_influence", "sketch", "edit", "evaluate", "change_section", "group_section",
+    "fastif_section", "explained", "study", "outcome", "run_state", "record", "neighbors", "tables",
+    "estimate", "changing", "stages", "solving", "previewing", "themselves", "fastif_words",
+    "fastif_ways", "fastif", "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
 )  # fmt: skip
 
 
