@@ -234,11 +234,12 @@ def words(info: Mapping[str, Any]) -> list[str]:
 
 
 def measured_words(found: Mapping[str, Any]) -> str:
-    """Return a measured recall in words."""
+    """Return a measured recall in words, and whether it is worth anything."""
     largest = found["largest"]
+    worth = "" if largest["mean"] > largest["control"] else "; no better than that: raise the rank"
     return (
         f"recall@{found['depth']} {largest['mean']:.2f} measured on {found['queries']} held-out "
-        f"images (least {largest['min']:.2f}; by gradients alone {largest['control']:.2f})"
+        f"images (least {largest['min']:.2f}; by gradients alone {largest['control']:.2f}{worth})"
     )
 
 

@@ -15,7 +15,7 @@ from gifcore import previewing, runner
 from gifcore.cli import app
 from gifcore.errors import Cancelled, GifError
 from gifcore.methods import METHODS
-from gifcore.preview import recall, words
+from gifcore.preview import measured_words, recall, words
 from gifcore.previewing import why_fewer
 from gifcore.record import SKETCH, Record, list_workspace
 from gifcore.study import Study, parse
@@ -110,6 +110,14 @@ def test_a_method_without_a_preview_is_named(workspace: Path) -> None:
     assert "Previews of every test image: rank 24, 52 bytes a sample" in shown
     assert "Second-order has no preview: it gives an update and no ranking." in shown
     assert "GIF: recall@100" in shown
+
+
+@pytest.mark.parametrize(("mean", "said"), [(0.7, "0.60)"), (0.6, "0.60; no better than that: ")])
+def test_a_recall_no_better_than_by_gradients_is_called_that(mean: float, said: str) -> None:
+    largest = {"mean": mean, "min": 0.1, "control": 0.6}
+    found = measured_words({"queries": 4, "depth": 100, "largest": largest})
+    assert found.startswith(f"recall@100 {mean:.2f} measured on 4 held-out images (least 0.10; ")
+    assert f"by gradients alone {said}" in found
 
 
 def test_the_methods_without_a_preview_are_those_that_a_sketch_refuses() -> None:
