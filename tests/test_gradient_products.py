@@ -73,16 +73,10 @@ def test_every_kernel_gives_the_same_products(kernel: str, monkeypatch: pytest.M
     np.testing.assert_allclose(found, expected_of(problem, stack), rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize(("name", "shape"), [("resnet18", (1, 8, 8)), ("tinynet", (1, 16, 16))])
-def test_forward_mode_of_deep_networks(name: str, shape: tuple[int, int, int]) -> None:
+def test_forward_mode_of_convolutions_with_few_positions() -> None:
     torch.manual_seed(0)
-    model = build(name, shape, 3).double()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight)
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2.0)
-    problem = Problem(model, TensorDataset(*cases.features(shape, 3, seed=0)))
+    model = build("tinynet", (1, 16, 16), 3).double()
+    problem = Problem(model, TensorDataset(*cases.features((1, 16, 16), 3, seed=0)))
     s = cases.random_vector(problem.space.size)
     found = gradient_products(problem, s, way="forward mode")
     np.testing.assert_allclose(found, expected_of(problem, s), rtol=1e-8)
