@@ -29,11 +29,12 @@ from gifcore.scoring import adjoints, overlap
 from gifcore.selection import Selection
 from gifcore.solvers import Solution, Status
 from gifcore.streams import Scores
+from gifcore.targets import LOSS, Target, target_of
 
 
 @dataclass(frozen=True, eq=False)
 class NearestScores:
-    """Influence of k candidates on each of m queries, in nats; positive = helpful.
+    """Influence of k candidates on each of m queries, as `Scores`: positive = helpful for a loss.
 
     Args:
         values: (m, k), entry (q, j) is training sample `candidates[q, j]`, the nearest first.
@@ -49,6 +50,7 @@ class NearestScores:
     solutions: tuple[Solution, ...]
     method: str
     mean_gradient: Tensor | None
+    target: Target = LOSS
 
     def row(self, query: int) -> Scores:
         """Return the scores of one query, among its candidates."""
@@ -58,6 +60,7 @@ class NearestScores:
             self.queries[query : query + 1],
             self.solutions[query : query + 1],
             self.method,
+            target=self.target,
         )
 
     def helpful(self, query: int, count: int = 10) -> list[tuple[int, float]]:
@@ -164,7 +167,14 @@ def rank_nearest(
         )
         values, control, solutions = near.certified(problem, solutions, gbar)
     return NearestScores(
-        values, control, candidates, tuple(queries.groups), tuple(solutions), method, gbar
+        values,
+        control,
+        candidates,
+        tuple(queries.groups),
+        tuple(solutions),
+        method,
+        gbar,
+        target_of(queries.target),
     )
 
 
