@@ -23,7 +23,8 @@ SELECTORS = (
 )
 QUERIES = 16
 MEGABYTES = 40
-FOLDERS = sorted(path for path in asset("demo").iterdir() if path.is_dir())
+FASTIF = asset("demo") / "fastif-recall"
+FOLDERS = sorted(path for path in asset("demo").iterdir() if path.is_dir() and path != FASTIF)
 
 
 def test_every_combination_is_there_once() -> None:
@@ -66,6 +67,21 @@ def test_the_record_shown_first_has_a_sketch_of_this_engine_with_the_recall_it_s
         assert largest["mean"] == pytest.approx(np.mean(found), abs=2e-3)
         assert largest["min"] == pytest.approx(min(found), abs=1e-2)
         assert largest["mean"] > largest["control"] + 0.1
+
+
+def test_the_record_of_fastif_is_what_its_study_would_measure() -> None:
+    record = Record.open(FASTIF)
+    asked = study.read(FASTIF / "study.toml")
+    assert runner.prepare(asked).hash == record.hash
+    assert asked == study.read(asset("studies") / "fastif-recall.toml")
+    assert (record.methods, len(record.queries)) == (["if"], QUERIES)
+    assert record.fastif["methods"]["if"]["ways"]["exact"]["statuses"] == {"converged": QUERIES}
+    table, speed = record.recall("if"), record.speed("if")
+    assert set(table["k"]) == {*asked.fastif.k, 8000}
+    assert table[table["k"] == 8000]["kept"].eq(1).all()
+    assert set(table["queries"]) == {QUERIES, QUERIES // 2}  # half of them wrong
+    assert len(speed) == QUERIES * ((2 + len(asked.fastif.solves)) * 7 + 2)
+    assert sum(path.stat().st_size for path in FASTIF.iterdir()) < 1.5e6
 
 
 def test_it_is_small_and_names_no_folder_of_the_machine_that_made_it() -> None:

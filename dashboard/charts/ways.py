@@ -67,7 +67,7 @@ def speed_quality(
     title: str,
     palette: Palette,
 ) -> go.Figure:
-    """Draw quality over seconds a query, one line a way; the exact one's points say their k.
+    """Draw quality over seconds a query, one line a way; the gradient's points say their k.
 
     Args:
         share: is the quality a share, drawn in per cent?
@@ -77,7 +77,7 @@ def speed_quality(
     figure = go.Figure()
     times = 100 if share else 1
     for line, (colour, symbol) in zip(lines, _looks(lines, palette), strict=True):
-        named = line.kind == "exact" and len(line.k) > 1
+        named = line.kind == "gradient"  # below all others, so that words have room
         k_words = [f"{k:,}" for k in line.k]
         figure.add_scatter(
             x=list(line.seconds),
@@ -85,7 +85,7 @@ def speed_quality(
             name=line.label,
             mode="lines+markers+text" if named else "lines+markers",
             text=_texts(k_words, line.quality) if named else None,
-            textposition="middle right",
+            textposition="bottom right",
             textfont={"size": 11, "color": palette.muted},
             marker={"size": 11, "color": colour, "symbol": symbol},
             line={"color": colour, "width": 1.5, "dash": "dot"},

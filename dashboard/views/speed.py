@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import cache, state
 from dashboard.charts.style import label, listed
-from dashboard.charts.ways import CRITERION_WORDS, Line, by_way, recall_curves, speed_quality
+from dashboard.charts.ways import Line, by_way, recall_curves, speed_quality
 from dashboard.components import look
 from dashboard.components import page as frame
 from dashboard.components.controls import forget_if_gone, one_of
@@ -34,7 +34,7 @@ scale = 250
 or give the numbers of candidates under *New study*, *Advanced*. The study
 `assets/studies/fastif-recall.toml` of a checkout has it all."""
 PREDICTIONS = {"all": "All", "correct": "Predicted right", "wrong": "Wrong"}
-COUNTED = {"seconds": "Solve and scores", "score_seconds": "Scores alone"}
+COUNTED = {"seconds": "Solve and scores", "score_seconds": "Scores"}
 FEWEST = 0.9  # of the exact top, kept by the number of candidates that the answer speaks of
 
 
@@ -97,13 +97,18 @@ def answer(measured: dict[str, Any], method: str, recall: pd.DataFrame, speed: p
     words = (
         f"For {label(method)}, the **{k:,} nearest of {n:,} training images keep "
         f"{percent(kept[k], 0)} of the exact top {m}** (by |influence|) and are scored "
-        f"**{significant(costs[n] / costs[k])} times as fast** as all of them, once the system is "
-        "solved"
+        f"**{_compared(costs[n] / costs[k])}**, once the system is solved"
     )
     for point in (p for p in points if p["way"] == "loop"):
         against = significant(point["score_seconds"] / costs[k])
-        words += f" ({against} times as fast as a loop over single gradients)"
+        words += f" ({against} times as fast as by a loop over single gradients of all)"
     return words + "." + _of_lissa(measured["methods"][method], speed, n)
+
+
+def _compared(ratio: float) -> str:
+    if ratio > 1.1:
+        return f"{significant(ratio)} times as fast as all of them"
+    return "no faster than all of them, whose sweep many test images share"
 
 
 def _of_lissa(entry: dict[str, Any], speed: pd.DataFrame, n: int) -> str:
@@ -128,10 +133,13 @@ def _speed(
     context: Context, measured: dict[str, Any], entry: dict[str, Any], speed: pd.DataFrame
 ) -> None:
     depth, n = measured["depth"], measured["index"]["n"]
-    names = {key: f"Recall@{depth}, {words[0].lower()}{words[1:]}" for key, words in
-             CRITERION_WORDS.items() if key != "smallest"}  # fmt: skip
-    names = {"largest": names.pop("largest")} | names | {"spearman": "Rank correlation"}
-    left, right = st.columns([5, 2])
+    names = {
+        "largest": f"Top {depth} by |influence|",
+        "helpful": "Helpful",
+        "harmful": "Harmful",
+        "spearman": "Rank correlation",
+    }
+    left, right = st.columns([8, 5])
     with left:
         measure = one_of("Quality", names, "largest", "speed-quality")
     with right:
@@ -156,17 +164,17 @@ def _speed(
 
 def speed_title(lines: list[Line], measure: str, depth: int, n: int) -> str:
     """Return the finding: the cheapest point that is nearly as good as the exact ranking."""
+    full = next(line for line in lines if line.kind == "exact").seconds[-1]
     good = [
         (line.seconds[i], line.quality[i], line, line.k[i])
         for line in lines
         for i in range(len(line.k))
-        if line.quality[i] >= FEWEST and not (line.kind in ("exact", "loop") and line.k[i] == n)
+        if line.quality[i] >= FEWEST and line.seconds[i] < full
     ]
     what = "a rank correlation" if measure == "spearman" else f"a recall@{depth}"
     if not good:
         return f"Nothing cheaper than the exact ranking reaches {what} of {FEWEST:g}"
     spent, value, line, k = min(good, key=lambda point: point[:2])
-    full = next(line for line in lines if line.kind == "exact").seconds[-1]
     where = f" with k = {k:,}" if k < n else ""
     return (
         f"{line.label}{where} reaches {what} of {value:.2f} in {seconds_of(spent)} "
