@@ -56,7 +56,7 @@ def products_of(A: LinearOperator, vectors: Tensor, *, transposed: bool = False)
             then, products_of(first, vectors, transposed=transposed), transposed=transposed
         )
     apply = A.apply_transposed if transposed else A.apply
-    return torch.stack([apply(vector) for vector in vectors.T], dim=1)
+    return torch.stack([apply(vector) for vector in vectors.T]).T
 
 
 def parts_of(A: LinearOperator, vectors: Tensor, indices: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def parts_of(A: LinearOperator, vectors: Tensor, indices: Tensor) -> Tensor:
         return parts_of(A.left, vectors, indices) + parts_of(A.right, vectors, indices)
     if isinstance(A, Many | Product | Transposed):
         return products_of(A, vectors, transposed=True)[indices]
-    return torch.stack([A.transposed_at(vector, indices) for vector in vectors.T], dim=1)
+    return torch.stack([A.transposed_at(vector, indices) for vector in vectors.T]).T
 
 
 def alone(run: Run[T]) -> T:
@@ -127,7 +127,7 @@ def together(runs: Sequence[Run[T]]) -> list[T]:
         if len(group) == 1:
             answers = [operator @ vectors[0]]
         else:
-            answers = list(products_of(operator, torch.stack(vectors, dim=1)).T)
+            answers = list(products_of(operator, torch.stack(vectors).T).T)  # columns contiguous
         for number, answer in zip(group, answers, strict=True):
             advance(number, answer)
     return [ended[number] for number in range(len(runs))]
