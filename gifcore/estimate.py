@@ -85,13 +85,22 @@ def _samples(study: Study, sizes: dict[str, int]) -> int:
     return sizes["train"] if wanted == "all" else min(int(wanted), sizes["train"])
 
 
-STACKED = 16  # solves whose scores one sweep over the training set gives
+STACKED = 64  # solves whose scores one sweep over the training set gives, at most
+FORMED = 16  # passes of a sweep that forms gradients, and for so many solves another
+A_PASS = 6
 
 
 def sweeps(solves: int) -> float:
     """Return the forward passes over the training set that the scores of these solves cost."""
     whole, rest = divmod(solves, STACKED)
-    return whole * (2 + STACKED) + (3 if rest == 1 else 2 + rest if rest else 0)
+    return whole * _passes(STACKED) + _passes(rest)
+
+
+def _passes(solves: int) -> float:
+    """Return those of one sweep: by forward mode, layer by layer, or with gradients formed."""
+    if solves < 2:
+        return 3.0 * solves
+    return min(2.0 + solves, FORMED + solves / A_PASS)
 
 
 def query_count(study: Study) -> int:

@@ -36,7 +36,7 @@ from gifcore.problem import Progress
 from gifcore.queries import Queries
 from gifcore.record import INDEX, RECALL, SPEED, parquet_bytes
 from gifcore.run_state import RunState
-from gifcore.scoring import STACKED
+from gifcore.scoring import stack_size
 from gifcore.selection import Selection
 from gifcore.stages import Kept, Loaded, Meter
 from gifcore.study import Study
@@ -112,10 +112,10 @@ def measure(
         GifError: as `refuse`; an index of another model, or features that are not finite.
 
     Cost: the index and the mean gradient, a forward and backward pass over all samples; for each
-    method and way the solves and a sweep over the training samples for every 16 queries.
+    method and way the solves and a sweep over the training samples for every stack of queries.
     """
     methods, problem = measured_methods(study), loaded.problem
-    stacks = -(-len(queries) // STACKED)
+    stacks = -(-len(queries) // stack_size(problem.theta))
     ways_in_all = sum(2 + len(lissas(study, m)) for m in methods)
     parts = 2 + ways_in_all * stacks + len(methods) + len(study.fastif.previews)
     meter = Meter(state, "fastif", parts)

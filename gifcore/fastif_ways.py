@@ -24,7 +24,7 @@ from gifcore.influence import adjoint
 from gifcore.methods import METHODS, Solver
 from gifcore.operators import Identity
 from gifcore.problem import Progress
-from gifcore.scoring import STACKED, influence_scores
+from gifcore.scoring import influence_scores, stack_size
 from gifcore.selection import Selection
 from gifcore.sketch import build_sketch
 from gifcore.solvers import Dense, Lissa, Solution, Status
@@ -106,7 +106,7 @@ class Ways:
             ways[f"lissa-{number}"] = (lissa_info(solver), partial(self._solves, method, solver))
         parts: dict[str, list[Scored]] = {name: [] for name in ("exact", *ways)}
         exactly = partial(self._solves, method, exact_solver(self.study))
-        for first in range(0, len(self.queries), STACKED):
+        for first in range(0, len(self.queries), stack_size(self.problem.theta)):
             info, arrays = self._part(method, "exact", first, exactly, None)
             parts["exact"].append((info, arrays))
             s = torch.from_numpy(arrays["s"]).to(self.problem.theta)
@@ -158,7 +158,8 @@ class Ways:
             words = f"{METHOD_LABELS[method]}, {name}"
             self._curvature(method)  # made once for all ways: in no way's seconds
             began = time.perf_counter()
-            solutions = solve(self.queries[first : first + STACKED], words)
+            some = self.queries[first : first + stack_size(self.problem.theta)]
+            solutions = solve(some, words)
             solved = time.perf_counter() - began
             s = torch.stack([solution.value for solution in solutions])
             usable = torch.tensor([_usable(solution) for solution in solutions])

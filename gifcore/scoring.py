@@ -22,7 +22,7 @@ from gifcore.checkpoints import Checkpoint
 from gifcore.checks import check_problem
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
-from gifcore.gradient_products import Directions, product_batches, way_of
+from gifcore.gradient_products import Directions, choose, product_batches, way_of
 from gifcore.influence import Heard, adjoint, curved_of, refuse_types, required
 from gifcore.methods import Solver, scored
 from gifcore.operators import Identity
@@ -32,8 +32,10 @@ from gifcore.selection import Selection
 from gifcore.solvers import LSMR, Dense, Solution, Status
 from gifcore.streams import Extremes, ScoreFile, Scores, Sink, Whole
 from gifcore.targets import target_of
+from gifcore.ways import Choice
 
-STACKED = 16  # solves whose scores one sweep over the training set gives
+STACKED = 64  # solves whose scores one sweep over the training set gives, at most
+STACK_MB = 1024  # and as many as fit
 TOP = 50  # training samples that rank stability looks at
 SINGLE = "scores by single gradients: a layer has no forward mode"
 
@@ -83,7 +85,7 @@ def rank(
     sinks = _Sinks(m, values, file, top)
     try:
         if row.checkpoints:
-            points = required(checkpoints)
+            points, choice = required(checkpoints), None
             found = _over_checkpoints(problem, queries, selected, points, sinks, batch_size, heard)
         else:
             solutions = adjoints(
@@ -98,7 +100,7 @@ def rank(
                 seed=seed,
                 progress=heard,
             )
-            found = _scored(problem, solutions, sinks, batch_size, heard)
+            found, choice = _scored(problem, solutions, sinks, batch_size, heard)
         scores = Scores(
             values,
             problem.positions,
@@ -107,6 +109,7 @@ def rank(
             method,
             None if keep else sinks.extremes(),
             target_of(queries.target),
+            choice=choice,
         )
         return scores if file is None else file.close(scores)
     finally:
@@ -179,8 +182,10 @@ def score(
     *,
     batch_size: int = 256,
     progress: Progress = silent,
-) -> tuple[Tensor, list[Solution]]:
+) -> tuple[Tensor, list[Solution], Choice]:
     """Return the scores of every solve, (m, n), and the solves with their rank stability.
+
+    With them how the products were taken, and why.
 
     Rank stability is the overlap of the TOP largest |scores| between the last iterate and the one
     at half the budget: 1 where the rest of the solve changed nothing up there.
@@ -188,8 +193,8 @@ def score(
     refuse_alone(problem)
     values = problem.theta.new_empty(len(solutions), problem.n)
     sinks = _Sinks(len(solutions), values, None, TOP)
-    certified = _scored(problem, solutions, sinks, batch_size, progress)
-    return values, certified
+    certified, choice = _scored(problem, solutions, sinks, batch_size, progress)
+    return values, certified, choice
 
 
 def overlap(one: Tensor, other: Tensor, top: int = TOP) -> float:
@@ -228,27 +233,32 @@ def _scored(
     sinks: _Sinks,
     batch_size: int,
     progress: Progress,
-) -> list[Solution]:
+) -> tuple[list[Solution], Choice]:
     """Send the scores of every solve to the sinks; return the solves with their rank stability."""
     vectors = [found.value for found in solutions]
     vectors += [found.halfway for found in solutions if found.halfway is not None]
-    way = way_of(
-        problem, Directions(problem, torch.stack(vectors[:2])), problem.positions[:batch_size]
-    )
-    for first in range(0, len(vectors), STACKED):
-        stack = torch.stack(vectors[first : first + STACKED])
-        _stream([(problem, stack)], sinks.of(first, len(stack)), batch_size, progress, way)
+    few, size = Directions(problem, torch.stack(vectors[:2])), stack_size(problem.theta)
+    part = problem.positions[:batch_size]
+    choice = choose(problem, few, part, min(len(vectors), size))
+    for first in range(0, len(vectors), size):
+        stack = torch.stack(vectors[first : first + size])
+        _stream([(problem, stack)], sinks.of(first, len(stack)), batch_size, progress, choice.way)
     extremes, earlier = Extremes.joined(sinks.kept), len(solutions)
     certified = []
     for number, found in enumerate(solutions):
-        if way == "single gradients":
+        if choice.way == "single gradients":
             found = replace(found, notes=(*found.notes, SINGLE))  # noqa: PLW2901
         if found.halfway is not None:
             stability = extremes.overlap(number, extremes, earlier, TOP)
             found = replace(found, rank_stability=stability, halfway=None)  # noqa: PLW2901
             earlier += 1
         certified.append(found)
-    return certified
+    return certified, choice
+
+
+def stack_size(theta: Tensor) -> int:
+    """Return how many solves one sweep takes: STACKED, or as many as fit STACK_MB."""
+    return max(1, min(STACKED, STACK_MB * 2**20 // theta.nbytes))
 
 
 def with_halfway(solver: Solver) -> Solver:
@@ -271,8 +281,9 @@ def _over_checkpoints(
     there = [point.problem(problem) for point in checkpoints]
     ways: list[str] = []
     certified: list[Solution] = []
-    for first in range(0, len(queries.groups), STACKED):
-        few = replace(queries, groups=queries.groups[first : first + STACKED])
+    size = max(1, stack_size(problem.theta) // len(checkpoints))
+    for first in range(0, len(queries.groups), size):
+        few = replace(queries, groups=queries.groups[first : first + size])
         stacks = [
             torch.stack(
                 [

@@ -20,7 +20,7 @@ from gifcore.problem import Progress
 from gifcore.queries import Queries
 from gifcore.record import curve_query
 from gifcore.run_state import RunState
-from gifcore.scoring import STACKED, rank, score, with_halfway
+from gifcore.scoring import rank, score, stack_size, with_halfway
 from gifcore.selection import Selection
 from gifcore.solvers import (
     CG,
@@ -205,8 +205,9 @@ class Solving:
         """
         methods = [m for m in self.ranked if not METHODS[m].checkpoints]
         systems = [(method, query) for query in self.queries for method in methods]
-        for first in range(0, len(systems), STACKED):
-            stack = systems[first : first + STACKED]
+        size = max(1, stack_size(self.loaded.problem.theta) // 2)  # with their earlier iterates
+        for first in range(0, len(systems), size):
+            stack = systems[first : first + size]
             info, arrays = self.kept.part(f"rank-{first}", partial(self._rank, stack))
             self.kept.drop(f"solve-{method}-{query}" for method, query in stack)
             self.rank_meter.add(len(stack))
@@ -231,6 +232,8 @@ class Solving:
             result, history = results[method], arrays[f"history-{place}"]
             result.scores[query] = partial(self.kept.row, part, "scores", place)
             certificate = info["certificates"][place]
+            if "scoring" in info:
+                result.info["scoring"] = info["scoring"]
             result.info.setdefault("query_certificates", {})[str(query)] = certificate
             seconds = result.info.setdefault("seconds", {})
             seconds["rank"] = seconds.get("rank", 0.0) + info["seconds"] / len(stack)
@@ -248,7 +251,7 @@ class Solving:
             solved.append(part)
         note = f"{len(stack)} solves against all training images"
         started = time.perf_counter()
-        scores, stable = score(
+        scores, stable, choice = score(
             self.loaded.problem,
             [_solved(arrays) for _, arrays in solved],
             batch_size=self.study.ranking.batch_size,
@@ -264,9 +267,8 @@ class Solving:
             }
             for (part, _), found in zip(solved, stable, strict=True)
         ]
-        return {"certificates": certificates, "seconds": seconds}, {
-            "scores": scores.numpy()
-        } | histories
+        info = {"certificates": certificates, "seconds": seconds, "scoring": choice.card()}
+        return info, {"scores": scores.numpy()} | histories
 
     def _over_checkpoints(self, method: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         started = time.perf_counter()

@@ -23,6 +23,7 @@ from torch import Tensor
 from gifcore.errors import GifError
 from gifcore.solvers import Solution
 from gifcore.targets import LOSS, Target
+from gifcore.ways import Choice
 
 CHUNK = 2**18  # numbers of the score file in memory at a time
 
@@ -39,6 +40,7 @@ class Scores:
         solutions: one certificate a query.
         extremes: of every query, if the values are not kept.
         file: the score file, (m, n) in float32, if one was asked for.
+        choice: how the products with the training gradients were taken, and why.
     """
 
     values: Tensor | None
@@ -49,6 +51,7 @@ class Scores:
     extremes: Extremes | None = None
     target: Target = LOSS
     file: Path | None = None
+    choice: Choice | None = None
 
     def helpful(self, query: int, count: int = 10) -> list[tuple[int, float]]:
         """Return the most helpful training samples of row `query`: (position, influence)."""

@@ -136,6 +136,10 @@ def test_the_measured_cost_of_a_product_leaves_shared_probes_out() -> None:
 
 
 def test_one_sweep_serves_a_stack_of_solves() -> None:
-    """Two passes for the batch and one a solve; one solve alone goes by forward mode."""
-    assert STACKED == scoring.STACKED
-    assert [sweeps(m) for m in (0, 1, 2, 16, 17, 18)] == [0, 3, 4, 18, 21, 22]
+    """Two passes for the batch and one a solve, until formed gradients are cheaper.
+
+    One solve alone goes by forward mode.
+    """
+    assert STACKED == scoring.STACKED == 64
+    assert [sweeps(m) for m in (0, 1, 2, 16, 18, 60)] == [0, 3, 4, 18, 19, 26]
+    assert sweeps(65) == sweeps(64) + 3

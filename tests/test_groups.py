@@ -170,3 +170,13 @@ def test_a_cell_holds_the_images_that_are_taken_for_another_class() -> None:
     tested = Predictions(np.array([1, 1, 2, 1]), np.array([2, 1, 2, 2]), np.ones(4), np.zeros(4))
     study = parse(TINY | {"ranking": {"groups": [{"name": "x", "cell": [1, 2]}]}})
     assert groups_of(study, tested) == ((0, 3),)
+
+
+def test_a_record_says_how_scores_were_taken_and_why(engine_records: Path) -> None:
+    """Two queries by two methods, each with its iterate at half the budget: 8 directions."""
+    for method, info in Record.open(engine_records / "g10").info["methods"].items():
+        card = info["scoring"]
+        counted = card["operations_per_sample"]
+        assert card["directions"] == 8, method
+        assert card["way"] == min(counted, key=counted.get) == "layer by layer"
+        assert card["seconds_of_one_direction"].keys() == counted.keys()

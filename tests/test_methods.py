@@ -460,7 +460,7 @@ def test_rank_stability_is_the_overlap_with_half_the_budget() -> None:
     assert overlap(one, torch.tensor([5.0, 0.0, 3.0, 4.0, 0.0]), 3) == pytest.approx(2 / 3)
     vectors = [cases.random_vector(problem.space.size, seed) for seed in (0, 1)]
     half = Solution(vectors[0], Status.DIRECT, "by hand", halfway=vectors[1])
-    values, stable = score(problem, [half, Solution(vectors[1], Status.DIRECT, "by hand")])
+    values, stable, _ = score(problem, [half, Solution(vectors[1], Status.DIRECT, "by hand")])
     assert stable[0].rank_stability == overlap(values[0], values[1])
     assert stable[1].rank_stability is None
 
