@@ -6,20 +6,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := .venv/.ready-run
 TEST := .venv/.ready-test
+BENCH := .venv/.ready-bench
 
 run: $(RUN)  ## open the dashboard on http://localhost:8501
 	$(BIN)/python -m dashboard
 
-test: $(TEST)  ## all tests
-	$(BIN)/python -m pytest
+test: $(TEST)  ## all tests, two files side by side, one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(TEST)  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 
-bench: $(TEST)  ## speed and memory, as ratios
+bench: $(BENCH)  ## speed and memory, as ratios
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.scoring
 
 pictures: $(TEST)  ## every page into assets/pictures
 	$(BIN)/python -m tests.browser.pictures
@@ -43,5 +45,9 @@ $(RUN): requirements.txt pyproject.toml
 	@touch $@
 
 $(TEST): $(RUN)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(BENCH): $(TEST)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

@@ -147,7 +147,7 @@ def test_a_study_of_second_order_alone_draws(empty_workspace: Path, page: str, e
 
 def test_one_ranking_and_one_update_are_not_compared(empty_workspace: Path) -> None:
     only(empty_workspace / "one", "gif", "second-order")
-    assert "only GIF ranked test image #3" in said(open_page("compare"))
+    assert "only GIF ranked test image \\#3" in said(open_page("compare"))
     assert "no second method" in said(open_page("samples", methods="gif"))
 
 
