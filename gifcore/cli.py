@@ -18,9 +18,9 @@ from rich.table import Table
 
 from gifcore.errors import Cancelled, GifError
 
-# Idle OpenMP threads sleep instead of spinning: two processes on one machine do not starve each
-# other. Read by torch when it is imported, so it is set here, before.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Idle OpenMP threads spin for a moment only, then sleep: two processes on one machine do not starve
+# each other, and many short loops still start at once. Read when torch is imported: set before.
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="GIF Studio: influence, edits, records."

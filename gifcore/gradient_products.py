@@ -25,6 +25,7 @@ from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
 from gifcore.ways import Choice, Shape, Sizes, cheapest, in_chunks, operations
 
 SIZES = (64, 128, 256)  # of batches, tried in turn
+LARGEST = 512  # tried too where no activations are kept
 CHUNKED = 64  # samples whose gradients are formed at a time, at most
 
 
@@ -79,7 +80,7 @@ def gradient_products(
 
     Args:
         s: one vector (p,) or a stack of them (m, p).
-        batch_size: None: the fastest of SIZES, measured on the first batches; where equal runs
+        batch_size: None: the fastest of some sizes, measured on the first batches; where equal runs
             must give equal bits, name one.
         way: a name of WAYS; None: what suits.
 
@@ -111,8 +112,10 @@ def product_batches(
         raise GifError(f"s has shape {tuple(s.shape)}; give ({problem.space.size},) or a stack.")
     directions = Directions(problem, stack)
     first = problem.positions[: batch_size or SIZES[0]]
-    batch_of = WAYS[way or way_of(problem, directions, first)]
-    sizes = Sizes(SIZES) if batch_size is None else Sizes((batch_size,))
+    way = way or way_of(problem, directions, first)
+    batch_of = WAYS[way]
+    tried = (*SIZES, LARGEST) if way == "forward mode" else SIZES
+    sizes = Sizes(tried if batch_size is None else (batch_size,))
     done = 0
     while done < problem.n:
         part = problem.positions[done : done + sizes.next]

@@ -36,6 +36,7 @@ from gifcore.ways import Choice
 
 STACKED = 64  # solves whose scores one sweep over the training set gives, at most
 STACK_MB = 1024  # and as many as fit
+BATCH = 256  # training samples a pass, where the size is not measured
 TOP = 50  # training samples that rank stability looks at
 SINGLE = "scores by single gradients: a layer has no forward mode"
 
@@ -52,7 +53,7 @@ def rank(
     damping: float | str = 0.0,
     seed: int = 0,
     checkpoints: Sequence[Checkpoint] = (),
-    batch_size: int = 256,
+    batch_size: int | None = None,
     keep: bool = True,
     top: int = TOP,
     out: str | os.PathLike[str] | None = None,
@@ -64,6 +65,8 @@ def rank(
         curvature: a name of CURVATURES (of the full objective), or a `Curved` to share between
             calls.
         checkpoints: of the training, for tracin: the scores are summed over them.
+        batch_size: training samples a pass; None: the fastest of some sizes, measured on the first
+            batches. Where equal runs must give equal bits, name one.
         keep: hold all scores, (m, n); False: only the extremes of each query.
         top: how many extremes a side are held if not all scores are.
         out: an .npy file, (m, n) of float32, written batch by batch.
@@ -180,7 +183,7 @@ def score(
     problem: Problem,
     solutions: Sequence[Solution],
     *,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
     progress: Progress = silent,
 ) -> tuple[Tensor, list[Solution], Choice]:
     """Return the scores of every solve, (m, n), and the solves with their rank stability.
@@ -231,14 +234,14 @@ def _scored(
     problem: Problem,
     solutions: Sequence[Solution],
     sinks: _Sinks,
-    batch_size: int,
+    batch_size: int | None,
     progress: Progress,
 ) -> tuple[list[Solution], Choice]:
     """Send the scores of every solve to the sinks; return the solves with their rank stability."""
     vectors = [found.value for found in solutions]
     vectors += [found.halfway for found in solutions if found.halfway is not None]
     few, size = Directions(problem, torch.stack(vectors[:2])), stack_size(problem.theta)
-    part = problem.positions[:batch_size]
+    part = problem.positions[: batch_size or BATCH]
     choice = choose(problem, few, part, min(len(vectors), size))
     for first in range(0, len(vectors), size):
         stack = torch.stack(vectors[first : first + size])
@@ -272,10 +275,11 @@ def _over_checkpoints(
     selected: Selection | None,
     checkpoints: Sequence[Checkpoint],
     sinks: _Sinks,
-    batch_size: int,
+    batch_size: int | None,
     progress: Progress,
 ) -> list[Solution]:
     """Send sum_t rate_t steps_t (E E^T g_q) . (grad l_i - gbar) / (n - 1), all at theta_t."""
+    batch_size = batch_size or BATCH  # of all checkpoints alike
     notes = check_problem(problem)
     E = Identity(problem.space.size) if selected is None else selected.embedding
     there = [point.problem(problem) for point in checkpoints]
@@ -311,7 +315,7 @@ def influence_scores(
     problem: Problem,
     s: Tensor,
     *,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
     progress: Progress = silent,
     way: str | None = None,
 ) -> Tensor:
@@ -336,7 +340,7 @@ def influence_scores(
 def _stream(
     parts: Sequence[tuple[Problem, Tensor]],
     sinks: Sequence[Sink],
-    batch_size: int,
+    batch_size: int | None,
     progress: Progress,
     *ways: str | None,
 ) -> None:
