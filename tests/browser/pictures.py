@@ -6,6 +6,7 @@ python -m tests.browser.pictures [FOLDER [PAGE …]]
 from __future__ import annotations
 
 import io
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 from PIL import Image
 
+from dashboard import state
 from tests.browser.site import WIDTH, browser, served, settled
 
 PICTURES = Path(__file__).resolve().parents[2] / "assets" / "pictures"
+MEASURED = PICTURES.parent / "demo" / "fastif-recall" / "record.json"  # the study of "speed"
 PAGES = {
     "home": "/",
     "samples": "/samples",
@@ -45,9 +48,15 @@ def main(folder: Path = PICTURES, wanted: list[str] | None = None) -> None:
             for name, path in PAGES.items():
                 if not wanted or name in wanted:
                     page.set_viewport_size({"width": WIDTH, "height": TOP})
-                    page.goto(address + path)
+                    page.goto(address + path + (f"?study={family()}" if name == "speed" else ""))
                     take(page, folder / f"{name}-{scheme}.png", name in README)
             page.close()
+
+
+def family() -> str:
+    """Return what a link to the study that measures FastIF names it by."""
+    found: str = json.loads(MEASURED.read_text())["family"][: state.FAMILY_DIGITS]
+    return found
 
 
 def take(page: Any, path: Path, in_readme: bool) -> None:
