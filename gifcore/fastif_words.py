@@ -21,11 +21,15 @@ def lines(record: Record) -> list[str]:
     ]
 
 
-def top_kept(recall: pd.DataFrame, depth: int) -> dict[int, float]:
-    """Return, by k, the share of the exact top `depth` by |influence| among the k candidates."""
+def top_kept(recall: pd.DataFrame, depth: int, predictions: str = "all") -> dict[int, float]:
+    """Return, by k, the share of the exact top `depth` by |influence| among the k candidates.
+
+    Args:
+        predictions: of "all" queries, or of those that are predicted "correct" or "wrong".
+    """
     rows = recall[
         (recall["way"] == "exact")
-        & (recall["predictions"] == "all")
+        & (recall["predictions"] == predictions)
         & (recall["criterion"] == "largest")
         & (recall["m"] == depth)
     ]
@@ -45,6 +49,11 @@ def _of_method(
     kept = top_kept(record.recall(method), m)
     shares = ", ".join(f"{100 * kept[k]:.0f} % with k = {k:,}" for k in measured["k"] if k in kept)
     yield f"FastIF, {label}: the exact top {m} of {n:,} by |influence| are kept to {shares}."
+    for words, predictions in (("right", "correct"), ("wrong", "wrong")):
+        of = top_kept(record.recall(method), m, predictions)
+        if of:
+            shares = ", ".join(f"{100 * of[k]:.0f} % with k = {k:,}" for k in measured["k"])
+            yield f"Of test images that are predicted {words}: {shares}."
     speed = record.speed(method)
     means = speed[speed["k"] == n].groupby("way")["spearman"].mean()
     for name, way in entry["ways"].items():

@@ -147,6 +147,9 @@ def test_show_says_it(record: Record) -> None:
     kept = record.recall("if").query("way == 'exact' and predictions == 'all'")
     kept = kept[kept["criterion"] == "largest"].set_index("k")["kept"]
     assert f"top 10 of 1,000 by |influence| are kept to {100 * kept[20]:.0f} % with k = 20" in said
+    wrong = record.recall("if").query("way == 'exact' and predictions == 'wrong' and k == 20")
+    wrong = float(wrong.query("criterion == 'largest' and m == 10")["kept"].iloc[0])
+    assert f"predicted wrong: {100 * wrong:.0f} % with k = 20" in said
     assert "LiSSA: J 30, B 4, T 1, damping 1: rank correlation with the exact solve 0." in said
 
 
