@@ -113,6 +113,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert 0.88 <= held / 200 <= 0.98
 
 
+def test_an_interval_of_a_mean_is_as_wide_as_the_normal_one() -> None:
+    x = np.random.default_rng(3).normal(size=400)
+    found = bootstrap(lambda values: float(values.mean()), x, draws=4000)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * x.std() / np.sqrt(400), rel=0.06)
+
+
 def test_intervals_repeat_for_a_seed_and_tell_of_draws_without_a_value() -> None:
     x, y = np.arange(6.0), np.array([0.0, 0, 0, 0, 0, 1])
     first, again, other = (agreement(x, y, seed=s)["pearson"] for s in (0, 0, 1))
