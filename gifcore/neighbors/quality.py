@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gifcore.errors import GifError
+from gifcore.evaluate.agreement import spearman
 from gifcore.problem import Problem
 from gifcore.scoring import influence_scores
 
@@ -150,15 +151,11 @@ def rank_correlation(one: Tensor, other: Tensor) -> float:
     >>> round(rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.3, 0.2, 0.1])), 9)
     -1.0
     """
-    from scipy.stats import rankdata
-
     _refuse(one, other)
-    ranks = torch.stack(
-        [torch.from_numpy(rankdata(x.detach().cpu().numpy())) for x in (one, other)]
-    )
-    first, second = (ranks - ranks.mean(dim=1, keepdim=True)).double()
-    scale = first.norm() * second.norm()
-    return float(first @ second / scale) if scale > 0 else float("nan")
+    if len(one) < 2:
+        return float("nan")
+    first, second = (x.detach().cpu().numpy() for x in (one, other))
+    return spearman(first, second)
 
 
 @dataclass(frozen=True)
