@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 import gifcore as gif
-from gifcore import data, fastif, runner, stages
+from gifcore import data, fastif, run_state, runner, stages
 from gifcore.cli import app
 from gifcore.errors import Cancelled, GifError
 from gifcore.fastif_ways import Asked, Ways
@@ -205,7 +205,10 @@ def test_longer_exact_solves_judge_the_studys_own(record: Record, tmp_path: Path
         assert speed.loc[("study", query), "spearman"] == pytest.approx(rho, abs=1e-3)
 
 
-def test_a_cancelled_measurement_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_cancelled_measurement_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_state, "WRITE_EVERY", 0.0)  # every report is heard
     asked: list[str] = []
 
     def stop(state: dict[str, Any]) -> None:
