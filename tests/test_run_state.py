@@ -197,7 +197,8 @@ def test_turns_go_first_come_first_served(tmp_path: Path, monkeypatch: pytest.Mo
             states[name].values["status"] = "running"
             states[name].write()
             order.append(name)
-            time.sleep(0.1)
+            while not all((tmp_path / other / run_state.RUN).exists() for other in states):
+                time.sleep(0.005)  # the first keeps its turn until the others wait
         states[name].end("finished")
 
     threads = [threading.Thread(target=take, args=(name,)) for name in states]
@@ -206,7 +207,6 @@ def test_turns_go_first_come_first_served(tmp_path: Path, monkeypatch: pytest.Mo
         time.sleep(0.005)
     for thread in threads[1:]:
         thread.start()
-        time.sleep(0.02)
     for thread in threads:
         thread.join(20)
     assert order == ["third", "older", "younger"]

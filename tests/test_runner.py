@@ -199,11 +199,9 @@ def test_scores_are_those_of_the_public_functions(workspace: Path) -> None:
 def test_the_same_study_again_is_not_computed(workspace: Path, tmp_path: Path) -> None:
     before = {p.name: p.stat().st_mtime_ns for p in (workspace / "first").iterdir()}
     process = start(tmp_path, tiny(title="Another title"), "first")
-    began = time.monotonic()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.startswith("Already computed: ")
-    assert time.monotonic() - began < 10
     assert before == {p.name: p.stat().st_mtime_ns for p in (workspace / "first").iterdir()}
 
 
