@@ -48,7 +48,7 @@ SPLITS = ("validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A change with the data it is said of: with the backdoor in them, if there is one."""
+    """A change with the data it is said of: with a backdoor or wrong labels, if there are some."""
 
     data: Data
     change: Change
@@ -57,10 +57,14 @@ class Asked:
 def asked(study: Study, data: Data) -> Asked:
     """Return the study's change; a backdoor is planted in a copy of the training split first.
 
+    So are wrong labels, if the study has some.
+
     Raises:
-        GifError: a backdoor or samples to add that cannot be.
+        GifError: a backdoor, wrong labels or samples to add that cannot be.
     """
-    section = study.change
+    section, noise = study.change, study.mislabel.noise
+    if noise is not None:
+        data = noise.plant(data)[0]
     if isinstance(section, BackdoorSection):
         planted, poisoned = section.backdoor.plant(data)
         return Asked(planted, poisoned.repair())

@@ -298,16 +298,22 @@ def train(
         str | None,
         typer.Option(help="Poison the training images first: label=4,count=100,size=3,…"),
     ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(help="Give a share of the training images wrong labels: rate=0.1,seed=0"),
+    ] = None,
 ) -> None:
     """Train a model of the registry: deterministic for a seed, stopped early on validation."""
     with _sentences():
         from gifcore import data as datasets
         from gifcore import training
-        from gifcore.study import read_backdoor
+        from gifcore.study import read_backdoor, read_noise
 
         planted = None if backdoor is None else read_backdoor(backdoor)
+        wrong = None if noise is None else read_noise(noise)
         loaded = datasets.load(data)
         name = f"{model}-{loaded.name}" + ("-backdoor" if planted else "")
+        name += "-noise" if wrong else ""
         path = out or WORKSPACE / "models" / f"{name}.safetensors"
         columns = (
             BarColumn(30),
@@ -333,6 +339,7 @@ def train(
                 patience=patience,
                 checkpoints=checkpoints,
                 backdoor=planted,
+                noise=wrong,
                 out=path,
                 progress=report,
             )

@@ -142,7 +142,7 @@ def estimate(
 
 def _on_themselves(study: Study, sizes: dict[str, int], hvp: float, forward: float) -> float:
     """Return the seconds of all self-influences: by sketch where the method solves."""
-    if not study.ranking.self_influence:
+    if not study.on_themselves:
         return 0.0
     rank, n = min(SELF_RANK, sizes["train"]), sizes["train"]
     seconds = 0.0

@@ -80,6 +80,7 @@ def prepare(study: Study) -> Prepared:
     weights = _weights(study)
     if isinstance(study.change, BackdoorSection):
         _refuse_other_backdoor(study, study.change.backdoor, data_hash, weights)
+    _refuse_other_noise(study, data_hash, weights)
     decay = study.model.weight_decay
     if decay is None:
         decay = (checkpoint_card(weights) or {}).get("weight_decay", 0.0)
@@ -92,7 +93,7 @@ def prepare(study: Study) -> Prepared:
     # the decay the card states decides the objective: it belongs to the identity of the weights
     known = f"{sha256_of([weights])} {decay!r}"
     points = checkpoints_beside(weights)
-    if "tracin" in study.methods and points.is_file():
+    if ("tracin" in study.methods or study.mislabel.enabled) and points.is_file():
         known += f" {sha256_of([points])}"
     for one in singles(study.change):
         if isinstance(one, AddSamplesSection):  # by content, wherever the file lies
@@ -111,7 +112,17 @@ def _weights(study: Study) -> Path:
         if found is None:
             raise GifError(
                 f"No {name} trained on {source} with a backdoor is bundled; train one "
-                f"({_training(study, study.change.backdoor)}) and give it as model.weights."
+                f"({_training(study, '--backdoor ' + study.change.backdoor.words())}) and give it "
+                "as model.weights."
+            )
+        weights = found
+    elif study.mislabel.noise is not None:
+        found = bundled(name, f"{source}-noise")
+        if found is None:
+            raise GifError(
+                f"No {name} trained on {source} with wrong labels is bundled; train one "
+                f"({_training(study, '--noise ' + study.mislabel.noise.words())}) and give it as "
+                "model.weights."
             )
         weights = found
     else:
@@ -138,10 +149,9 @@ def _added(section: AddSamplesSection, data_hash: str) -> str:
     return found
 
 
-def _training(study: Study, backdoor: Backdoor) -> str:
+def _training(study: Study, option: str) -> str:
     return (
-        f"`python -m gifcore train --data {study.data.source} --model {study.model.name} "
-        f"--backdoor {backdoor.words()}`"
+        f"`python -m gifcore train --data {study.data.source} --model {study.model.name} {option}`"
     )
 
 
@@ -154,7 +164,23 @@ def _refuse_other_backdoor(study: Study, backdoor: Backdoor, data_hash: str, wei
         raise GifError(
             f"The card of {weights.name} does not say that it was trained on "
             f"{study.data.source} with the backdoor {backdoor.words()}; train it so "
-            f"({_training(study, backdoor)}) and give it as model.weights."
+            f"({_training(study, '--backdoor ' + backdoor.words())}) and give it as model.weights."
+        )
+
+
+def _refuse_other_noise(study: Study, data_hash: str, weights: Path) -> None:
+    """Refuse weights whose card does not name the very wrong labels that the study plants."""
+    noise = study.mislabel.noise
+    if noise is None:
+        return
+    card = checkpoint_card(weights) or {}
+    known = card.get("data")
+    same = isinstance(known, dict) and known.get("hash") == data_hash
+    if card.get("noise") != asdict(noise) or not same:
+        raise GifError(
+            f"The card of {weights.name} does not say that it was trained on "
+            f"{study.data.source} with the wrong labels {noise.words()}; train it so "
+            f"({_training(study, '--noise ' + noise.words())}) and give it as model.weights."
         )
 
 

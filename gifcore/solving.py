@@ -58,7 +58,7 @@ class Solving:
         updates = study.curvature.draws if study.edit.enabled else 0
         solves = sum(products(m, study) or 1 for m in methods) * (len(queries) + updates)
         self.solve_meter = Meter(state, "solve", max(solves, 1))
-        asked = len(queries) + study.ranking.self_influence
+        asked = len(queries) + study.on_themselves
         self.rank_meter = Meter(state, "rank", max(len(self.ranked) * asked, 1))
         self._curved: Curved | None = None
         self._draw = 0

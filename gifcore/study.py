@@ -23,10 +23,12 @@ from gifcore.change_section import (
     UnionSection,
 )
 from gifcore.data.backdoor import Backdoor
+from gifcore.data.noise import Noise
 from gifcore.errors import GifError
 from gifcore.explained import explained
 from gifcore.fastif_section import LISSA_SOLVES, FastIFSection
 from gifcore.group_section import GroupSection
+from gifcore.mislabel_section import MislabelSection
 from gifcore.version import ENGINE_VERSION
 
 SELECTORS: dict[str, str] = {
@@ -225,6 +227,7 @@ class Study(Section):
     curvature: CurvatureSection = CurvatureSection()
     solver: SolverSection = SolverSection()
     ranking: RankingSection = RankingSection()
+    mislabel: MislabelSection = MislabelSection()
     fastif: FastIFSection = FastIFSection()
     preview: PreviewSection = PreviewSection()
     edit: EditSection = EditSection()
@@ -247,7 +250,16 @@ class Study(Section):
             )
         if self.fastif.solves and not set(LISSA_SOLVES) & set(self.methods):
             raise ValueError(f"fastif.solves needs one of the methods {', '.join(LISSA_SOLVES)}")
+        if self.mislabel.rate and isinstance(change, BackdoorSection):
+            raise ValueError(
+                "a backdoor and planted wrong labels (mislabel.rate) are not for one study"
+            )
         return self
+
+    @property
+    def on_themselves(self) -> bool:
+        """Is the influence of the training samples on themselves computed?"""
+        return self.ranking.self_influence or self.mislabel.enabled
 
 
 def read_backdoor(words: str) -> Backdoor:
@@ -258,15 +270,33 @@ def read_backdoor(words: str) -> Backdoor:
     Raises:
         GifError: words that are no numbers by name, or as `parse`.
     """
-    values: dict[str, Any] = {"kind": "backdoor"}
-    for word in words.split(","):
-        name, equal, value = word.partition("=")
-        if not equal:
-            raise GifError(f"--backdoor: '{word}' is not of the form label=4; separate by commas.")
-        values[name.strip()] = value.strip()
+    values = {"kind": "backdoor"} | _by_name(words, "--backdoor", "label=4")
     change = parse({"change": values}, origin="--backdoor").change
     assert isinstance(change, BackdoorSection)
     return change.backdoor
+
+
+def read_noise(words: str) -> Noise:
+    """Return the wrong labels of `train --noise`: "rate=0.1,seed=0".
+
+    Raises:
+        GifError: words that are no numbers by name, or as `parse`.
+    """
+    values = _by_name(words, "--noise", "rate=0.1")
+    noise = parse({"mislabel": values}, origin="--noise").mislabel.noise
+    if noise is None:
+        raise GifError("--noise: give a rate above 0, as in rate=0.1,seed=0.")
+    return noise
+
+
+def _by_name(words: str, option: str, example: str) -> dict[str, str]:
+    values = {}
+    for word in words.split(","):
+        name, equal, value = word.partition("=")
+        if not equal:
+            raise GifError(f"{option}: '{word}' is not of the form {example}; separate by commas.")
+        values[name.strip()] = value.strip()
+    return values
 
 
 def parse(values: dict[str, Any], *, origin: str = "study") -> Study:
@@ -357,6 +387,8 @@ def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
         chosen = getattr(study, section)
         if getattr(chosen, key) == type(chosen).model_fields[key].default:
             del values[section][key]
+    if study.mislabel.rate is None:
+        del values["mislabel"]
     if not study.fastif.enabled:
         del values["fastif"]
     if not study.preview.rank:
@@ -421,6 +453,7 @@ def for_query(study: Study, query: int) -> Study:
                 update={"queries": (query,), "count": 0, "groups": (), "self_influence": False}
             ),
             "edit": study.edit.model_copy(update={"enabled": False}),
+            "mislabel": study.mislabel.planted,
             "fastif": FastIFSection(),
             "preview": PreviewSection(),
         }

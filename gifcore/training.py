@@ -23,6 +23,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from gifcore.checkpoints import Checkpoint, as_bytes
 from gifcore.data.backdoor import Backdoor
 from gifcore.data.dataset import SPLITS, Data, Split
+from gifcore.data.noise import Noise
 from gifcore.errors import GifError
 from gifcore.models import build
 from gifcore.models.bundle import checkpoints_beside
@@ -93,6 +94,7 @@ def train(
     patience: int = 8,
     checkpoints: int = 0,
     backdoor: Backdoor | None = None,
+    noise: Noise | None = None,
     out: Path,
     progress: Progress | None = None,
     device: str = "cpu",
@@ -101,16 +103,17 @@ def train(
 
     The same seed, threads and machine give the same weights. `out` is the .safetensors file; the
     card is the .json beside it. The test split is looked at once, at the end. Checkpoints, if any
-    are asked for, lie beside it too. A backdoor is planted in the training split before, and the
-    card names it.
+    are asked for, lie beside it too. A backdoor or wrong labels are planted in the training split
+    before, and the card names them.
 
     Raises:
         GifError: for an unknown model, an impossible setting or a loss that is not finite.
     """
     settings = Settings(seed, epochs, batch_size, lr, momentum, weight_decay, patience, checkpoints)
     return train_with(
-        data, model, settings, backdoor=backdoor, out=out, progress=progress, device=device
-    )
+        data, model, settings, backdoor=backdoor, noise=noise, out=out, progress=progress,
+        device=device,
+    )  # fmt: skip
 
 
 def train_with(
@@ -119,6 +122,7 @@ def train_with(
     settings: Settings,
     *,
     backdoor: Backdoor | None = None,
+    noise: Noise | None = None,
     out: Path,
     progress: Progress | None = None,
     device: str = "cpu",
@@ -132,6 +136,8 @@ def train_with(
     out = out.with_name(out.name.removesuffix(".safetensors") + ".safetensors")
     if backdoor is not None:
         data = backdoor.plant(data)[0]
+    if noise is not None:
+        data = noise.plant(data)[0]
     started = time.perf_counter()
     net = _fresh(data, model, settings.seed).to(device)
     tensors = {name: _tensors(data.split(name), device) for name in SPLITS}
@@ -156,6 +162,8 @@ def train_with(
     }
     if backdoor is not None:
         card["backdoor"] = asdict(backdoor)
+    if noise is not None:
+        card["noise"] = asdict(noise)
     _save(net, card, points, out)
     return TrainingResult(out, card, accuracy, done, best_epoch, seconds)
 
