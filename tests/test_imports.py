@@ -18,11 +18,11 @@ ORDER = (
     "checks", "targets", "queries", "second_derivatives", "views", "change", "data", "models",
     "checkpoints", "training", "selection", "positions", "convolution", "curvature", "retraining",
     "solvers", "curved", "methods", "influence", "block_adjoints", "dual", "ways", "contraction",
-    "gradient_products", "streams", "scoring", "small_space", "small_solve", "closed_self",
+    "gradient_products", "streams", "scoring", "small_space", "small_solve", "units", "closed_self",
     "dense_self", "self_influence", "sketch", "edit", "evaluate", "change_section", "group_section",
     "fastif_section", "mislabel_section", "explained", "study", "outcome", "run_state", "record",
-    "neighbors", "tables", "estimate", "changing", "stages", "solving", "previewing", "themselves", "fastif_words",
-    "fastif_ways", "fastif", "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
+    "held_against", "verdict", "neighbors", "tables", "estimate", "changing", "stages", "solving",
+    "previewing", "themselves", "fastif_words", "fastif_ways", "fastif", "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
 )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_the_engine_knows_no_dashboard() -> None:
 WITHOUT_TORCH = (
     "gifcore", "gifcore.study", "gifcore.record", "gifcore.run_state", "gifcore.estimate",
     "gifcore.runner", "gifcore.data", "gifcore.models", "gifcore.cli", "gifcore.checkup",
-    "gifcore.preview", "gifcore.fastif_words",
+    "gifcore.preview", "gifcore.fastif_words", "gifcore.verdict",
 )  # fmt: skip
 
 
