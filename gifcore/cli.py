@@ -26,7 +26,6 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="GIF Studio: influence, edits, records."
 )
 WORKSPACE = Path("runs")
-WIDEST = 100  # columns of the table of `show`
 Workspace = Annotated[Path, typer.Option(help="Folder of all studies.")]
 err = Console(stderr=True)
 
@@ -54,7 +53,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a study and write its record. The same study again returns at once."""
-    from gifcore import runner
+    from gifcore import runner, showing
     from gifcore import study as studies
 
     with _sentences():
@@ -67,7 +66,7 @@ def run(
             return
         with _bars() as listen:
             record = runner.run(prepared, folder, workspace=workspace, reuse=reuse, listen=listen)
-        _show(record)
+        showing.show(record)
         print(f"Record: {folder}")
 
 
@@ -129,7 +128,8 @@ def list_studies(workspace: Workspace = WORKSPACE) -> None:
 
 @app.command()
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a record.")]) -> None:
-    """Show a record: accuracy before and after, and the certificate of every update."""
+    """Show a record: the verdict, accuracy before and after, the certificate of every update."""
+    from gifcore import showing
     from gifcore.record import Record, foreign
     from gifcore.run_state import read_state
 
@@ -139,146 +139,9 @@ def show(folder: Annotated[Path, typer.Argument(help="Folder of a record.")]) ->
             raise GifError(f"{folder} holds no result: {state['status']}. {state['message']}")
         record = Record.open(folder)
         try:
-            _show(record)
+            showing.show(record)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise foreign(folder, error) from None
-
-
-def _show(record: Any) -> None:
-    from gifcore import fastif_words, preview
-    from gifcore.outcome import outcome
-
-    info = record.info
-    console = Console()
-    chosen, judged = info["selection"], outcome(info["change"])
-    console.print(
-        f"{escape(info['title'])}: {info['model']['name']} on {escape(info['data']['name'])}, "
-        f"{escape(judged.what)}, "
-        f"{chosen['selector']} {100 * chosen['ratio']:g} % = {chosen['k']:,} of "
-        f"{chosen['p']:,} parameters, seed {info['seed']}, {info['seconds']:.0f} s, "
-        f"{info['peak_memory_mb']:.0f} MB",
-        highlight=False,
-        soft_wrap=True,
-    )
-    keys = [figure.key for figure in judged.figures if figure.short != "All"]
-    if judged.task == "samples":
-        keys.insert(1, "reached")
-    names = [f"{key.removesuffix('_accuracy')} %" for key in keys]
-    table = Table("method", "step", "scale", *names, "F1", "certificate")
-    before = info["before"]["test"]
-    table.add_row("before", "", "", *_accuracies(before, keys), "")
-    for method in info["methods"].values():
-        certificate = method.get("certificate")
-        words = _words(certificate, method, info) if certificate else ""
-        for step, entry in method.get("steps", {}).items():
-            table.add_row(
-                method["label"],
-                step,
-                f"{entry['scale']:.3g}",
-                *_accuracies(entry["test"], keys),
-                words,
-            )
-            words = ""
-    console.print(table, width=min(console.width, WIDEST))
-    console.print(
-        f"{escape(_legend(judged, before))} {escape(_ranked(info['queries']))}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for line in (*_on_themselves(info), *fastif_words.lines(record), *preview.words(info)):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-
-
-def _ranked(queries: list[dict[str, Any]]) -> str:
-    """Return how many test images were ranked, and the groups by name and size."""
-    groups = [query["group"] for query in queries if query.get("group")]
-    words = f"{len(queries) - len(groups)} test images ranked"
-    if not groups:
-        return f"{words}."
-    names = ", ".join(f"{group['name']} ({group['size']:,} images)" for group in groups)
-    return f"{words}, and {len(groups)} groups: {names}."
-
-
-def _on_themselves(info: dict[str, Any]) -> list[str]:
-    """Return how the self-influence of the training samples was taken, a line a method."""
-    lines = []
-    for method in info["methods"].values():
-        found = method.get("self_influence")
-        if found:
-            off = found.get("median_relative_error")
-            checked = f"; {found['checked']} checked, median {off:.2g} off" if off else ""
-            lines.append(f"Self-influence by {method['label']}: {found['words']}{checked}.")
-    return lines
-
-
-def _legend(judged: Any, before: dict[str, Any]) -> str:
-    """Return what the columns of `show` are."""
-    if judged.task == "class":
-        return (
-            f"Test split: self = accuracy on {before['self_n']} images of the removed class "
-            f"(want 0), retain = on {before['retain_n']} others."
-        )
-    counted = ", ".join(
-        f"{figure.key.removesuffix('_accuracy')} over {figure.count(before):,} {figure.images}"
-        for figure in judged.figures
-    )
-    return f"Test split: {counted}. {judged.reading} F1 of {judged.score}."
-
-
-def _accuracies(entry: dict[str, Any], keys: list[str]) -> list[str]:
-    return [*(f"{entry[key]:.1%}" for key in keys), f"{entry['score']:.4f}"]
-
-
-def _words(certificate: dict[str, Any], method: dict[str, Any], info: dict[str, Any]) -> str:
-    """Return the certificate of an update, and how stable the rankings are: a fact a line.
-
-    Keys that older records lack are left out.
-    """
-    lines = [str(certificate["status"]), *_solve_words(certificate)]
-    if certificate.get("solver_damping") is not None:
-        lines.append(f"effective damping {certificate['solver_damping']:.3g}")
-    if certificate["negative_curvature"]:
-        lines.append("negative curvature")
-    lines += _stability_words(method, info)
-    lines += _spread_words(method.get("spread"))
-    lines += [f"auto: {reason}" for reason in certificate.get("auto") or ()]
-    lines += [f"note: {note}" for note in certificate.get("notes") or ()]
-    return escape("\n".join(lines))
-
-
-def _solve_words(certificate: dict[str, Any]) -> list[str]:
-    solver, judged = certificate["solver"], certificate["judged_by"]
-    if solver == "none":
-        return []
-    if certificate["status"] == "no system":
-        return [str(solver)]
-    spent = certificate["hvps"] + certificate["check_hvps"]
-    return [
-        f"{solver}, {certificate['iterations']} it, {spent} products",
-        f"{judged.replace('_', ' ')} {certificate[judged]:.2g}",
-    ]
-
-
-def _stability_words(method: dict[str, Any], info: dict[str, Any]) -> list[str]:
-    """Return how many of the top 50 were there at half the budget, over all ranked images."""
-    found = [c.get("rank_stability") for c in method.get("query_certificates", {}).values()]
-    shares = [share for share in found if share is not None]
-    if not shares:
-        return []
-    top = min(50, info["data"]["sizes"]["train"])
-    low, high = round(min(shares) * top), round(max(shares) * top)
-    there = str(low) if low == high else f"{low} to {high}"
-    return [f"top {top}: {there} at half budget"]
-
-
-def _spread_words(spread: dict[str, Any] | None) -> list[str]:
-    """Return how far the updates of several draws of the curvature samples agree."""
-    if not spread or spread["mean_cosine"] is None:
-        return []
-    return [
-        f"{spread['draws']} draws: mean cosine {spread['mean_cosine']:.3f}, "
-        f"norms ± {100 * spread['norm_deviation']:.2g} %"
-    ]
 
 
 @app.command()

@@ -20,9 +20,11 @@ ORDER = (
     "solvers", "curved", "methods", "influence", "block_adjoints", "dual", "ways", "contraction",
     "gradient_products", "streams", "scoring", "small_space", "small_solve", "units", "closed_self",
     "dense_self", "self_influence", "sketch", "edit", "evaluate", "change_section", "group_section",
-    "fastif_section", "mislabel_section", "explained", "study", "outcome", "run_state", "record",
-    "held_against", "verdict", "neighbors", "tables", "estimate", "changing", "stages", "solving",
-    "previewing", "themselves", "fastif_words", "fastif_ways", "fastif", "runner", "manifest", "pipeline", "checkup", "cli", "__main__",
+    "fastif_section", "mislabel_section", "mislabel_words", "explained", "study", "outcome",
+    "run_state", "record", "held_against", "verdict", "neighbors", "tables", "estimate", "changing",
+    "stages", "solving", "previewing", "themselves", "mislabel", "fastif_words", "fastif_ways",
+    "fastif", "showing", "runner", "manifest", "pipeline", "checkup",
+    "cli", "__main__",
 )  # fmt: skip
 
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from dashboard.components import certificate as panel
 from dashboard.components import sidebar
 from dashboard.views import before_after, samples
-from gifcore.cli import WIDEST
 from gifcore.cli import app as command
 from gifcore.record import RECORD, Record
+from gifcore.showing import WIDEST
 from gifcore.study import METHOD_LABELS, RANKS, EditSection, parse
 from tests.dashboard.make_record import (
     ALL_METHODS,
