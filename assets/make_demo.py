@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from gifcore import runner, study  # noqa: E402
+from gifcore import data, runner, study  # noqa: E402
 from gifcore.errors import GifError  # noqa: E402
 from gifcore.preview import Sketch  # noqa: E402
 from gifcore.record import (  # noqa: E402
@@ -23,12 +23,16 @@ from gifcore.record import (  # noqa: E402
     RECORD,
     SKETCH,
     STUDY,
+    UNITS,
     Record,
     listing,
     write_atomically,
     write_json,
 )
 from gifcore.run_state import RUN  # noqa: E402
+from gifcore.stages import load_problem  # noqa: E402
+from gifcore.tables import frame_bytes  # noqa: E402
+from gifcore.units import most_exciting  # noqa: E402
 from gifcore.version import ENGINE_VERSION  # noqa: E402
 
 RATIOS = (0.05, 0.01, 0.10, 0.25)
@@ -69,6 +73,7 @@ def main() -> None:
         if _sketch_of(first) is None:
             _make_sketch(first, Path(workspace))
             print(first.name, SKETCH, flush=True)
+        _add_units([folder(selector, ratio) for selector in SELECTORS for ratio in RATIOS])
         out, prepared = DEMO / FASTIF, runner.prepare(study.read(STUDIES / f"{FASTIF}.toml"))
         _drop_stale(out, prepared)
         if runner.finished(out, prepared, DEMO) is None:
@@ -98,6 +103,22 @@ def _make_sketch(out: Path, workspace: Path) -> None:
     write_atomically(out / SKETCH, content)
     files = record.info["files"] | {SKETCH: listing(content)}
     write_json(out / RECORD, record.info | {"preview": made.info["preview"], "files": files})
+
+
+def _add_units(folders: list[Path]) -> None:
+    """Add what excites each unit to records made before that was kept; the model is one."""
+    without = [out for out in folders if UNITS not in Record.open(out).info["files"]]
+    if not without:
+        return
+    prepared = runner.prepare(study.read(without[0] / STUDY))
+    source = data.load(prepared.study.data.source)
+    problem = load_problem(prepared.study, source, prepared.weights, prepared.weight_decay)
+    content = frame_bytes(most_exciting(problem))
+    for out in without:
+        record = Record.open(out)
+        write_atomically(out / UNITS, content)
+        files = record.info["files"] | {UNITS: listing(content)}
+        write_json(out / RECORD, record.info | {"files": files})
 
 
 def _drop_stale(out: Path, prepared: runner.Prepared) -> None:

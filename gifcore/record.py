@@ -6,10 +6,13 @@
     scores.parquet       query, method, train_index, influence [nats], rank (0 = most helpful);
                          one row group per query and method; query -1, -2, … are groups
     self_influence.parquet  method, train_index, value [nats]; one row group per method (optional)
+    mislabel.parquet     train_index, given, true, predicted, suggested, p_given, contradicted, and
+                         one column a score (optional)
     samples.parquet      split, index, label, method, step, predicted, p_label, loss [nats]
     updates.safetensors  "<method>.delta" (k,) and "<method>.indices" (k,); without indices: all p
     curves.parquet       method, curve, query, x, value
     thumbnails.npz       images of queries and top-ranked training samples (optional)
+    units.parquet        layer, unit, place, train_index, activation: what excites a unit (optional)
     recall.parquet       method, way, predictions, criterion, m, k, queries, kept, found, control
     speed.parquet        method, way, k, query, spearman, four recalls, cosine, error
     sketch.npz           approximate rankings of every test image (optional); see `preview`
@@ -52,6 +55,8 @@ SCORES, SAMPLES, UPDATES, CURVES, THUMBNAILS = (
     "thumbnails.npz",
 )
 SELF_INFLUENCE = "self_influence.parquet"
+MISLABEL = "mislabel.parquet"  # where a study looks for wrong labels
+UNITS = "units.parquet"
 SKETCH = "sketch.npz"
 DEFERRED = (SKETCH,)  # verified when it is read: a record is a result without it
 RECALL, SPEED = "recall.parquet", "speed.parquet"  # where a study measures FastIF
@@ -171,6 +176,22 @@ class Record:
         table = _read_parquet(path, [("method", "=", method)])
         return table.drop(columns="method").reset_index(drop=True)
 
+    @property
+    def mislabel(self) -> dict[str, Any]:
+        """How well wrong labels were found, by score; {} if they were not looked for."""
+        return dict(self.info.get("mislabel") or {})
+
+    def suspects(self) -> pd.DataFrame:
+        """Return every training sample's labels and scores, in their order; empty if not asked.
+
+        train_index, given, true (missing: unknown), predicted, suggested (the most probable other
+        class), p_given, contradicted (by confident learning), and a column a score, named as in
+        `mislabel["methods"]`; higher is more suspicious.
+        """
+        if MISLABEL not in self.info["files"]:
+            return pd.DataFrame()
+        return _read_parquet(self.path / MISLABEL, None)
+
     def update(self, method: str) -> tuple[np.ndarray | None, np.ndarray]:
         """Return (indices or None for all parameters, delta); theta + delta at scale 1."""
         path = self.folder(method) / UPDATES
@@ -227,6 +248,15 @@ class Record:
             return pd.DataFrame()
         table = _read_parquet(self.path / name, [("method", "=", method)])
         return table.drop(columns="method").reset_index(drop=True)
+
+    def units(self) -> pd.DataFrame:
+        """Return layer, unit, place (0 = most), train_index, activation; empty if not there.
+
+        The training samples of the largest mean output of every unit of the unedited model.
+        """
+        if UNITS not in self.info["files"]:
+            return pd.DataFrame()
+        return _read_parquet(self.path / UNITS, None)
 
     def thumbnails(self) -> dict[str, np.ndarray]:
         """Return {"train.index", "train.images", "test.index", "test.images"}, {} if none."""
@@ -335,7 +365,7 @@ def _verify(path: Path, name: str, entry: dict[str, Any]) -> None:
         raise RecordError(f"{path.name}: damaged, {name} is not the file that was written.")
 
 
-def _read_parquet(path: Path, filters: list[tuple[str, str, Any]]) -> pd.DataFrame:
+def _read_parquet(path: Path, filters: list[tuple[str, str, Any]] | None) -> pd.DataFrame:
     try:
         return pq.read_table(path, filters=filters).to_pandas()
     except (OSError, pa.ArrowException) as error:

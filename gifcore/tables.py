@@ -163,6 +163,11 @@ def curve_frame(curve: str, x: Any, value: Any, query: int = -1) -> pd.DataFrame
     )
 
 
+def frame_bytes(frame: pd.DataFrame) -> bytes:
+    """Return a parquet file of one row group."""
+    return parquet_bytes([pa.Table.from_pandas(frame, preserve_index=False)])
+
+
 def record_files(results: list[MethodResult], before: list[pd.DataFrame]) -> dict[str, Content]:
     """Return the files of a record by name; results that live in another folder are not given.
 
@@ -176,7 +181,7 @@ def record_files(results: list[MethodResult], before: list[pd.DataFrame]) -> dic
         files[SELF_INFLUENCE] = parquet_bytes(own)
     frames = before + [frame for result in results for frame in result.samples]
     samples = pd.concat(frames, ignore_index=True)[_SAMPLE_COLUMNS]
-    files[SAMPLES] = parquet_bytes([pa.Table.from_pandas(samples, preserve_index=False)])
+    files[SAMPLES] = frame_bytes(samples)
     curves = [
         frame.assign(method=result.method)[_CURVE_COLUMNS]
         for result in results
@@ -184,7 +189,7 @@ def record_files(results: list[MethodResult], before: list[pd.DataFrame]) -> dic
     ]
     if curves:
         joined = pd.concat(curves, ignore_index=True)
-        files[CURVES] = parquet_bytes([pa.Table.from_pandas(joined, preserve_index=False)])
+        files[CURVES] = frame_bytes(joined)
     arrays = {}
     for result in results:
         if result.delta is not None:
