@@ -30,7 +30,7 @@ from gifcore.methods import (
 from gifcore.operators import Identity, LinearOperator
 from gifcore.problem import Problem, Progress
 from gifcore.selection import Selection
-from gifcore.solvers import CG, LSMR, MINRES, Solution
+from gifcore.solvers import CG, LSMR, MINRES, Dense, Solution
 from gifcore.solvers.solution import VECTORS_MB, Observed, kept_vectors
 
 MOST = 16  # queries of one block
@@ -58,13 +58,16 @@ SYSTEMS: dict[Method, System] = {
 def block_size(method: str, solver: Solver, selected: Selection | None, theta: Tensor) -> int:
     """Return how many queries are solved at once: as many as keep the Krylov vectors of one alone.
 
-    1 where a method or a solver takes none together.
+    Of Dense as many as fit: one decomposition serves them all. 1 where a method or a solver takes
+    none together.
     """
     row = scored(method)
     assert row.adjoint is not None
-    if row.adjoint not in SYSTEMS or not isinstance(solver, LSMR | MINRES | CG):
+    if row.adjoint not in SYSTEMS or not isinstance(solver, LSMR | MINRES | CG | Dense):
         return 1
     p = len(theta)
+    if isinstance(solver, Dense):  # right-hand sides and solutions
+        return max(1, int(VECTORS_MB * 2**20 // (2 * p * theta.element_size())))
     k = p if selected is None else len(selected.indices)
     sizes: dict[Method, int] = {gif_adjoint: p + 2 * k, freeze_adjoint: k}
     numbers = sizes.get(row.adjoint, p)

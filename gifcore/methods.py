@@ -258,20 +258,23 @@ class Solve:
         return without_ridge(solver.solve(A, b, progress=self.progress), self.solver)
 
     def symmetric_many(self, A: LinearOperator, b: Sequence[Tensor]) -> list[Solution]:
-        """Return `symmetric` for every b; CG and MINRES take their products together."""
+        """Return `symmetric` for every b; CG and MINRES share products, Dense decomposes once."""
         solver = self._symmetric()
-        if not isinstance(solver, MINRES | CG):
+        if not isinstance(solver, MINRES | CG | Dense):
             return [self.symmetric(A, one) for one in b]
         many = solver.solve_many(A, torch.stack(list(b), dim=1), progress=self.progress)
         return [without_ridge(found, self.solver) for found in many]
 
     def minimum_norm_many(self, A: LinearOperator, b: Sequence[Tensor]) -> list[Solution]:
-        """Return `minimum_norm` for every b; LSMR takes its products together."""
+        """Return `minimum_norm` for every b; LSMR shares products, Dense decomposes once."""
         solver, auto = self._rectangular(A.T, b[0])
-        if not isinstance(solver, LSMR):
+        if not isinstance(solver, LSMR | Dense):
             return [self.minimum_norm(A, one) for one in b]
         stack = torch.stack(list(b), dim=1)
-        many = solver.minimum_norm_many(A, stack, left=self.R, progress=self.progress)
+        if isinstance(solver, Dense):
+            many = solver.minimum_norm_many(A, stack, progress=self.progress)
+        else:
+            many = solver.minimum_norm_many(A, stack, left=self.R, progress=self.progress)
         return [reasoned(found, auto) for found in many]
 
     def _symmetric(self) -> MINRES | CG | Neumann | PLissa | Lissa | Dense:

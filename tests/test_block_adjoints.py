@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,5 +85,34 @@ def test_a_block_keeps_as_many_krylov_vectors_as_a_query_alone() -> None:
         assert block * window * len(theta) * 4 <= VECTORS_MB * 2**20
     assert block_size("if", LSMR(20), None, theta) == 8
     assert block_size("if", LSMR(300), None, theta) == 1
-    for method, given in (("if", Dense()), ("gradient", LSMR()), ("ekfac", LSMR())):
+    assert block_size("if", Dense(), None, torch.zeros(1000)) == VECTORS_MB * 2**20 // 8000
+    for method, given in (("hyperinf", Dense()), ("gradient", LSMR()), ("ekfac", LSMR())):
         assert block_size(method, given, None, theta[:10]) == 1
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.3, "auto"])
+@pytest.mark.parametrize("method", ["if", "projected", "freeze", "gif"])
+def test_dense_queries_share_one_decomposition(
+    method: str, damping: float | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, data = cases.problem("perceptron with decay"), cases.queries("perceptron with decay")
+    groups = [[0], [3], [1, 2, 4]]
+    decomposed: list[int] = []
+    inner = np.linalg.svd
+
+    def counted(*args: Any, **options: Any) -> object:
+        decomposed.append(1)
+        return inner(*args, **options)
+
+    monkeypatch.setattr(np.linalg, "svd", counted)
+    given: dict[str, Any] = {
+        "method": method, "selected": chosen(problem), "damping": damping, "solver": Dense(),
+    }  # fmt: skip
+    block = rank(problem, Queries(data, groups), **given)
+    assert len(decomposed) == 1
+    for row, group in enumerate(groups):
+        one = rank(problem, Queries(data, [group]), **given)
+        torch.testing.assert_close(block.values[row], one.values[0], rtol=1e-9, atol=1e-12)
+        found, alone = block.solutions[row], one.solutions[0]
+        for name in ("status", "damping", "ridge", "auto", "check_hvps"):
+            assert getattr(found, name) == getattr(alone, name), name

@@ -6,6 +6,7 @@ import torch
 from gifcore.errors import GifError
 from gifcore.operators import Identity, Matrix
 from gifcore.solvers import Dense, Status
+from gifcore.solvers.dense import SHARED
 from tests.cases import random_vector
 from tests.solvers.test_lsmr import Counted, of_rank, random_matrix
 from tests.solvers.test_minres import with_eigenvalues
@@ -66,3 +67,37 @@ def test_what_is_too_large_is_refused_with_advice() -> None:
         Dense(limit=4).least_squares(Matrix(random_matrix(9, 5)), random_vector(9))
     with pytest.raises(GifError, match="0 are allowed; select fewer"):
         Dense(memory_mb=1e-6).least_squares(Matrix(random_matrix(9, 5)), random_vector(9))
+
+
+@pytest.mark.parametrize(
+    ("how", "A"),
+    [
+        ("solve", with_eigenvalues(-2, 1, 5, 0.1)),
+        ("solve", with_eigenvalues(0, 1, 5, 0.1)),
+        ("solve", random_matrix(4, 4)),  # not symmetric: refused, each of them
+        ("minimum_norm", random_matrix(4, 9)),
+    ],
+)
+def test_right_hand_sides_share_products_and_have_the_answers_of_each_alone(
+    how: str, A: torch.Tensor
+) -> None:
+    counted, b = Counted(A), torch.stack([random_vector(4, s) for s in range(3)], dim=1)
+    b[:, 1] = 0  # answered without a matrix
+    many = getattr(Dense(), f"{how}_many")(counted, b)
+    assert counted.products == 4 + sum(found.check_hvps for found in many)
+    assert [found.hvps for found in many] == [4, 0, 0]
+    for found, column in zip(many, b.T, strict=True):
+        alone = getattr(Dense(), how)(Matrix(A), column.clone())
+        assert torch.equal(found.value, alone.value)
+        for name in ("status", "residual", "normal_residual", "lambda_min", "lambda_max"):
+            assert getattr(found, name) == getattr(alone, name), name
+        assert tuple(note for note in found.notes if note != SHARED) == alone.notes
+    assert SHARED in many[2].notes
+    assert SHARED not in many[0].notes
+
+
+def test_many_right_hand_sides_are_the_columns_of_a_matrix() -> None:
+    with pytest.raises(GifError, match="columns of a matrix"):
+        Dense().solve_many(Identity(3), random_vector(3))
+    with pytest.raises(GifError, match="not a ridge"):
+        Dense(ridge=0.1).solve_many(Identity(3), random_vector(3)[:, None])
