@@ -187,7 +187,7 @@ def _verb(
         whose = "the aim" if spread is None else "what retrained models do"
         if abs(value - target) <= small:
             return f"has nothing to do to {infinitive}: the unedited model is at {whose} already"
-        return f"moves away from {whose} where it is to {infinitive}"
+        return f"moves away from {whose} to {infinitive}"
     done = (value - start) / way
     if done < PART:
         return f"does not {infinitive}"
@@ -223,7 +223,9 @@ def _rest(info: dict[str, Any], after: dict[str, Any], judged: Outcome, found: T
         numbers.append(f"{percent(start)} before")
     elif spread.std is not None and spread.holds(value, count) is False:
         numbers[-1] += f", {100 * abs(lost):.1f} points {'below' if lost > 0 else 'above'} them"
-    verb = f"keeps {name}" if lost <= KEPT else f"loses {100 * lost:.1f} points on {name}"
+    like_them = spread is not None and spread.holds(value, count) is True
+    kept = like_them or lost <= KEPT + 1e-9
+    verb = f"keeps {name}" if kept else f"loses {100 * lost:.1f} points on {name}"
     return f"{verb} ({', '.join(numbers)})"
 
 
