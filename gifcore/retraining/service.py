@@ -18,6 +18,7 @@ from gifcore.retraining.identity import Identity
 from gifcore.retraining.objectives import objective_of
 from gifcore.retraining.recipes import Proximal, Recipe, Sgd, retrain
 from gifcore.retraining.retrained import Retrained
+from gifcore.retraining.side_by_side import train_apart
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +100,7 @@ def retrain_each(
 
     listening = _Listening(len(todo), len(set(keys)) - len(todo), progress)
     if processes > 1 and len(todo) > 1:
-        from gifcore.retraining.side_by_side import train_apart
-
-        train_apart(problem, todo, recipe, processes, done, listening)
+        train_apart(problem, todo, recipe, processes, train_one, done, listening)
     else:
         for key, job in todo.items():
             done(key, train_one(problem, job, recipe, listening.part(key)))
