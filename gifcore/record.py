@@ -62,6 +62,7 @@ DEFERRED = (SKETCH,)  # verified when it is read: a record is a result without i
 RECALL, SPEED = "recall.parquet", "speed.parquet"  # where a study measures FastIF
 INDEX = "neighbors.faiss"  # beside such a record: made again if it is gone, so not listed in it
 BEFORE = "before"  # the method name under which samples.parquet holds the unedited model
+RETRAINED = "retrained"  # that of retrained models; the step is then "seed-1", …
 NATURAL, SEARCHED = "natural", "searched"  # the two steps of an edit
 
 
@@ -204,9 +205,10 @@ class Record:
     def samples(self, method: str, step: str = "", split: str = "test") -> pd.DataFrame:
         """Return index, label, predicted, p_label, loss of one split.
 
-        `method` "before" is the unedited model; otherwise `step` is "natural" or "searched".
+        `method` "before" is the unedited model, "retrained" one that `step` "seed-1", … names;
+        otherwise `step` is "natural" or "searched".
         """
-        folder = self.path if method == BEFORE else self.folder(method)
+        folder = self.path if method in (BEFORE, RETRAINED) else self.folder(method)
         wanted = [("split", "=", split), ("method", "=", method), ("step", "=", step)]
         table = _read_parquet(folder / SAMPLES, wanted)
         return table.drop(columns=["split", "method", "step"]).reset_index(drop=True)
