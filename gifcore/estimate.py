@@ -132,6 +132,7 @@ def estimate(
         "solve": solves * hvp + updates * gradient * sizes["train"],
         "rank": sweeps(2 * m * len(ranked)) * sizes["train"] * costs["jvp_per_sample"] / 3
         + _on_themselves(study, sizes, hvp, forward),
+        "mislabel": 2 * forward * sizes["train"] * study.mislabel.enabled,
         "fastif": _fastif(study, sizes, costs, hvp),
         "preview": sum(preview_parts(study, sizes, costs).values()),
         "edit": updates * searched * len(study.methods),

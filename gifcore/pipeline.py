@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from gifcore import data as datasets
-from gifcore import fastif, manifest, previewing, stages
-from gifcore.record import BEFORE, SKETCH, STUDY, THUMBNAILS, Record, write_record
+from gifcore import fastif, manifest, mislabel, previewing, stages
+from gifcore.record import BEFORE, SKETCH, STUDY, THUMBNAILS, UNITS, Record, write_record
 from gifcore.run_state import RunState
 from gifcore.runner import STAGES_FOLDER, Prepared
 from gifcore.solving import Solving
 from gifcore.stages import Loaded
-from gifcore.study import METHOD_LABELS, USES_SELECTION, dumps
-from gifcore.tables import MethodResult, record_files, sample_frame
+from gifcore.study import METHOD_LABELS, USES_SELECTION, Study, dumps
+from gifcore.tables import MethodResult, frame_bytes, record_files, sample_frame
 from gifcore.themselves import on_themselves
+from gifcore.units import most_exciting
 
 
 def compute(
@@ -24,14 +25,8 @@ def compute(
 ) -> None:
     """Run every stage and write the record; `runner.run` says what the arguments mean."""
     study, began = prepared.study, time.perf_counter()
-    if not study.edit.enabled:
-        state.finish("edit", "skipped")
-        state.finish("evaluate", "skipped")
+    _skip(study, state)
     state.tick("load", 0, 3, "data")
-    if not study.fastif.enabled:
-        state.finish("fastif", "skipped")
-    if not study.preview.rank:
-        state.finish("preview", "skipped")
     data = datasets.load(study.data.source)
     loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
     queries = stages.choose_queries(study, loaded)
@@ -47,10 +42,11 @@ def compute(
     solving = Solving(study, loaded, selected, kept, state, queries, todo)
     updates = solving.updates(results) if study.edit.enabled else {}
     solving.rank({m: results[m] for m in todo})
-    if study.ranking.self_influence:
+    if study.on_themselves:
         on_themselves(study, loaded, solving, {m: results[m] for m in todo}, kept)
     state.finish("solve")
     state.finish("rank")
+    searched = mislabel.look(study, loaded, solving, results, kept, state)
     measured = None
     if study.fastif.enabled:
         own: dict[str, MethodResult] = {m: results[m] for m in todo}
@@ -74,11 +70,27 @@ def compute(
     more: dict[str, bytes] = {}
     if measured is not None:
         info["fastif"], more = measured.info, measured.files
+    info |= searched.info
+    more = more | searched.files
     if shown:
         info["preview"] = shown
     if sketch is not None:
         more = more | {SKETCH: sketch.content()}
     _write(prepared, out, info, results, shared if link else [], loaded, queries, reuse, more)
+
+
+def _skip(study: Study, state: RunState) -> None:
+    """Say which stages the study does not ask for."""
+    asked = {
+        "mislabel": study.mislabel.enabled,
+        "fastif": study.fastif.enabled,
+        "preview": study.preview.rank > 0,
+        "edit": study.edit.enabled,
+        "evaluate": study.edit.enabled,
+    }
+    for stage, wanted in asked.items():
+        if not wanted:
+            state.finish(stage, "skipped")
 
 
 def _reusable(prepared: Prepared, reuse: Record | None, queries: list[int]) -> list[str]:
@@ -115,6 +127,8 @@ def _write(
     before = [sample_frame(p, split, BEFORE) for split, p in loaded.before.items()]
     files = record_files(own, before)
     files |= more
+    if prepared.study.edit.enabled:
+        files[UNITS] = frame_bytes(most_exciting(loaded.problem))
     if prepared.study.data.source not in datasets.DATASETS:
         files[THUMBNAILS] = manifest.thumbnails(loaded, own, queries)
     files[STUDY] = dumps(prepared.study).encode()

@@ -41,7 +41,7 @@ from gifcore.study import (
 )
 
 STAGES_FOLDER = ".stages"  # finished parts of a run, for resuming it; gone once it is finished
-STAGES = ["load", "select", "solve", "rank", "fastif", "preview", "edit", "evaluate"]
+STAGES = ["load", "select", "solve", "rank", "mislabel", "fastif", "preview", "edit", "evaluate"]
 
 
 @dataclass(frozen=True)

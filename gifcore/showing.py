@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gifcore import fastif_words, preview, verdict
+from gifcore import fastif_words, mislabel_words, preview, verdict
 from gifcore.outcome import Outcome, outcome
 from gifcore.record import Record
 
@@ -58,6 +58,20 @@ def show(record: Record) -> None:
     )
     for line in (*_on_themselves(info), *fastif_words.lines(record), *preview.words(info)):
         console.print(escape(line), highlight=False, soft_wrap=True)
+    if record.mislabel:
+        _wrong_labels(console, record.mislabel)
+
+
+def _wrong_labels(console: Console, found: dict[str, Any]) -> None:
+    """Print how well each score finds the wrong labels, where they are known."""
+    known = mislabel_words.rows(found)
+    if known:
+        table = Table(*mislabel_words.HEADINGS)
+        for row in known:
+            table.add_row(*row)
+        console.print(table, width=min(console.width, WIDEST))
+    for line in (mislabel_words.labels_of(found), mislabel_words.contradicted(found)):
+        console.print(f"{escape(line)}.", highlight=False, soft_wrap=True)
 
 
 def _ranked(queries: list[dict[str, Any]]) -> str:

@@ -30,6 +30,7 @@ from gifcore.evaluate import Judge, Predictions, predict
 from gifcore.influence import Update
 from gifcore.methods import METHODS
 from gifcore.models import build, load_weights
+from gifcore.models.bundle import checkpoints_beside
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem, Progress
 from gifcore.record import NATURAL, SEARCHED, write_atomically
@@ -68,6 +69,10 @@ class Kept:
         np.savez(buffer, **stored)
         write_atomically(path, buffer.getvalue())
         return info, arrays
+
+    def has(self, key: str) -> bool:
+        """Was this part finished?"""
+        return (self.folder / f"{key}.npz").exists()
 
     def row(self, key: str, name: str, place: int) -> np.ndarray:
         """Return one row of an array of a finished part, from the disk."""
@@ -162,7 +167,8 @@ def load(study: Study, data: Data, weights: Path, weight_decay: float, state: Ru
     state.expect(estimate(study, sizes, costs)["stages"])
     state.finish("load")
     points: tuple[Checkpoint, ...] = ()
-    if any(METHODS[method].checkpoints for method in study.methods):
+    looked = study.mislabel.enabled and checkpoints_beside(weights).is_file()
+    if looked or any(METHODS[method].checkpoints for method in study.methods):
         points = read_checkpoints(weights, problem.space)
     groups = groups_of(study, before["test"])
     return Loaded(problem, wanted.change, judge, data, splits, before, sizes, costs, points, groups)

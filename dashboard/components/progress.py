@@ -21,6 +21,7 @@ STAGE_WORDS = {
     "select": "Select parameters",
     "solve": "Solve the systems",
     "rank": "Rank training samples",
+    "mislabel": "Look for wrong labels",
     "preview": "Make the sketch for previews",
     "fastif": "Measure FastIF",
     "edit": "Edit and search the step",
