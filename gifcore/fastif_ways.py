@@ -24,6 +24,7 @@ from gifcore.influence import adjoint
 from gifcore.methods import METHODS, Solver
 from gifcore.operators import Identity
 from gifcore.problem import Progress
+from gifcore.query_solves import query_gradient
 from gifcore.scoring import influence_scores, stack_size
 from gifcore.selection import Selection
 from gifcore.sketch import build_sketch
@@ -85,8 +86,9 @@ class Ways:
         meter: Meter,
         queries: Sequence[Asked],
     ) -> None:
-        self.study, self.problem, self.selected = study, loaded.problem, selected
-        self.kept, self.meter, self.queries = kept, meter, queries
+        self.study, self.loaded, self.selected = study, loaded, selected
+        self.problem, self.kept, self.meter = loaded.problem, kept, meter
+        self.queries = queries
         self.test = loaded.splits["test"]
         self._curved: Curved | None = None
 
@@ -218,7 +220,7 @@ class Ways:
 
     def _query_gradients(self, queries: Sequence[Asked]) -> Iterator[tuple[Asked, Tensor]]:
         for one in queries:
-            yield one, self.problem.data_gradient(torch.tensor(one.positions), data=self.test)
+            yield one, query_gradient(self.study, self.loaded, one.positions)
 
     def _curvature(self, method: str) -> Curved:
         c = self.study.curvature

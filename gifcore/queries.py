@@ -116,8 +116,13 @@ class Queries:
         mask = (targets(data) == label) & (predictions(problem, data) == predicted)
         return cls(data, [_some(mask, f"the cell ({label}, {predicted})")], target)
 
-    def gradients(self, problem: Problem, progress: Progress = silent) -> Iterator[Tensor]:
+    def gradients(
+        self, problem: Problem, progress: Progress = silent, *, zero: bool = False
+    ) -> Iterator[Tensor]:
         """Yield g_q, (p,): the mean gradient of the target over each query's samples.
+
+        Args:
+            zero: may the gradient of a target be zero on every query?
 
         Raises:
             GifError: samples that the model or the loss cannot take, a target that returns
@@ -139,7 +144,7 @@ class Queries:
                     "give samples of the form of the training samples."
                 ) from error
             flat += int(target.function is not None and not bool(g_q.any()))
-            if flat == len(self.groups):
+            if flat == len(self.groups) and not zero:
                 raise independent(target.name)
             yield g_q
 

@@ -14,13 +14,14 @@ from gifcore.curvature import spread
 from gifcore.curved import Curved, curvature, preconditioned
 from gifcore.errors import GifError
 from gifcore.estimate import products
-from gifcore.influence import Update, adjoint, influence
+from gifcore.influence import Update, influence
 from gifcore.methods import METHODS, Solver
 from gifcore.problem import Progress
 from gifcore.queries import Queries
+from gifcore.query_solves import QuerySolves, key_of, refuse_flat, solved
 from gifcore.record import curve_query
 from gifcore.run_state import RunState
-from gifcore.scoring import rank, score, stack_size, with_halfway
+from gifcore.scoring import rank, score, stack_size
 from gifcore.selection import Selection
 from gifcore.solvers import (
     CG,
@@ -36,6 +37,7 @@ from gifcore.solvers import (
 from gifcore.stages import Kept, Loaded, Meter
 from gifcore.study import METHOD_LABELS, Study
 from gifcore.tables import MethodResult, curve_frame
+from gifcore.targets import TARGETS, as_loss
 
 
 class Solving:
@@ -62,6 +64,11 @@ class Solving:
         self.rank_meter = Meter(state, "rank", max(len(self.ranked) * asked, 1))
         self._curved: Curved | None = None
         self._draw = 0
+        refuse_flat(study, loaded, queries)
+        self.solves = QuerySolves(
+            study, loaded, selected, kept, self.solve_meter, self.solver,
+            partial(self._curvature, "full"), certificate,
+        )  # fmt: skip
 
     def updates(self, results: Mapping[str, MethodResult]) -> dict[str, Update]:
         """Solve every method's update with the curvature of the changed objective."""
@@ -209,7 +216,7 @@ class Solving:
         for first in range(0, len(systems), size):
             stack = systems[first : first + size]
             info, arrays = self.kept.part(f"rank-{first}", partial(self._rank, stack))
-            self.kept.drop(f"solve-{method}-{query}" for method, query in stack)
+            self.kept.drop(key_of(method, query) for method, query in stack)
             self.rank_meter.add(len(stack))
             self._take(results, stack, f"rank-{first}", info, arrays)
         self._curved = None
@@ -244,28 +251,24 @@ class Solving:
     def _rank(
         self, stack: Sequence[tuple[str, int]]
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        solved = []
-        for method, query in stack:
-            part = self.kept.part(f"solve-{method}-{query}", partial(self._solve, method, query))
-            self.solve_meter.add(products(method, self.study) or 1)
-            solved.append(part)
+        found = self.solves.of(stack)
         note = f"{len(stack)} solves against all training images"
         started = time.perf_counter()
         scores, stable, choice = score(
             self.loaded.problem,
-            [_solved(arrays) for _, arrays in solved],
+            [_solved(arrays) for _, arrays in found],
             batch_size=self.study.ranking.batch_size,
             progress=self.rank_meter.part(len(stack), note),
         )
         seconds = time.perf_counter() - started
-        histories = {f"history-{i}": arrays["history"] for i, (_, arrays) in enumerate(solved)}
+        histories = {f"history-{i}": arrays["history"] for i, (_, arrays) in enumerate(found)}
         certificates = [
             part["certificate"]
             | {
-                "rank_stability": found.rank_stability,
-                "notes": [*part["certificate"]["notes"], *found.notes],  # how it was scored
+                "rank_stability": one.rank_stability,
+                "notes": [*part["certificate"]["notes"], *one.notes],  # how it was scored
             }
-            for (part, _), found in zip(solved, stable, strict=True)
+            for (part, _), one in zip(found, stable, strict=True)
         ]
         info = {"certificates": certificates, "seconds": seconds, "scoring": choice.card()}
         return info, {"scores": scores.numpy()} | histories
@@ -274,7 +277,11 @@ class Solving:
         started = time.perf_counter()
         found = rank(
             self.loaded.problem,
-            Queries(self.loaded.splits["test"], [self.loaded.positions(q) for q in self.queries]),
+            Queries(
+                self.loaded.splits["test"],
+                [self.loaded.positions(q) for q in self.queries],
+                as_loss(TARGETS[self.study.ranking.target]),
+            ),
             method=method,
             selected=self.selected,
             checkpoints=self.loaded.checkpoints,
@@ -288,27 +295,6 @@ class Solving:
         return {"certificates": certificates, "seconds": seconds}, {
             "scores": found.values.numpy()
         } | histories
-
-    def _solve(self, method: str, query: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        problem = self.loaded.problem
-        weight = products(method, self.study) or 1
-        images = torch.tensor(self.loaded.positions(query))
-        g_q = problem.data_gradient(images, data=self.loaded.splits["test"])
-        which = f"image {query}" if query >= 0 else self.study.ranking.groups[-query - 1].name
-        solution = adjoint(
-            problem,
-            g_q,
-            method=method,
-            selected=self.selected,
-            curved=self._curvature("full", method),
-            solver=with_halfway(self.solver),
-            seed=self.study.seed,
-            progress=self.solve_meter.part(weight, f"{METHOD_LABELS[method]} for {which}"),
-        )
-        arrays = {"s": solution.value.numpy(), "history": np.array(solution.residual_history)}
-        if solution.halfway is not None:
-            arrays["halfway"] = solution.halfway.numpy()
-        return {"certificate": certificate(solution, "query")}, arrays
 
 
 def spread_of(deltas: Sequence[torch.Tensor]) -> dict[str, Any]:
@@ -357,8 +343,8 @@ def solver_of(study: Study) -> Solver:
 
 def _solved(arrays: dict[str, np.ndarray]) -> Solution:
     """Return the vectors of a solve that was kept."""
-    halfway = torch.from_numpy(arrays["halfway"]) if "halfway" in arrays else None
-    return Solution(torch.from_numpy(arrays["s"]), Status.DIRECT, "kept", halfway=halfway)
+    value, halfway = solved(arrays)
+    return Solution(value, Status.DIRECT, "kept", halfway=halfway)
 
 
 def certificate(solution: Solution, system: str) -> dict[str, Any]:

@@ -122,6 +122,9 @@ Method = Literal[
 ]
 
 
+RankedTarget = Literal["loss", "logit", "margin", "probability"]
+
+
 class DataSection(Section):
     """Which data."""
 
@@ -182,6 +185,7 @@ class RankingSection(Section):
     batch_size: int = Field(256, ge=1, lt=2**31)
     groups: tuple[GroupSection, ...] = ()  # each one query more: the mean loss of its images
     self_influence: bool = False  # of all training samples on themselves, by each method that ranks
+    target: RankedTarget = "loss"  # what of a query is explained (`gifcore.targets`)
 
     @field_validator("queries")
     @classmethod
@@ -250,6 +254,11 @@ class Study(Section):
             )
         if self.fastif.solves and not set(LISSA_SOLVES) & set(self.methods):
             raise ValueError(f"fastif.solves needs one of the methods {', '.join(LISSA_SOLVES)}")
+        if self.ranking.target != "loss" and (self.preview.rank or self.fastif.previews):
+            raise ValueError(
+                f"previews are of the loss, not of ranking.target = {self.ranking.target!r}: leave "
+                "preview.rank and fastif.previews out, or the target"
+            )
         if self.mislabel.rate and isinstance(change, BackdoorSection):
             raise ValueError(
                 "a backdoor and planted wrong labels (mislabel.rate) are not for one study"
@@ -414,6 +423,7 @@ LATER = (  # keys that were added after the first records were shipped
     ("solver", "scale"),
     ("ranking", "groups"),
     ("ranking", "self_influence"),
+    ("ranking", "target"),
     ("edit", "min_scale"),
     ("edit", "evaluations"),
 )

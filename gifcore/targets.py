@@ -6,7 +6,7 @@ A target maps (outputs, batch) to one number a sample, (b,). Scores are its pred
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,17 @@ class Target:
             return values
 
         return checked
+
+
+def as_loss(target: Target) -> Target:
+    """Return the target as a loss: minus it where higher is better; lower is better then.
+
+    Of such a one positive scores are helpful: the sample's removal makes the answer worse.
+    """
+    function = target.function
+    if function is None or not target.better_high:
+        return target
+    return replace(target, function=lambda o, batch: -function(o, batch), better_high=False)
 
 
 def independent(name: str) -> GifError:

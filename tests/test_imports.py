@@ -24,7 +24,7 @@ ORDER = (
     "run_state", "record", "held_against", "verdict", "neighbors", "tables", "estimate", "changing",
     "stages", "query_solves", "solving", "previewing", "themselves", "mislabel", "fastif_words", "fastif_ways",
     "fastif", "showing", "runner", "manifest", "pipeline", "checkup",
-    "cli", "__main__",
+    "experiments", "cli", "__main__",
 )  # fmt: skip
 
 

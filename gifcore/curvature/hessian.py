@@ -179,6 +179,11 @@ class Hessian(LinearOperator):
     apply_transposed_many = apply_many
 
     @property
+    def shares(self) -> bool:
+        """Does a batch make its graph anew, so that many vectors at once share it?"""
+        return len(self._kept) < -(-len(self.samples) // self.batch_size)
+
+    @property
     def kept_megabytes(self) -> float:
         """Memory of the gradient graphs that are kept between products."""
         return sum(self._bytes) / 2**20

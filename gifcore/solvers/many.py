@@ -72,6 +72,18 @@ def parts_of(A: LinearOperator, vectors: Tensor, indices: Tensor) -> Tensor:
     return torch.stack([A.transposed_at(vector, indices) for vector in vectors.T]).T
 
 
+def shares(A: LinearOperator) -> bool:
+    """Does A make something for a product, such as a graph, that many vectors at once share?
+
+    Then its attribute `shares` says so: now, since what is kept may change with every product.
+    """
+    if isinstance(A, Sum):
+        return shares(A.left) or shares(A.right)
+    if isinstance(A, Scaled):
+        return shares(A.operator)
+    return bool(getattr(A, "shares", False))
+
+
 def alone(run: Run[T]) -> T:
     """Drive one run."""
     return together([run])[0]
