@@ -1,4 +1,7 @@
-"""The command line: train, run, list, show, doctor. Torch is imported only where it computes."""
+"""The command line: train, run, list, show, reproduce, doctor.
+
+Torch is imported only where it computes.
+"""
 
 from __future__ import annotations
 
@@ -208,6 +211,49 @@ def train(
             )
         accuracy = ", ".join(f"{split} {value:.2%}" for split, value in result.accuracy.items())
         print(f"{result.checkpoint}: accuracy {accuracy}; {result.seconds:.0f} s.")
+
+
+@app.command()
+def reproduce(
+    file: Annotated[Path, typer.Argument(help="An experiment in TOML, of assets/studies.")],
+    preset: Annotated[str, typer.Option(help="quick or full.")] = "quick",
+    protocol: Annotated[str, typer.Option(help="ours, paper or both; none: as the file.")] = "",
+    seeds: Annotated[int | None, typer.Option(help="How many, from 0.")] = None,
+    data: Annotated[str, typer.Option(help="Another data set, by name or .npz path.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder of runs and tables.")] = None,
+    workspace: Workspace = WORKSPACE,
+) -> None:
+    """Run an experiment of the papers again: tables by our protocol and by the published one."""
+    with _sentences():
+        from gifcore.experiments import command
+
+        with _one_bar() as listen:
+            asked = command.Asked(preset, protocol, seeds, data)
+            text = command.reproduce(file, asked, out, workspace, listen=listen, say=_aside)
+        print(text, end="")
+
+
+def _aside(line: str) -> None:
+    """Print a line that is no result."""
+    err.print(escape(line), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _one_bar() -> Iterator[Any]:
+    """Draw how much of the expected time is done."""
+    columns = (
+        BarColumn(24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=err, transient=not err.is_terminal) as progress:
+        task = progress.add_task("preparing", total=None)
+
+        def listen(done: float, total: float, note: str) -> None:
+            progress.update(task, completed=done, total=max(total, 1e-9), description=escape(note))
+
+        yield listen
 
 
 @app.command()

@@ -1,0 +1,64 @@
+"""Table 1: GIF on the parameters that each selector takes, over ratios, and on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
+
+from gifcore.experiments import by_ours
+from gifcore.experiments.kind import Kind, Place, Run
+from gifcore.experiments.removal import COLUMNS, Bench, Removal, references
+from gifcore.study import Selector
+
+METHOD = "gif"
+
+
+class Selectors(Removal):
+    """The keys of the selector comparison; all parameters are one row more, called 100 %."""
+
+    selectors: tuple[Selector, ...] = (
+        "highest-k-outputs",
+        "highest-k-gradients",
+        "random",
+        "lowest-k-outputs",
+        "lowest-k-gradients",
+    )
+    ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (
+        0.02,
+        0.05,
+        0.08,
+        0.11,
+        0.14,
+        0.17,
+        0.20,
+    )
+
+    def choices(self) -> list[tuple[str, float]]:
+        """Return selector and ratio of every row."""
+        chosen = [(s, r) for r in self.ratios for s in self.selectors if r < 1 and s != "all"]
+        return [*chosen, ("all", 1.0)]
+
+
+def runs(spec: Selectors, place: Place) -> Iterator[Run]:
+    """Yield the runs, seed by seed: a seed's models, its gradient and curvature serve all rows."""
+    bench = Bench(spec, place)
+    if "ours" in spec.protocols:
+        for seed in range(spec.seeds):
+            yield from references(bench, "ours", seed, label("", 1.0))
+            seconds = by_ours.shared(bench)
+            for selector, ratio in spec.choices():
+                seconds += by_ours.expected(bench, METHOD)
+                compute = partial(by_ours.edited, bench, seed, METHOD, selector, ratio, ())
+                yield Run("ours", seed, label(selector, ratio), seconds, compute)
+                seconds = 0.0
+
+
+def label(selector: str, ratio: float) -> dict[str, str]:
+    """Return the words of a row."""
+    return {"selector": selector, "ratio": f"{100 * ratio:g} %"}
+
+
+KIND = Kind(Selectors, COLUMNS, "f1", runs, {"ours": by_ours.NOTE})
