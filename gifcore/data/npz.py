@@ -1,6 +1,6 @@
 """NPZ files of one's own: read without pickle, checked, refused in one sentence.
 
-Keys: x_train, y_train, x_test, y_test; optional x_validation, y_validation, classes.
+Keys: x_train, y_train, x_test, y_test; optional x_validation, y_validation, classes, note (a text).
 Images may be (n, H, W), (n, H, W, C) with 1 or 3 channels, (n, C, H, W) or (n, features).
 """
 
@@ -16,13 +16,14 @@ from numpy.lib import format as npy
 from gifcore.data.checks import check_labels, check_numbers, check_one_kind, check_seen
 from gifcore.data.dataset import Data, Split
 from gifcore.data.hashing import sha256_of
+from gifcore.data.limits import MAX_BYTES, MAX_CLASSES
+from gifcore.data.names import apart
 from gifcore.data.splits import halves
 from gifcore.errors import GifError
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
-OPTIONAL = ("x_validation", "y_validation", "classes")
-MAX_BYTES = 2 * 10**9  # unpacked
-MAX_CLASSES = 10_000
+OPTIONAL = ("x_validation", "y_validation", "classes", "note")
+MAX_NOTE = 2000  # characters
 HALF_SEED = 0
 
 _UNREADABLE = (
@@ -56,7 +57,7 @@ def read_npz(path: str | Path) -> Data:
     check_one_kind({name: split.x.shape[1:] for name, split in splits.items()}, where)
     check_seen({name: split.y for name, split in splits.items()}, where)
     classes = _classes(arrays.get("classes"), splits["train"], where)
-    note = "The validation split is the file's own."
+    note = _note(arrays.get("note"), where) or "The validation split is the file's own."
     validation, test = splits.get("validation"), splits["test"]
     if validation is None:
         validation, test = _halved(test, where)
@@ -171,7 +172,16 @@ def _classes(names: np.ndarray | None, train: Split, where: str) -> tuple[str, .
             f"{where}: classes must be a list of at least {needed} names (labels go up to"
             f" {needed - 1}), found shape {names.shape} of {names.dtype}."
         )
-    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
+    return apart(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
+
+
+def _note(note: np.ndarray | None, where: str) -> str:
+    """What the file says about itself; brackets out, so that no page can take it for HTML."""
+    if note is None:
+        return ""
+    if note.shape != () or note.dtype.kind != "U":
+        raise GifError(f"{where}: note must be one text, found shape {note.shape} of {note.dtype}.")
+    return str(note)[:MAX_NOTE].replace("<", "‹").replace(">", "›")
 
 
 def _halved(test: Split, where: str) -> tuple[Split, Split]:

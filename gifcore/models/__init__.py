@@ -8,14 +8,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gifcore.errors import GifError
+from gifcore.models import plugins
 from gifcore.models.bundle import bundled, checkpoint_card
+from gifcore.models.torchvision_names import AUXILIARY, NAMES, PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
 
-__all__ = ["MODELS", "ModelRow", "build", "bundled", "checkpoint_card", "load_weights"]
+__all__ = [
+    "MODELS",
+    "ModelRow",
+    "build",
+    "bundled",
+    "check_name",
+    "checkpoint_card",
+    "load_weights",
+    "title",
+]
 
 
 @dataclass(frozen=True)
@@ -57,26 +68,59 @@ MODELS: dict[str, ModelRow] = {
 }
 
 
+def check_name(name: str) -> None:
+    """Refuse what is no model's name; a plugin is not imported for it.
+
+    Raises:
+        GifError: naming the models there are.
+    """
+    module, plugin, _ = name.partition(plugins.SEPARATOR)
+    if name in MODELS or (plugin and module in plugins.allowed()):
+        return
+    if name.startswith(PREFIX) and name.removeprefix(PREFIX) in (*NAMES, *AUXILIARY):
+        return
+    if plugins.is_plugin(name):
+        plugins.source(name)  # says that it is not allowed
+    raise GifError(
+        f"There is no model '{name}'; the models are {', '.join(MODELS)}, the classifiers of "
+        f"torchvision as {PREFIX}resnet18 and the like, and those of a --plugin."
+    )
+
+
+def title(name: str) -> str:
+    """Return a model's name for people: "TinyNet", "resnet18 of torchvision"."""
+    if name in MODELS:
+        return MODELS[name].title
+    if name.startswith(PREFIX):
+        return f"{name.removeprefix(PREFIX)} of torchvision"
+    return name
+
+
 def build(name: str, shape: tuple[int, int, int], n_classes: int) -> nn.Module:
     """A freshly initialised model for (C, H, W) inputs and n_classes outputs (torch's global seed).
 
     Raises:
-        GifError: if there is no model of that name.
+        GifError: if there is no model of that name, or it cannot take such inputs.
     """
-    if name not in MODELS:
-        raise GifError(f"There is no model '{name}'; the models are {', '.join(MODELS)}.")
+    check_name(name)
+    if plugins.is_plugin(name):
+        return plugins.build(name, shape, n_classes)
+    if name.startswith(PREFIX):
+        from gifcore.models import torchvision_models
+
+        return torchvision_models.build(name.removeprefix(PREFIX), shape, n_classes)
     module = import_module(f"gifcore.models.{MODELS[name].module}")
     builder: Callable[[tuple[int, int, int], int], nn.Module]
     builder = getattr(module, name.replace("-", "_"))
     return builder(shape, n_classes)
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Put the weights of a .safetensors, .pt or .pth file into the model.
+def load_weights(model: nn.Module, path: str | Path) -> tuple[str, ...]:
+    """Put the weights of a .safetensors, .pt or .pth file into the model; say what was undone.
 
     Raises:
         GifError: one sentence for whatever does not fit; the model is then untouched.
     """
     from gifcore.models.weights import load_weights as load
 
-    load(model, path)
+    return load(model, path)

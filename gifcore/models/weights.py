@@ -1,94 +1,62 @@
-"""Checkpoints into models: never unpickled freely, checked key by key, refused in one sentence."""
+"""Weights into models: checked key by key, prefixes undone and told, refused in one sentence."""
 
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gifcore.errors import GifError
+from gifcore.models.weight_files import MAX_BYTES, SUFFIXES, read_weights
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
-MAX_BYTES = 4 * 10**9
+__all__ = ["MAX_BYTES", "PREFIXES", "SUFFIXES", "load_weights"]
+
+PREFIXES = {  # what is put before every name, and by what
+    "module.": "DataParallel",
+    "_orig_mod.": "torch.compile",
+    "model.": "a Lightning module",
+    "net.": "an outer module",
+}
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path) -> tuple[str, ...]:
     """Put the weights of a file into the model, if every key and shape fits and no value is NaN.
 
-    A .pt or .pth file may hold a state dict or {"state_dict": …}; it is opened with
-    weights_only=True and never otherwise.
+    A .pt or .pth file may hold a state dict, or one inside {"state_dict": …} or {"model": …}.
+
+    Returns:
+        A sentence for each wrapper or prefix that was undone, and for a change of number type.
 
     Raises:
         GifError: one sentence; the model is then untouched.
     """
     path = Path(path)
-    _check_file(path)
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    _check(model.state_dict(), state, path.name)
+    state, notes = read_weights(path)
+    expected = model.state_dict()
+    state, undone = without_prefixes(state, expected)
+    _check(expected, state, path.name)
     model.load_state_dict(state)
+    return (*notes, *undone, *_conversions(state, expected))
 
 
-def _check_file(path: Path) -> None:
-    if path.suffix not in SUFFIXES:
-        raise GifError(f"{path.name} is not a checkpoint: expected a {', '.join(SUFFIXES)} file.")
-    if not path.is_file():
-        raise GifError(f"There is no checkpoint {path}.")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise GifError(
-            f"{path.name} has {size / 1e9:.1f} GB; checkpoints may have at most"
-            f" {MAX_BYTES / 1e9:.0f} GB."
-        )
+def without_prefixes(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the state without prefixes that every name has and the model's names have not."""
+    found = dict(state)
+    notes: list[str] = []
+    while True:
+        here = [p for p in PREFIXES if all(key.startswith(p) for key in found)]
+        if not here or any(key.startswith(here[0]) for key in expected):
+            return found, tuple(notes)
+        prefix = here[0]
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
+        notes.append(f"The prefix '{prefix}' of every name ({PREFIXES[prefix]}) was left out.")
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise GifError(
-            f"{path.name} is not a safetensors file that can be read; save it again with"
-            " safetensors.torch.save_file."
-        ) from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():  # about pickle protocols: of no use to the user
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise GifError(
-            f"{path.name} is not a plain file of weights (it is damaged or holds Python objects,"
-            " which are never loaded because they can run code); save model.state_dict() or a"
-            " .safetensors file."
-        ) from error
-    except Exception as error:  # damaged files raise nearly anything inside torch
-        raise GifError(
-            f"{path.name} is not a PyTorch checkpoint that can be read; save it again with"
-            " torch.save(model.state_dict(), path)."
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    return _tensors(content, path.name)
-
-
-def _tensors(content: Any, where: str) -> dict[str, Tensor]:  # noqa: ANN401 - any file content
-    if not isinstance(content, Mapping) or not content:
-        raise GifError(
-            f"{where} holds no weights: expected a state dict, found {type(content).__name__}."
-        )
-    for key, value in content.items():
-        if not isinstance(value, Tensor):
-            raise GifError(
-                f"{where}: entry '{key}' is a {type(value).__name__}, not a tensor; save"
-                " model.state_dict() alone."
-            )
-    return {str(key): value for key, value in content.items()}
+def _conversions(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    others = {_kind(t) for key, t in state.items() if t.dtype != expected[key].dtype}
+    return [f"Numbers stored as {kind} are computed with as float32." for kind in sorted(others)]
 
 
 def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) -> None:
@@ -97,17 +65,14 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: s
         if key not in found:
             raise GifError(
                 f"{where} has no weights '{key}' (expected shape {tuple(tensor.shape)}); it is a"
-                " checkpoint of another architecture."
+                f" checkpoint of another architecture{_first_of(found)}."
             )
         if found[key].shape != tensor.shape:
-            raise GifError(
-                f"{where}: '{key}' has shape {tuple(found[key].shape)}, expected"
-                f" {tuple(tensor.shape)} for this model and data."
-            )
+            raise GifError(_other_shape(key, found[key], expected, where))
         if found[key].layout != torch.strided or not _same_kind(found[key], tensor):
             kind = "floating-point numbers" if tensor.is_floating_point() else _kind(tensor)
             raise GifError(f"{where}: '{key}' is {_kind(found[key])}, expected {kind}.")
-        if not torch.isfinite(found[key]).all():
+        if not torch.isfinite(found[key].to(tensor.dtype)).all():
             raise GifError(f"{where}: '{key}' has values that are NaN or infinite; train it again.")
     extra = [key for key in found if key not in expected]
     if extra:
@@ -115,6 +80,26 @@ def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], where: s
             f"{where} has weights '{extra[0]}' of shape {tuple(found[extra[0]].shape)}, which this"
             " architecture does not have."
         )
+
+
+def _first_of(found: Mapping[str, Tensor]) -> str:
+    return f" (its first name is '{next(iter(found))}')" if found else ""
+
+
+def _other_shape(key: str, tensor: Tensor, expected: Mapping[str, Tensor], where: str) -> str:
+    """Return what a wrong shape says; in the last layer it is the number of classes."""
+    wanted = expected[key]
+    said = (
+        f"{where}: '{key}' has shape {tuple(tensor.shape)}, expected {tuple(wanted.shape)} for this"
+        " model and data"
+    )
+    last = [name for name, t in expected.items() if t.is_floating_point()][-2:]
+    if key in last and tensor.dim() == wanted.dim() and tensor.shape[1:] == wanted.shape[1:]:
+        return (
+            f"{said}: the checkpoint tells {tensor.shape[0]} classes apart, the data have"
+            f" {wanted.shape[0]}."
+        )
+    return f"{said}."
 
 
 def _same_kind(found: Tensor, expected: Tensor) -> bool:
