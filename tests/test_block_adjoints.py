@@ -1,21 +1,26 @@
 """Queries solved in blocks: each as if it had been alone."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from gifcore import query_solves, run_state
 from gifcore.block_adjoints import MOST, block_size
 from gifcore.curvature import Hessian
 from gifcore.curved import curvature
+from gifcore.errors import Cancelled
 from gifcore.methods import Solver
 from gifcore.queries import Queries
 from gifcore.scoring import rank
 from gifcore.solvers import CG, LSMR, MINRES, Dense
 from gifcore.solvers.solution import VECTORS_MB, kept_vectors
+from gifcore.study import Study, parse
 from tests import cases
 from tests.test_influence import chosen
+from tests.test_runner import TINY, run
 
 ROWS: list[tuple[str, Solver, float | str]] = [
     ("if", LSMR(7, 0), 0.0),
@@ -116,3 +121,81 @@ def test_dense_queries_share_one_decomposition(
         found, alone = block.solutions[row], one.solutions[0]
         for name in ("status", "damping", "ridge", "auto", "check_hvps"):
             assert getattr(found, name) == getattr(alone, name), name
+
+
+# --- in a study ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory_mb", [512, 0])
+def test_a_study_solves_in_blocks_where_graphs_are_made_anew(
+    memory_mb: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first query goes alone, the rest together; where all graphs are kept, each alone."""
+    sizes: list[int] = []
+    together = query_solves.adjoints_together
+
+    def counted(problem: Any, gradients: list[torch.Tensor], **options: Any) -> object:
+        sizes.append(len(gradients))
+        return together(problem, gradients, **options)
+
+    monkeypatch.setattr(query_solves, "adjoints_together", counted)
+    record = run(ranked(memory_mb=memory_mb), tmp_path, "x")
+    assert sizes == ([] if memory_mb else [3, 4])  # if: one alone first; gif: of the same matrix
+    kept = run(ranked(memory_mb=512), tmp_path, "y")
+    for method in ("if", "gif"):
+        certificates, expected = (
+            one.info["methods"][method]["query_certificates"] for one in (record, kept)
+        )
+        assert certificates.keys() == expected.keys()
+        for query, certificate in certificates.items():
+            for name in ("status", "iterations", "hvps", "solver", "samples", "rank_stability"):
+                assert certificate[name] == expected[query][name], name
+            assert certificate["residual"] == pytest.approx(expected[query]["residual"], rel=1e-3)
+            one, other = (r.scores(method, int(query)).sort_values("train_index") for r in
+                          (record, kept))  # fmt: skip
+            far = np.linalg.norm(one["influence"].to_numpy() - other["influence"].to_numpy())
+            assert far < 1e-4 * np.linalg.norm(other["influence"])
+
+
+def test_a_cancelled_block_leaves_the_blocks_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_state, "WRITE_EVERY", 0)
+    study, seen = ranked(memory_mb=0), []
+
+    def stop(state: dict[str, Any]) -> None:
+        note = next(s["note"] for s in state["stages"] if s["name"] == "solve")
+        seen.append(note)
+        if note.startswith("GIF for") and "more" in note:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        run(study, tmp_path, "x", listen=stop)
+    assert any(note == "IF for image 7 and 2 more" for note in seen)
+    parts = {path.stem for path in (tmp_path / "x").glob(".stages/*/solve-*.npz")}
+    assert parts == {f"solve-if-{q}" for q in (3, 7, 11, 12)}
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "x").glob(".stages/*/solve-*")}
+    again: list[dict[str, int]] = []
+
+    def watch(_: dict[str, Any]) -> None:
+        parts = (tmp_path / "x").glob(".stages/*/solve-*.npz")
+        again.append({p.name: p.stat().st_mtime_ns for p in parts})
+
+    resumed = run(study, tmp_path, "x", listen=watch)
+    assert any(before.items() <= parts.items() and len(parts) == 8 for parts in again)
+    fresh = run(study, tmp_path / "elsewhere", "y")
+    for query in (3, 12):
+        one, other = (r.scores("gif", query)["influence"] for r in (resumed, fresh))
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-9)
+
+
+def ranked(memory_mb: int) -> Study:
+    """Four queries by two methods, of a matrix of two batches."""
+    return parse(
+        TINY
+        | {
+            "curvature": {"samples": 100, "batch_size": 64, "memory_mb": memory_mb},
+            "ranking": {"queries": [3, 7, 11, 12]},
+            "edit": {"enabled": False},
+        }
+    )
