@@ -29,6 +29,7 @@ from gifcore.explained import explained
 from gifcore.fastif_section import LISSA_SOLVES, FastIFSection
 from gifcore.group_section import GroupSection
 from gifcore.mislabel_section import MislabelSection
+from gifcore.retrain_section import RetrainSection
 from gifcore.version import ENGINE_VERSION
 
 SELECTORS: dict[str, str] = {
@@ -235,6 +236,7 @@ class Study(Section):
     fastif: FastIFSection = FastIFSection()
     preview: PreviewSection = PreviewSection()
     edit: EditSection = EditSection()
+    retrain: RetrainSection = RetrainSection()
 
     @field_validator("methods")
     @classmethod
@@ -388,7 +390,7 @@ def _digest(values: Any) -> str:
 
 def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
     # an index is checked to be the right one
-    hidden: Any = {"title": True, "fastif": {"index_file"}}
+    hidden: Any = {"title": True, "fastif": {"index_file"}, "retrain": {"processes"}}
     values = study.model_dump(mode="json", exclude=hidden)
     values["data"] = data_hash
     values["model"] |= {"weights": weights_hash}
@@ -402,6 +404,8 @@ def _content(study: Study, data_hash: str, weights_hash: str) -> dict[str, Any]:
         del values["fastif"]
     if not study.preview.rank:
         del values["preview"]
+    if not study.retrain.enabled:
+        del values["retrain"]
     for one in [values["change"], *values["change"].get("changes", ())]:
         if one["kind"] == "add-samples":
             del one["source"]  # by its content: in the hash of the weights (`runner.prepare`)
@@ -435,10 +439,11 @@ def study_hash(study: Study, data_hash: str, weights_hash: str) -> str:
 
 
 def family_hash(study: Study, data_hash: str, weights_hash: str) -> str:
-    """Return the hash that studies share which differ only in selector, ratio and preview."""
+    """Return the hash of studies that differ only in selection, preview and retrained models."""
     values = _content(study, data_hash, weights_hash)
     del values["selection"]
     values.pop("preview", None)
+    values.pop("retrain", None)
     return _digest(values)
 
 
@@ -448,6 +453,7 @@ def method_hash(study: Study, method: str, data_hash: str, weights_hash: str) ->
     del values["methods"]
     values.pop("fastif", None)
     values.pop("preview", None)
+    values.pop("retrain", None)
     if not USES_SELECTION[method]:
         del values["selection"]
     return _digest(values)
@@ -466,5 +472,6 @@ def for_query(study: Study, query: int) -> Study:
             "mislabel": study.mislabel.planted,
             "fastif": FastIFSection(),
             "preview": PreviewSection(),
+            "retrain": RetrainSection(),
         }
     )
