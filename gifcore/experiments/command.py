@@ -89,8 +89,10 @@ def _written(planned: Planned, done: list[Done]) -> str:
     text = report(rows, kind, spec.title or spec.experiment, spec.seeds)
     files = [("table.md", text)]
     files += [
-        ("table.csv", table_csv(rows, kind.columns)),
+        ("table.csv", table_csv(rows, kind.columns, kind.published)),
         ("raw.csv", raw_csv(rows, kind.columns)),
     ]
+    if kind.files is not None:
+        files += kind.files(done).items()
     write(planned.folder, files)
     return text

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gifcore.experiments.spec import Experiment
+
+if TYPE_CHECKING:
+    from gifcore.experiments.runner import Done
 
 Numbers = Mapping[str, float | None]  # what a run measured; None: not measurable here
 Listen = Callable[[str], None]  # hears what a run is doing; raises Cancelled to stop
@@ -26,6 +30,13 @@ class Column:
     key: str
     heading: str
     form: str = ".4f"
+
+
+class Published(NamedTuple):
+    """A number as the paper's authors have it; the deviation is NaN where they give none."""
+
+    mean: float
+    deviation: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +83,9 @@ class Kind:
         runs: (spec, place) -> its runs, in the order in which they are best done; rows appear in
             the table in the order of their first run.
         notes: a paragraph under the table of a protocol: what was done, what it does not show.
+        published: (name of a row, key of a column) -> the published number; beside that column.
+        published_in: where it is from, such as "table 3".
+        files: further files from the finished runs, name -> content.
     """
 
     spec: type[Experiment]
@@ -79,6 +93,9 @@ class Kind:
     judged: str
     runs: Callable[[Any, Place], Iterator[Run]]
     notes: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
+    published_in: str = ""
+    files: Callable[[Sequence[Done]], Mapping[str, str]] | None = None
 
     @property
     def judged_by(self) -> str:

@@ -21,6 +21,7 @@ class KindRow:
 
 
 KINDS: dict[str, KindRow] = {
+    "toy": KindRow("toy", "Figure 2: a linear regression with its truths in closed form"),
     "selectors": KindRow("selectors", "Table 1: selectors over ratios, GIF on each"),
 }
 

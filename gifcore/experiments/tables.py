@@ -15,6 +15,7 @@ from itertools import combinations
 from statistics import fmean, stdev
 
 from gifcore.experiments.kind import Column, Kind
+from gifcore.experiments.published import Known, compared, has, interleaved, words
 from gifcore.experiments.runner import Done
 
 Label = tuple[tuple[str, str], ...]  # (heading, words) of a row
@@ -76,18 +77,30 @@ def rows_of(done: Iterable[Done]) -> list[Row]:
 # --- markdown -------------------------------------------------------------------------------------
 
 
-def markdown(rows: Sequence[Row], columns: Sequence[Column], asked: int) -> str:
-    """Return the rows of one protocol as a markdown table, and the reason of every failed run."""
+def markdown(
+    rows: Sequence[Row], columns: Sequence[Column], asked: int, known: Known | None = None
+) -> str:
+    """Return the rows of one protocol as a markdown table, and the reason of every failed run.
+
+    Args:
+        known: published numbers, each shown behind its column.
+    """
+    known = known or {}
     if not rows:
         return "No run is finished."
     headings = list(dict.fromkeys(heading for row in rows for heading, _ in row.label))
+    figures = [*interleaved(columns, known, rows), "runs"]
     lines = [
-        _line([*headings, *(column.heading for column in columns), "runs"]),
-        _line([*("---" for _ in headings), *("---:" for _ in columns), "---:"]),
+        _line([*headings, *figures]),
+        _line([*("---" for _ in headings), *("---:" for _ in figures)]),
     ]
     for row in rows:
         label = dict(row.label)
-        cells = [shown(row.cell(column.key), column.form) for column in columns]
+        cells = []
+        for column in columns:
+            cells.append(shown(row.cell(column.key), column.form))
+            if has(known, column.key, rows):
+                cells.append(words(known.get((row.name, column.key)), column.form))
         lines.append(_line([*(label.get(h, "") for h in headings), *cells, row.count(asked)]))
     reasons = [
         f"Failed: {row.name}, seed {run.seed}: {run.failed}"
@@ -113,8 +126,12 @@ def _line(cells: Sequence[str]) -> str:
 # --- CSV ------------------------------------------------------------------------------------------
 
 
-def table_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """Return one line a cell: protocol, row, column, mean, deviation, runs in it, failed runs."""
+def table_csv(rows: Sequence[Row], columns: Sequence[Column], known: Known | None = None) -> str:
+    """Return one line a cell: protocol, row, column, mean, deviation, runs in it, failed runs.
+
+    Behind them the published mean and deviation, empty where there is none.
+    """
+    known = known or {}
     headings = _headings(rows)
     lines: list[list[object]] = []
     for row in rows:
@@ -122,10 +139,11 @@ def table_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
         for column in columns:
             cell = row.cell(column.key)
             figures = [_number(cell.mean), _number(cell.deviation), cell.count, row.failed]
-            lines.append(
-                [row.protocol, *(label.get(h, "") for h in headings), column.key, *figures]
-            )
-    return _csv(["protocol", *headings, "column", "mean", "sd", "runs", "failed"], lines)
+            theirs = known.get((row.name, column.key), (None, None))
+            named = [row.protocol, *(label.get(h, "") for h in headings), column.key]
+            lines.append([*named, *figures, *map(_number, theirs)])
+    head = ["column", "mean", "sd", "runs", "failed", "published", "published_sd"]
+    return _csv(["protocol", *headings, *head], lines)
 
 
 def raw_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
@@ -256,8 +274,9 @@ def report(rows: Sequence[Row], kind: Kind, title: str, seeds: int) -> str:
     for protocol, name in NAMES.items():
         mine = [row for row in rows if row.protocol == protocol]
         if mine:
-            parts += [f"## By {name}", markdown(mine, kind.columns, seeds)]
+            parts += [f"## By {name}", markdown(mine, kind.columns, seeds, kind.published)]
             parts += [kind.notes[protocol]] if protocol in kind.notes else []
     if kind.judged:
         parts += ["## Where the protocols disagree", disagreement(rows, kind)]
+        parts += [text for text in [compared(rows, kind)] if text]
     return "\n\n".join(parts) + "\n"
