@@ -1,4 +1,4 @@
-"""The command line: train, run, list, show, reproduce, doctor.
+"""The command line: train, run, list, show, reproduce, own, models, doctor.
 
 Torch is imported only where it computes.
 """
@@ -31,6 +31,21 @@ app = typer.Typer(
 WORKSPACE = Path("runs")
 Workspace = Annotated[Path, typer.Option(help="Folder of all studies.")]
 err = Console(stderr=True)
+
+
+@app.callback()
+def _options(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(help="A Python module with architectures of your own; may be repeated."),
+    ] = None,
+) -> None:
+    """GIF Studio: influence, edits, records."""
+    from gifcore.models import plugins
+
+    with _sentences():
+        for module in plugin or ():
+            plugins.allow(module)
 
 
 @contextmanager
@@ -256,6 +271,57 @@ def _one_bar() -> Iterator[Any]:
         yield listen
 
 
+@app.command("models")
+def list_models() -> None:
+    """List the architectures by name: our own, those of each --plugin, those of torchvision."""
+    from gifcore import models
+    from gifcore.models import plugins
+    from gifcore.models.torchvision_names import NAMES, PREFIX
+
+    with _sentences():
+        for name in [*models.MODELS, *plugins.names(), *(PREFIX + name for name in NAMES)]:
+            print(name)
+
+
+@app.command()
+def own(
+    data: Annotated[str, typer.Option(help="An .npz, .zip, .csv or .parquet file, or a name.")],
+    model: Annotated[str | None, typer.Option(help="An architecture; none: data alone.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Its checkpoint.")] = None,
+    label: Annotated[str, typer.Option(help="Label column of a table.")] = "",
+    drop: Annotated[str, typer.Option(help="Columns that are no inputs, by comma.")] = "",
+    size: Annotated[str, typer.Option(help="HxW that pictures are scaled to: 32x32.")] = "",
+    channels: Annotated[int | None, typer.Option(help="1 or 3; none: as they are.")] = None,
+    mean: Annotated[str, typer.Option(help="Of the normalisation, a channel each.")] = "",
+    std: Annotated[str, typer.Option(help="Of the normalisation, a channel each.")] = "",
+    seed: Annotated[int, typer.Option(help="Of splits that are drawn.")] = 0,
+    workspace: Workspace = WORKSPACE,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, a line each.")] = False,
+) -> None:
+    """Say what a model and data of your own turn out to be, before anything is computed."""
+    from gifcore import understood
+
+    with _sentences():
+        reading = understood.reading_of(label, drop, size, channels, mean, std, seed)
+        progress = understood.printed if as_json else understood.unheard
+        answer = understood.understand(
+            data,
+            workspace=workspace,
+            reading=reading,
+            model=model,
+            weights=weights,
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(answer), flush=True)
+    else:
+        for line in understood.in_words(answer):
+            print(line)
+    if not answer["ok"] and not as_json:
+        err.print(f"[red]Error:[/red] {escape(answer['error'])}", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if answer["ok"] else 1)
+
+
 @app.command()
 def doctor(
     study: Annotated[
@@ -300,5 +366,24 @@ def _in_words(answer: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    """The entry point of `gif` and `python -m gifcore`."""
-    app(prog_name="gif")
+    """The entry point of `gif` and `python -m gifcore`; --plugin may stand anywhere."""
+    first, rest = _plugins_first(sys.argv[1:])
+    app([*first, *rest], prog_name="gif")
+
+
+def _plugins_first(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return the options --plugin and what is left.
+
+    >>> _plugins_first(["run", "a.toml", "--plugin", "my.nets", "--plugin=b"])
+    (['--plugin', 'my.nets', '--plugin=b'], ['run', 'a.toml'])
+    """
+    first, rest = [], []
+    left = iter(arguments)
+    for word in left:
+        if word == "--plugin":
+            first += [word, *([value] if (value := next(left, None)) is not None else [])]
+        elif word.startswith("--plugin="):
+            first.append(word)
+        else:
+            rest.append(word)
+    return first, rest

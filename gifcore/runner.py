@@ -19,7 +19,7 @@ from gifcore.change_section import AddSamplesSection, BackdoorSection, singles
 from gifcore.data.backdoor import Backdoor
 from gifcore.data.hashing import sha256_of
 from gifcore.errors import Cancelled, GifError
-from gifcore.models import MODELS, bundled, checkpoint_card
+from gifcore.models import bundled, check_name, checkpoint_card, plugins
 from gifcore.models.bundle import checkpoints_beside
 from gifcore.record import (
     RECORD,
@@ -72,10 +72,7 @@ def prepare(study: Study) -> Prepared:
     Raises:
         GifError: an unknown name or a file that is not there.
     """
-    if study.model.name not in MODELS:
-        raise GifError(
-            f"There is no model '{study.model.name}'; choose one of: {', '.join(MODELS)}."
-        )
+    check_name(study.model.name)
     data_hash = datasets.fingerprint(study.data.source)
     weights = _weights(study)
     if isinstance(study.change, BackdoorSection):
@@ -98,6 +95,8 @@ def prepare(study: Study) -> Prepared:
     for one in singles(study.change):
         if isinstance(one, AddSamplesSection):  # by content, wherever the file lies
             known += f" {_added(one, data_hash)}"
+    if plugins.is_plugin(study.model.name):  # its code decides what is computed
+        known += f" {sha256_of([plugins.source(study.model.name)])}"
     identity = hashlib.sha256(known.encode()).hexdigest()
     return Prepared(study, data_hash, weights, identity, decay)
 
