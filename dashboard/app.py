@@ -28,6 +28,7 @@ PAGES = (  # module, title, icon, is it about one record?
     ("parameters", "Parameters", "grid_on", True),
     ("before_after", "Before / after", "compare", True),
     ("compare", "Compare", "scatter_plot", True),
+    ("wrong_labels", "Wrong labels", "new_label", True),
     ("speed", "Speed and recall", "speed", True),
     ("new_study", "New study", "add_circle", False),
     ("studies", "Studies", "folder_open", False),

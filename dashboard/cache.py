@@ -14,17 +14,21 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from dashboard import jobs, settings
 from gifcore import data as datasets
 from gifcore import record as records
 from gifcore.data import Data
 from gifcore.data.backdoor import Backdoor
+from gifcore.data.noise import Noise
 from gifcore.errors import GifError
 from gifcore.models import bundled as bundled_weights
 from gifcore.models.bundle import checkpoints_beside
 from gifcore.preview import Sketch
 from gifcore.record import Listed, Record, RecordError
+from gifcore.runner import prepare
 from gifcore.study import Study, dumps, read
 
 Stamp = tuple[int, int]  # time of change [ns] and size of a file, (0, 0) if it is not there
@@ -197,6 +201,66 @@ def _fastif(path: str, stamp: Stamp, method: str) -> tuple[pd.DataFrame, pd.Data
     return record.recall(method), record.speed(method)
 
 
+def units(record_path: str | Path) -> pd.DataFrame:
+    """Return what excites each unit (see Record.units); empty if the record does not say."""
+    path = open_record(record_path).path
+    return _units(str(path), _stamp(path))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _units(path: str, stamp: Stamp) -> pd.DataFrame:
+    return _open(path, stamp).units()
+
+
+def weights(record_path: str | Path) -> np.ndarray | None:
+    """Return the unedited parameters, (p,), None if their file is gone or another one now.
+
+    Shared, not to be changed. Only safetensors can be read without torch.
+    """
+    record = open_record(record_path)
+    asked = study(record.path)
+    file = weights_file(asked) if asked else None
+    if asked is None or file is None:
+        return None
+    return _weights(str(record.path), _stamp(record.path), _file_stamp(file), asked)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _weights(path: str, stamp: Stamp, own: Stamp, _study: Study) -> np.ndarray | None:  # noqa: ARG001
+    info = _open(path, stamp).info["model"]
+    try:
+        prepared = prepare(_study)
+        if prepared.weights_hash != info["hash"] or prepared.weights.suffix != ".safetensors":
+            return None
+        arrays = load_file(prepared.weights)
+        parts = [np.asarray(arrays[x["name"]], np.float32).ravel() for x in info["layers"]]
+        return np.concatenate(parts)
+    except (GifError, OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+def suspects(record_path: str | Path) -> pd.DataFrame:
+    """Return labels and scores of every training sample (see Record.suspects); empty if none."""
+    path = open_record(record_path).path
+    return _suspects(str(path), _stamp(path))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _suspects(path: str, stamp: Stamp) -> pd.DataFrame:
+    return _open(path, stamp).suspects()
+
+
+def self_influence(record_path: str | Path, method: str) -> pd.DataFrame:
+    """Return train_index and value [nats] (see Record.self_influence); empty if not computed."""
+    path = open_record(record_path).path
+    return _self_influence(str(path), _stamp(path), method)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _self_influence(path: str, stamp: Stamp, method: str) -> pd.DataFrame:
+    return _open(path, stamp).self_influence(method)
+
+
 def thumbnails(record_path: str | Path) -> dict[str, np.ndarray]:
     """Return the images kept in the record (see Record.thumbnails); not to be changed."""
     path = open_record(record_path).path
@@ -276,6 +340,7 @@ def weights_file(study: Study) -> Path | None:
     if study.model.weights:
         return Path(study.model.weights)
     suffix = "-backdoor" if study.change.kind == "backdoor" else ""
+    suffix = "-noise" if study.mislabel.noise else suffix
     return bundled_weights(study.model.name, study.data.source + suffix)
 
 
@@ -308,15 +373,15 @@ def data(source: str, expected_hash: str) -> Data | None:
     return found if found.hash == expected_hash else None
 
 
-def poisoned(source: str, expected_hash: str, backdoor: Backdoor) -> Data | None:
-    """Return the data set with the backdoor of a study in its training split, None as `data`."""
+def poisoned(source: str, expected_hash: str, planted: Backdoor | Noise) -> Data | None:
+    """Return the data set with what a study planted in its training split, None as `data`."""
     found = data(source, expected_hash)
-    return None if found is None else _poisoned(source, expected_hash, backdoor)
+    return None if found is None else _poisoned(source, expected_hash, planted)
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _poisoned(source: str, expected_hash: str, backdoor: Backdoor) -> Data:
-    return backdoor.plant(_data(source, expected_hash))[0]
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _poisoned(source: str, expected_hash: str, planted: Backdoor | Noise) -> Data:
+    return planted.plant(_data(source, expected_hash))[0]
 
 
 @st.cache_resource(max_entries=3, show_spinner=False)
@@ -366,10 +431,14 @@ __all__ = [
     "queries",
     "samples",
     "scores",
+    "self_influence",
     "sketch",
     "study",
+    "suspects",
     "test_image",
     "thumbnails",
+    "units",
     "update",
+    "weights",
     "weights_file",
 ]

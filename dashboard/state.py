@@ -21,7 +21,7 @@ from gifcore import record as records
 from gifcore.errors import GifError
 from gifcore.record import Listed, Record
 
-PARAMS = ("study", "selector", "ratio", "query", "methods", "k")
+PARAMS = ("study", "selector", "ratio", "query", "methods", "k", "layer", "unit", "marked")
 RATIOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 FAMILY_DIGITS = 12
 DEFAULT_SELECTOR, DEFAULT_RATIO, DEFAULT_K = "highest-k-gradients", 0.05, 50
@@ -230,6 +230,9 @@ _PARSERS: dict[str, Any] = {
     "query": int,
     "methods": lambda text: [name for name in text.split(",") if name],
     "k": int,
+    "layer": str,
+    "unit": int,
+    "marked": lambda text: [word for word in text.split(",") if word.isdecimal()],
 }
 
 
@@ -252,6 +255,8 @@ def write_address() -> None:
     for key, text in texts.items():
         if st.query_params.get(key) != text:
             st.query_params[key] = text
+    if "marked" not in texts:  # nothing is marked any more
+        st.query_params.pop("marked", None)
 
 
 def seed(key: str, options: Sequence[Pick], default: Pick) -> None:
@@ -264,6 +269,12 @@ def keep(key: str) -> Any:  # noqa: ANN401 - whatever the widget holds
     """Remember and return a sidebar widget's value after it was drawn."""
     picked()[key] = st.session_state[key]
     return picked()[key]
+
+
+def forget(key: str) -> None:
+    """Forget a pick and its widget, so that its default is shown."""
+    picked().pop(key, None)
+    st.session_state.pop(key, None)
 
 
 def selector_label(selector: str) -> str:

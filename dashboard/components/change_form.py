@@ -13,6 +13,7 @@ from gifcore.data.backdoor import Backdoor
 from gifcore.errors import GifError
 
 FORGET = 8  # the class of the example study, Bag in Fashion-MNIST
+EACH = "new_relabel_each"  # the key of the field of many labels
 PLANTED = Backdoor(4, 100, None, 0.25, 0)  # that of the weights that come with GIF Studio
 
 
@@ -65,6 +66,16 @@ def _remove_samples() -> Asked | None:
 
 def _relabel(source: str | None) -> Asked | None:
     chosen = _samples()
+    listed = st.text_input(
+        "Their labels, one each by number",
+        key=EACH,
+        placeholder="empty: the one below",
+        help=HELP["relabel_each"],
+        persist_state="session",
+    )
+    if each := positions(listed, "Their labels"):
+        values = {"kind": "relabel", "indices": chosen, "labels": each}
+        return Asked(values, f"Relabel {_counted(chosen)}") if chosen else None
     label, name = one_class(source, "Their label from now on", "new_relabel", 0)
     if not chosen:
         return None

@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 from dashboard import cache
 from dashboard.state import Context
 from gifcore.change_section import BackdoorSection
+from gifcore.data.backdoor import Backdoor
+from gifcore.data.noise import Noise
 
 SIDE = 112  # 28 pixels four times
 
@@ -75,17 +77,23 @@ class Tile:
 def pictures(context: Context) -> Pictures:
     """Return the picture source of the record shown."""
     info = context.info["data"]
-    study = cache.study(context.shown.path) if _has_backdoor(context) else None
-    if study is not None and isinstance(study.change, BackdoorSection):
-        found = cache.poisoned(info["source"], info["hash"], study.change.backdoor)
+    planted = _planted(context)
+    if planted is not None:
+        found = cache.poisoned(info["source"], info["hash"], planted)
     else:
         found = cache.data(info["source"], info["hash"])
     kept = cache.thumbnails(context.shown.path) if found is None else {}
     return Pictures(found, kept, info["classes"])
 
 
-def _has_backdoor(context: Context) -> bool:
-    return context.info["change"]["kind"] == "backdoor"
+def _planted(context: Context) -> Backdoor | Noise | None:
+    """Return what the record's study planted in the training split: its images or labels."""
+    study = cache.study(context.shown.path)
+    if study is None:
+        return None
+    if isinstance(study.change, BackdoorSection):
+        return study.change.backdoor
+    return study.mislabel.noise
 
 
 def missing_data_note(source: Pictures, name: str) -> None:

@@ -10,7 +10,14 @@ import streamlit as st
 from dashboard import cache, settings, state
 from dashboard.charts.style import label as method_label
 from dashboard.charts.style import listed
-from dashboard.components import change_form, fastif_form, messages, possible, uploads
+from dashboard.components import (
+    change_form,
+    fastif_form,
+    messages,
+    mislabel_form,
+    possible,
+    uploads,
+)
 from dashboard.components.change_form import positions
 from dashboard.texts import text
 from dashboard.texts.options import CURVATURES, HELP, PRECONDITIONERS, SAMPLERS, SOLVERS
@@ -119,7 +126,8 @@ def _own_weights(model: str, data: str, *, backdoor: bool) -> bool:
             icon=":material/info:",
         )
         return True
-    if not backdoor and bundled(model, data) is None:
+    noise = "-noise" if mislabel_form.planted() else ""
+    if not backdoor and bundled(model, data + noise) is None:
         st.info(
             f"No trained {MODELS[model].title} for {DATASETS[data].title} comes with GIF Studio: "
             "load its weights below, or choose another model or data set.",
@@ -274,9 +282,10 @@ def _advanced(methods: list[str]) -> dict[str, Any]:
         ranking = _ranking()
         preview = {"rank": _number("preview", "Sketch for previews (0: none)", 0, 0, 100_000)}
         fastif = fastif_form.fields(methods)
+        mislabel = mislabel_form.fields()
         seed = _number("seed", "Seed", 0, 0, 2**31 - 1)
     sections = {"curvature": curvature, "solver": solver, "ranking": ranking, "preview": preview}
-    sections |= {"fastif": fastif}
+    sections |= {"fastif": fastif, "mislabel": mislabel}
     return {"seed": seed} | sections
 
 

@@ -178,6 +178,17 @@ HELP = {
     "fastif_preview": "A sketch made only to be compared with the candidates; 64 to 384.",
     "fastif_lissa": "FastIF's own solver, compared with the exact solves and with the gradient "
     "alone. Study files know several configurations and processes.",
+    "relabel_each": "Where the images get different labels: class numbers in the order of the "
+    "positions, separated by commas. The page Wrong labels fills them in.",
+    "mislabel": "Wrong labels that were planted before the training must be what the weights were "
+    "trained with (`python -m gifcore train --noise …`); then it can be measured how well they are "
+    "found.",
+    "mislabel_rate": "Must be what the weights were trained with.",
+    "mislabel_seed": "Of the draw of the images and of their labels. Must be what the weights were "
+    "trained with.",
+    "mislabel_look": "The page Wrong labels then lists the training images to inspect first, by "
+    "every method that ranks and by the model's own probabilities. Takes the influence of all "
+    "training images on themselves.",
     "seed": "Fixes every random draw: curvature samples, probes, random selection.",
     "memory_mb": "Memory that may be spent on keeping gradient graphs between products; more is "
     "faster, up to a point. Too little is slower, never wrong.",

@@ -1,0 +1,75 @@
+"""The fields of a study's section [mislabel]: are wrong labels looked for, which were planted?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard.texts.options import HELP
+from gifcore.data.noise import Noise
+from gifcore.mislabel_section import MislabelSection
+
+LABELS, RATE, SEED, LOOK = (f"new_mislabel{name}" for name in ("", "_rate", "_seed", "_look"))
+AS_THEY_ARE, PLANTED = "As they are", "Some made wrong before the training"
+PLANTED_HERE = Noise(0.1, 0)  # that of the weights that come with GIF Studio
+
+
+def planted() -> bool:
+    """Were the weights trained with planted wrong labels, as the form says now?"""
+    return bool(st.session_state.get(LABELS) == PLANTED)
+
+
+def fields() -> dict[str, Any]:
+    """Draw the fields and return the section; {} where labels are as they are and not judged."""
+    labels = st.segmented_control(
+        "Training labels",
+        [AS_THEY_ARE, PLANTED],
+        default=AS_THEY_ARE,
+        required=True,
+        key=LABELS,
+        help=HELP["mislabel"],
+        wrap=True,
+        persist_state="session",
+    )
+    values: dict[str, Any] = {"rate": 0.0}
+    if labels == PLANTED:
+        values = {
+            "rate": st.number_input(
+                "Share of wrong labels",
+                min_value=0.001,
+                max_value=0.999,
+                value=PLANTED_HERE.rate,
+                step=0.01,
+                format="%g",
+                key=RATE,
+                help=HELP["mislabel_rate"],
+                persist_state="session",
+            ),
+            "seed": _whole(SEED, "Seed of the wrong labels", PLANTED_HERE.seed, 2**31 - 1),
+        }
+    look = st.toggle(
+        "Look for wrong labels", key=LOOK, help=HELP["mislabel_look"], persist_state="session"
+    )
+    if look:
+        return values
+    return values | {"measured": False} if labels == PLANTED else {}
+
+
+def values(section: MislabelSection) -> dict[str, Any]:
+    """Return the fields as a section has them."""
+    noise = section.noise
+    found: dict[str, Any] = {LABELS: PLANTED if noise else AS_THEY_ARE, LOOK: section.enabled}
+    return found | ({RATE: noise.rate, SEED: noise.seed} if noise else {})
+
+
+def _whole(key: str, label: str, value: int, most: int) -> int:
+    return st.number_input(
+        label,
+        min_value=0,
+        max_value=most,
+        value=value,
+        key=key,
+        help=HELP["mislabel_seed"],
+        persist_state="session",
+    )
