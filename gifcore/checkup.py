@@ -29,13 +29,14 @@ def of(study: Study) -> dict[str, Any]:
         GifError: one sentence, if it cannot run.
     """
     prepared = prepare(study)  # refuses much before torch is imported
-    from gifcore import fastif, stages
+    from gifcore import fastif, stages, truth
     from gifcore.run_state import RunState
 
     data = datasets.load(study.data.source)
     with tempfile.TemporaryDirectory() as folder:
         state = RunState(Path(folder), study.title, prepared.hash, STAGES, None)
         loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
+    truth.measure_costs(study, prepared.weights, loaded)
     fastif.refuse(study, loaded, stages.choose_queries(study, loaded))
     p = loaded.problem.space.size
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from typing import Any
 
 from gifcore.change_section import singles
@@ -137,8 +139,25 @@ def estimate(
         "preview": sum(preview_parts(study, sizes, costs).values()),
         "edit": updates * searched * len(study.methods),
         "evaluate": updates * 2 * (both + judged["both"]) * forward * len(study.methods),
+        "retrain": _retrained(study, sizes, costs),
     }
     return {"seconds": sum(stages.values()), "stages": stages}
+
+
+TRAINED_PASSES = 30  # over the training set, where no card says how many
+
+
+def _retrained(study: Study, sizes: dict[str, int], costs: dict[str, float]) -> float:
+    """Return the seconds of all retrained models, as if none were kept, and of looking at them."""
+    asked, forward = study.retrain, costs["forward_per_sample"]
+    if not asked.enabled:
+        return 0.0
+    passes = asked.epochs or costs.get("training_passes", TRAINED_PASSES)
+    one = passes * sizes["train"] * costs.get("training_per_sample", 3 * forward)
+    at_once = min(asked.processes, asked.seeds, os.cpu_count() or 1)
+    images = sizes["validation"] + 2 * sizes["test"]
+    compared = (asked.seeds + 1 + 2 * len(study.methods) * study.edit.enabled) * images * forward
+    return math.ceil(asked.seeds / at_once) * one + FIXED_SECONDS * (at_once > 1) + compared
 
 
 def _on_themselves(study: Study, sizes: dict[str, int], hvp: float, forward: float) -> float:

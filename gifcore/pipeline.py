@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gifcore import data as datasets
-from gifcore import fastif, manifest, mislabel, previewing, stages
+from gifcore import fastif, manifest, mislabel, previewing, stages, truth
 from gifcore.record import BEFORE, SKETCH, STUDY, THUMBNAILS, UNITS, Record, write_record
 from gifcore.run_state import RunState
 from gifcore.runner import STAGES_FOLDER, Prepared
@@ -21,7 +23,12 @@ from gifcore.units import most_exciting
 
 
 def compute(
-    prepared: Prepared, out: Path, reuse: Record | None, link: bool, state: RunState
+    prepared: Prepared,
+    out: Path,
+    reuse: Record | None,
+    link: bool,
+    state: RunState,
+    workspace: Path,
 ) -> None:
     """Run every stage and write the record; `runner.run` says what the arguments mean."""
     study, began = prepared.study, time.perf_counter()
@@ -29,6 +36,7 @@ def compute(
     state.tick("load", 0, 3, "data")
     data = datasets.load(study.data.source)
     loaded = stages.load(study, data, prepared.weights, prepared.weight_decay, state)
+    truth.expect(study, prepared.weights, loaded, state)
     queries = stages.choose_queries(study, loaded)
     fastif.refuse(study, loaded, queries)
     kept = stages.Kept(out / STAGES_FOLDER / prepared.hash[:16])
@@ -61,6 +69,7 @@ def compute(
         state.finish("preview")
     if study.edit.enabled:
         stages.edits(study, loaded, updates, results, kept, state)
+    true = truth.look(study, prepared.weights, loaded, results, workspace, state)
     info = manifest.describe(prepared, loaded, selected, queries, state)
     info["costs"] |= manifest.measured_costs([results[m] for m in todo], loaded)
     info |= {
@@ -70,13 +79,15 @@ def compute(
     more: dict[str, bytes] = {}
     if measured is not None:
         info["fastif"], more = measured.info, measured.files
-    info |= searched.info
+    info |= searched.info | true.info
     more = more | searched.files
     if shown:
         info["preview"] = shown
     if sketch is not None:
         more = more | {SKETCH: sketch.content()}
-    _write(prepared, out, info, results, shared if link else [], loaded, queries, reuse, more)
+    linked = shared if link else []
+    samples = [sample_frame(p, split, BEFORE) for split, p in loaded.before.items()] + true.samples
+    _write(prepared, out, info, results, linked, loaded, queries, reuse, more, samples)
 
 
 def _skip(study: Study, state: RunState) -> None:
@@ -87,6 +98,7 @@ def _skip(study: Study, state: RunState) -> None:
         "preview": study.preview.rank > 0,
         "edit": study.edit.enabled,
         "evaluate": study.edit.enabled,
+        "retrain": study.retrain.enabled,
     }
     for stage, wanted in asked.items():
         if not wanted:
@@ -113,6 +125,7 @@ def _write(
     queries: list[int],
     reuse: Record | None,
     more: Mapping[str, bytes],
+    samples: list[pd.DataFrame],
 ) -> None:
     info["methods"] = {}
     for method, result in results.items():
@@ -124,8 +137,7 @@ def _write(
             "uses_selection": USES_SELECTION[method],
         }
     own = [result for method, result in results.items() if method not in linked]
-    before = [sample_frame(p, split, BEFORE) for split, p in loaded.before.items()]
-    files = record_files(own, before)
+    files = record_files(own, samples)
     files |= more
     if prepared.study.edit.enabled:
         files[UNITS] = frame_bytes(most_exciting(loaded.problem))

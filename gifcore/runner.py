@@ -41,7 +41,18 @@ from gifcore.study import (
 )
 
 STAGES_FOLDER = ".stages"  # finished parts of a run, for resuming it; gone once it is finished
-STAGES = ["load", "select", "solve", "rank", "mislabel", "fastif", "preview", "edit", "evaluate"]
+STAGES = [
+    "load",
+    "select",
+    "solve",
+    "rank",
+    "mislabel",
+    "fastif",
+    "preview",
+    "edit",
+    "evaluate",
+    "retrain",
+]
 
 
 @dataclass(frozen=True)
@@ -53,10 +64,11 @@ class Prepared:
     weights: Path
     weights_hash: str
     weight_decay: float
+    training: str = ""  # hash of how the card says it was trained, where the study trains so again
 
     @property
     def hash(self) -> str:
-        return study_hash(self.study, self.data_hash, self.weights_hash)
+        return study_hash(self.study, self.data_hash, self.weights_hash + self.training)
 
     @property
     def family(self) -> str:
@@ -98,7 +110,16 @@ def prepare(study: Study) -> Prepared:
     if plugins.is_plugin(study.model.name):  # its code decides what is computed
         known += f" {sha256_of([plugins.source(study.model.name)])}"
     identity = hashlib.sha256(known.encode()).hexdigest()
-    return Prepared(study, data_hash, weights, identity, decay)
+    return Prepared(study, data_hash, weights, identity, decay, _trained_so(study, weights))
+
+
+def _trained_so(study: Study, weights: Path) -> str:
+    """Return the hash of the training on the card, if models are retrained as it says."""
+    if not study.retrain.enabled or study.retrain.recipe != "sgd":
+        return ""
+    card = checkpoint_card(weights) or {}
+    known = json.dumps([card.get("settings"), card.get("best_epoch")], sort_keys=True)
+    return hashlib.sha256(known.encode()).hexdigest()
 
 
 def _weights(study: Study) -> Path:
@@ -285,7 +306,8 @@ def _guarded(
             state.write()
             from gifcore.pipeline import compute
 
-            compute(prepared, out, Record.open(reuse) if reuse else None, link, state)
+            reused = Record.open(reuse) if reuse else None
+            compute(prepared, out, reused, link, state, workspace)
         state.end("finished")
         shutil.rmtree(out / STAGES_FOLDER, ignore_errors=True)
         return Record.open(out)

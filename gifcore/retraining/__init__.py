@@ -11,7 +11,14 @@ from gifcore.retraining.recipes import (
     start_of,
 )
 from gifcore.retraining.retrained import Retrained
-from gifcore.retraining.service import Job, expected_seconds, retrain_all, retrain_each
+from gifcore.retraining.service import (
+    Job,
+    expected_seconds,
+    passes,
+    retrain_all,
+    retrain_each,
+    seconds_per_sample,
+)
 
 __all__ = [
     "STARTS",
@@ -24,8 +31,10 @@ __all__ = [
     "expected_seconds",
     "newton_scaling",
     "objective_of",
+    "passes",
     "retrain",
     "retrain_all",
     "retrain_each",
+    "seconds_per_sample",
     "start_of",
 ]

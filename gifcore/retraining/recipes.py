@@ -109,15 +109,18 @@ class Proximal:
 
 @dataclass(frozen=True)
 class Sgd:
-    """Train again by SGD with momentum and a cosine schedule, as `train` does, for all epochs.
+    """Train again by SGD with momentum and a cosine schedule, as `train` does, to the last epoch.
 
     Args:
         settings: of the run; its seed is not used: the seed of the call draws start and batches.
         start: "cold" from fresh parameters, "warm" from the trained ones.
+        stop: epochs after which to stop, as an early stopping did; None: all. The learning rate
+            falls as if all were to come.
     """
 
     settings: Settings
     start: str = "cold"
+    stop: int | None = None
 
     def __call__(
         self, problem: Problem, changed: Problem, *, seed: int, progress: Progress = silent
@@ -150,7 +153,7 @@ class Sgd:
         mean = float(changed.weights_of(changed.positions).mean())
         total, steps = self.steps(changed), 0
         net.train()
-        for _ in range(asked.epochs):
+        for _ in range(self.epochs):
             order = changed.positions[torch.randperm(changed.n, generator=generator)]
             for part in order.split(asked.batch_size):
                 batch = fetch(changed.train, part, changed.device)
@@ -174,7 +177,12 @@ class Sgd:
 
     def steps(self, changed: Problem) -> int:
         """Return how many steps a training takes."""
-        return self.settings.epochs * math.ceil(changed.n / self.settings.batch_size)
+        return self.epochs * math.ceil(changed.n / self.settings.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are trained."""
+        return min(self.settings.epochs, self.stop or self.settings.epochs)
 
 
 Recipe = Minimise | Proximal | Sgd

@@ -196,7 +196,7 @@ def expected_seconds(
 def passes(recipe: Recipe) -> int:
     """Return how often a training goes over its samples, at most."""
     if isinstance(recipe, Sgd):
-        return recipe.settings.epochs
+        return recipe.epochs
     return recipe.evaluations * (3 if isinstance(recipe, Proximal) else 1)
 
 
@@ -207,7 +207,7 @@ def seconds_per_sample(problem: Problem, recipe: Recipe) -> float:
         settings = replace(recipe.settings, epochs=TRIED + 1, batch_size=few, checkpoints=0)
         narrowed = problem.narrowed(problem.positions[:few])
         marks: list[float] = []
-        retrained = replace(recipe, settings=settings)
+        retrained = replace(recipe, settings=settings, stop=None)
         retrained.timed(narrowed, lambda *_: marks.append(time.perf_counter()))
         return (marks[-1] - marks[0]) / (TRIED * few)
     few = min(problem.n, 1000)
