@@ -28,13 +28,24 @@ CONTROL = "gradient"
 
 
 @dataclass(frozen=True)
+class Clause:
+    """Words and the numbers behind them: "forgets class 8", "0.4 % left, 96.0 % before"."""
+
+    words: str
+    numbers: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.words} ({self.numbers})" if self.numbers else self.words
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The line of one method.
 
     Args:
         name: "GIF at 5 %", "IF (all parameters)".
         edit: the step it is about, with its scale.
-        does: what the edit does to what the change is about, and to the rest.
+        does: what the edit does to what the change is about, then to the rest.
         held: how its predictions agree with retrained models.
         control: better or worse than the gradient; "" where there is nothing to compare.
         natural: what the natural step does; "" where it is the one above.
@@ -44,7 +55,7 @@ class Verdict:
     method: str
     name: str
     edit: str
-    does: str
+    does: tuple[Clause, ...]
     held: str
     control: str
     natural: str
@@ -59,7 +70,7 @@ class Verdict:
     @property
     def text(self) -> str:
         """The line as a whole."""
-        return f"{self.name}, {self.edit}: {self.does}; {self.evidence}."
+        return f"{self.name}, {self.edit}: {', '.join(map(str, self.does))}; {self.evidence}."
 
 
 def verdicts(info: dict[str, Any], methods: Sequence[str] | None = None) -> list[Verdict]:
@@ -100,14 +111,17 @@ def _verdict(info: dict[str, Any], method: str) -> Verdict:
     steps = entry.get("steps") or {}
     name, trust = called(info, method), _trust(entry)
     if not steps:
-        return Verdict(method, name, "no edit", "only ranked", "", "", "", trust)
+        return Verdict(method, name, "no edit", (Clause("only ranked"),), "", "", "", trust)
     judged, found = outcome(info["change"]), truth(info)
     step = SEARCHED if SEARCHED in steps else NATURAL
     return Verdict(
         method,
         name,
         f"{step} step ({_times(steps[step]['scale'])})",
-        _does(info, steps[step]["test"], judged, found),
+        (
+            _own(info, steps[step]["test"], judged, found),
+            _rest(info, steps[step]["test"], judged, found),
+        ),
         _held(info, method, step, found),
         _against_control(info, method, step, found),
         _natural(info, method, judged, found) if step == SEARCHED else "",
@@ -156,17 +170,15 @@ def _aim(info: dict[str, Any]) -> _Aim:
             return _Aim("self", "", " left", 0.0)
 
 
-def _does(info: dict[str, Any], after: dict[str, Any], judged: Outcome, found: Truth | None) -> str:
-    return f"{_own(info, after, judged, found)}, {_rest(info, after, judged, found)}"
-
-
-def _own(info: dict[str, Any], after: dict[str, Any], judged: Outcome, found: Truth | None) -> str:
+def _own(
+    info: dict[str, Any], after: dict[str, Any], judged: Outcome, found: Truth | None
+) -> Clause:
     """Return how far the aim is reached, in a verb and its numbers."""
     infinitive = f"forget {judged.own.noun}" if judged.task == "class" else judged.aim
     count = judged.own.count(after)
     aim = _aim(info)
     if count == 0 or after.get(aim.key) is None:
-        return f"{_third(infinitive)}: not measured, there are no {judged.own.images}"
+        return Clause(f"to {infinitive}: not measured, there are no {judged.own.images}")
     value, start = after[aim.key], info["before"]["test"][aim.key]
     spread = None if found is None else found.metric(aim.key)
     target = aim.target if spread is None else spread.mean
@@ -175,7 +187,7 @@ def _own(info: dict[str, Any], after: dict[str, Any], judged: Outcome, found: Tr
         figure = judged.own
         numbers.append(f"{figure.noun} {percent(after[figure.key])}")
     numbers += _truths(spread, value, count)
-    return f"{_verb(infinitive, start, value, target, spread, count)} ({', '.join(numbers)})"
+    return Clause(_verb(infinitive, start, value, target, spread, count), ", ".join(numbers))
 
 
 def _verb(
@@ -209,12 +221,14 @@ def _third(infinitive: str) -> str:
 REST = {"class": "the rest", "samples": "the test images", "backdoor": "images without trigger"}
 
 
-def _rest(info: dict[str, Any], after: dict[str, Any], judged: Outcome, found: Truth | None) -> str:
+def _rest(
+    info: dict[str, Any], after: dict[str, Any], judged: Outcome, found: Truth | None
+) -> Clause:
     """Return whether the rest is kept, in a verb and its numbers."""
     figure, name = judged.rest, REST[judged.task]
     count = figure.count(after)
     if count == 0 or after.get(figure.key) is None:
-        return f"{name}: not measured, there are no {figure.images}"
+        return Clause(f"{name}: not measured, there are no {figure.images}")
     value, start = after[figure.key], info["before"]["test"][figure.key]
     spread = None if found is None else found.metric(figure.key)
     lost = (start if spread is None else spread.mean) - value
@@ -226,7 +240,7 @@ def _rest(info: dict[str, Any], after: dict[str, Any], judged: Outcome, found: T
     like_them = spread is not None and spread.holds(value, count) is True
     kept = like_them or lost <= KEPT + 1e-9
     verb = f"keeps {name}" if kept else f"loses {100 * lost:.1f} points on {name}"
-    return f"{verb} ({', '.join(numbers)})"
+    return Clause(verb, ", ".join(numbers))
 
 
 def _truths(spread: Spread | None, value: float, count: int) -> list[str]:

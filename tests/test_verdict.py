@@ -180,7 +180,7 @@ def test_where_nothing_was_counted_nothing_is_said_to_be_reached() -> None:
     assert "keeps" not in line(info)
     info = record(gif=method("remove-class", 0.0, 0.9))
     info["methods"]["gif"]["steps"]["searched"]["test"]["self_n"] = 0
-    assert "forgets class 8: not measured, there are no images of the removed class" in line(info)
+    assert "to forget class 8: not measured, there are no images of the removed class" in line(info)
 
 
 # --- held against retrained models ----------------------------------------------------------------

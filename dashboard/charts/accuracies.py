@@ -21,6 +21,7 @@ class Dot:
     low: float
     high: float
     n: int
+    bounds: str = "95 % interval"  # what low and high are
 
 
 def accuracies(groups: dict[str, list[Dot]], title: str, palette: Palette) -> go.Figure:
@@ -44,8 +45,10 @@ def accuracies(groups: dict[str, list[Dot]], title: str, palette: Palette) -> go
 
 
 def _dot(figure: go.Figure, dot: Dot, palette: Palette, column: int) -> None:
-    colour = palette.muted if dot.method == "before" else palette.method(dot.method)
-    symbol = "line-ns" if dot.method == "before" else SYMBOLS.get(dot.method, "circle")
+    reference = {"before": palette.muted, "retrained": palette.ink}
+    colour = reference.get(dot.method) or palette.method(dot.method)
+    symbol = {"before": "line-ns", "retrained": "square"}.get(dot.method)
+    symbol = symbol or SYMBOLS.get(dot.method, "circle")
     figure.add_scatter(
         x=[100 * dot.share],
         y=[dot.row],
@@ -67,7 +70,7 @@ def _dot(figure: go.Figure, dot: Dot, palette: Palette, column: int) -> None:
         text=[f"{100 * dot.share:.1f}"],
         textposition="top center",
         cliponaxis=False,
-        hovertemplate=f"{dot.row}: %{{x:.1f}} % (95 % interval {100 * dot.low:.1f} to "
+        hovertemplate=f"{dot.row}: %{{x:.1f}} % ({dot.bounds} {100 * dot.low:.1f} to "
         f"{100 * dot.high:.1f}, n = {dot.n:,})<extra></extra>",
         row=1,
         col=column,

@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import cache
 from dashboard.charts.residuals import residuals
 from dashboard.charts.style import label
-from dashboard.components import look, measures
+from dashboard.components import held, look, measures
 from dashboard.components.messages import plain
 from dashboard.state import Context
 from dashboard.texts.options import CURVATURES, SAMPLERS
@@ -66,6 +66,7 @@ def panel(
         if query is None:
             for line in spreads(context.info["methods"], found):
                 st.caption(line)
+            held.details(context, methods_found, key)
         for line in remarks(found):
             st.caption(line)
         st.caption(_MEANING)

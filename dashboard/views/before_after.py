@@ -14,62 +14,35 @@ from dashboard.charts.confusion import Matrix, confusion
 from dashboard.charts.per_class import Series, per_class
 from dashboard.charts.step_search import step_search
 from dashboard.charts.style import label, listed
-from dashboard.components import certificate, look, measures
+from dashboard.components import certificate, held, look, measures, verdict
 from dashboard.components import page as frame
 from dashboard.components.controls import one_of
 from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
 from dashboard.state import Context
 from dashboard.views import flips
+from gifcore.held_against import Truth, truth, with_spread
 from gifcore.outcome import Figure, Outcome, outcome
+from gifcore.record import RETRAINED
 
 MANY = 3  # methods that a heading can name
 
 
 def page() -> None:
-    """Draw the page: accuracies, then one edit in detail, then the images it changes."""
+    """Draw the page: verdict, accuracies, retrained models, one edit, the images it changes."""
     context = state.context()
     edited = [m for m in context.methods if context.info["methods"][m].get("steps")]
     if not edited:
         frame.head("Before / after", "This study only ranked: no edit was made or evaluated.")
         st.info("A study started under *New study* also edits the model.")
         return
-    frame.head("Before / after", answer(context.info, edited))
+    st.title("Before / after")
+    verdict.draw(context.info, edited)
     _accuracies(context, edited)
     method, step = _pick(context, edited)
     _one_edit(context, method, step)
     flips.section(context, method, step)
     _export(context, edited)
-
-
-def answer(info: dict[str, Any], methods: list[str]) -> str:
-    """Return a sentence per method: what changes and the rest, searched and natural step."""
-    judged = outcome(info["change"])
-    return "\n\n".join(_sentence(info, method, judged) for method in methods)
-
-
-def _sentence(info: dict[str, Any], method: str, judged: Outcome) -> str:
-    steps = info["methods"][method]["steps"]
-    own, rest = plain(judged.own.noun), plain(judged.rest.noun)
-    self_natural, rest_natural = _shares(steps["natural"]["test"], judged)
-    natural = f"natural step (× 1) leaves them at {self_natural} and {rest_natural}."
-    if "searched" not in steps:
-        return f"{own[:1].upper()}{own[1:]} and {rest}: **{label(method)}’s** {natural}"
-    scale = times(steps["searched"]["scale"])
-    before = _shares(info["before"]["test"], judged)
-    after = _shares(steps["searched"]["test"], judged)
-    if before == after:
-        does = f"changes neither {own} ({after[0]}) nor {rest} ({after[1]})"
-    else:
-        does = (
-            f"brings {own} from {before[0]} to **{after[0]}** and {rest} from "
-            f"{before[1]} to **{after[1]}**"
-        )
-    return f"**{label(method)}’s searched step ({scale})** {does}; its {natural}"
-
-
-def _shares(metrics: dict[str, Any], judged: Outcome) -> tuple[str, str]:
-    return percent(metrics[judged.own.key]), percent(metrics[judged.rest.key])
 
 
 # --- accuracies -----------------------------------------------------------------------------------
@@ -78,18 +51,28 @@ def _shares(metrics: dict[str, Any], judged: Outcome) -> tuple[str, str]:
 def _accuracies(context: Context, methods: list[str]) -> None:
     info, judged = context.info, outcome(context.info["change"])
     models = evaluated(info, methods)
-    groups = {figure.panel: dots(models, figure) for figure in judged.figures}
+    retrained = truth(info)
+    groups = {
+        figure.panel: dots(models, figure) + retrained_dots(retrained, figure)
+        for figure in judged.figures
+    }
     title = accuracies_title(info, methods)
     look.chart(accuracies(groups, title, look.palette()), "accuracies")
-    st.caption(_legend(judged, info["before"]["test"]))
-    st.dataframe(
-        table(models, judged), width="stretch", hide_index=True, alt="Accuracies with intervals"
-    )
-    certificate.panel(context, "before-after")
+    st.caption(_legend(judged, info["before"]["test"], retrained))
+    rows = pd.concat([table(models, judged), retrained_rows(retrained, judged)], ignore_index=True)
+    st.dataframe(rows, width="stretch", hide_index=True, alt="Accuracies with intervals")
+    certificate.panel(context, "before-after", methods=methods)
+    held.section(context, methods)
 
 
-def _legend(judged: Outcome, n: dict[str, Any]) -> str:
+def _legend(judged: Outcome, n: dict[str, Any], retrained: Truth | None) -> str:
     """Return what was counted, on what, and what was not measured."""
+    data = "without the class" if judged.task == "class" else "on the changed data"
+    truths = f"What a model retrained {data} would reach is not measured here."
+    if retrained is not None:
+        n_models = len(retrained.models)
+        bars = "its bar is ± 1 standard deviation" if n_models > 1 else "one has no spread"
+        truths = f"Retrained: {held.counted(retrained)} trained {data}; {bars}."
     steps = (
         "Bars are 95 % Wilson intervals. The searched step was chosen on the validation split; "
         "open marks are the natural step."
@@ -97,17 +80,15 @@ def _legend(judged: Outcome, n: dict[str, Any]) -> str:
     if judged.task == "class":
         return (
             f"Test split, reported once: {n['self_n']:,} images of the removed class, "
-            f"{n['retain_n']:,} others. {steps} What a model retrained without the class would "
-            "reach is not measured here. F1 weighs forgetting (1 − self) against retaining; "
-            "losses are in nats."
+            f"{n['retain_n']:,} others. {steps} {truths} F1 weighs forgetting "
+            "(1 − self) against retaining; losses are in nats."
         )
     counted = ", ".join(
         dict.fromkeys(f"{figure.count(n):,} {figure.images}" for figure in judged.figures)
     )
     return plain(
-        f"Test split, reported once: {counted}. {judged.reading} {steps} What a model retrained "
-        f"on the changed data would reach is not measured here. F1 is the harmonic mean of "
-        f"{judged.score}; losses are in nats."
+        f"Test split, reported once: {counted}. {judged.reading} {steps} {truths} F1 is the "
+        f"harmonic mean of {judged.score}; losses are in nats."
     )
 
 
@@ -131,6 +112,32 @@ def dots(models: list[tuple[str, str, str, dict]], figure: Figure) -> list[Dot]:
         low, high = measures.wilson(round(share * n), n)
         found.append(Dot(name, method, step, share, low, high, n))
     return found
+
+
+def retrained_dots(retrained: Truth | None, figure: Figure) -> list[Dot]:
+    """Return the mean of the retrained models with ± 1 standard deviation; none without them."""
+    spread = None if retrained is None else retrained.metric(figure.key)
+    if retrained is None or spread is None or not figure.count(retrained.models[0]["test"]):
+        return []
+    std, n = spread.std or 0.0, figure.count(retrained.models[0]["test"])
+    ends = max(spread.mean - std, 0.0), min(spread.mean + std, 1.0)
+    name = f"Retrained ({len(spread.values)})"
+    return [Dot(name, RETRAINED, "", spread.mean, *ends, n, "± 1 standard deviation")]
+
+
+def retrained_rows(retrained: Truth | None, judged: Outcome) -> pd.DataFrame:
+    """Return the row of the retrained models for the table: mean ± standard deviation."""
+    if retrained is None:
+        return pd.DataFrame()
+    row = {"model": f"Retrained ({len(retrained.models)})"}
+    for figure in judged.figures:
+        spread = retrained.metric(figure.key)
+        row[_heading(figure)] = "n/a" if spread is None else with_spread(spread)
+    plain_numbers = [*judged.numbers, ("score", "F1"), *judged.losses]
+    for key, heading in plain_numbers:
+        spread = retrained.metric(key)
+        row[heading] = "n/a" if spread is None else _fixed(spread.mean)
+    return pd.DataFrame([row])
 
 
 def accuracies_title(info: dict[str, Any], methods: list[str]) -> str:
@@ -355,6 +362,10 @@ def _export(context: Context, methods: list[str]) -> None:
         rows = evaluated(context.info, methods)
         stem = f"before-after-{context.selector}-{context.ratio:g}"
         judged = outcome(context.info["change"])
+        rows += [
+            (f"Retrained, {step}", RETRAINED, step, metrics)
+            for step, metrics in held.steps(context.info)
+        ]
         frame.downloads(stem, lambda: raw_table(rows, judged), "These accuracies")
         frame.downloads(
             f"predictions-{stem}", lambda: predictions(context, methods), "Every test prediction"
@@ -366,7 +377,7 @@ def raw_table(models: list[tuple[str, str, str, dict]], judged: Outcome) -> pd.D
     return pd.DataFrame(
         [
             {"model": name, "method": method, "step": step}
-            | {key: metrics[key] for key in judged.keys}
+            | {key: metrics.get(key) for key in judged.keys}
             for name, method, step, metrics in models
         ]
     )
@@ -379,4 +390,6 @@ def predictions(context: Context, methods: list[str]) -> pd.DataFrame:
     for method in methods:
         for step in context.info["methods"][method]["steps"]:
             parts.append(cache.samples(path, method, step).assign(method=method, step=step))
+    for step, _ in held.steps(context.info):
+        parts.append(cache.samples(path, RETRAINED, step).assign(method=RETRAINED, step=step))
     return pd.concat(parts, ignore_index=True)

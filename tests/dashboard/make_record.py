@@ -31,6 +31,7 @@ from gifcore.study import (
     parse,
     study_hash,
 )
+from tests.dashboard.make_retrained import retrained_entry, retrained_tables
 
 SHAPES = {
     "conv1.weight": (8, 1, 3, 3),
@@ -273,8 +274,13 @@ def make_record(
     study: Study | None = None,
     share: Path | None = None,
     queries: Iterable[int] | None = None,
+    seeds: tuple[int, ...] = (),
+    astray: int | None = None,
 ) -> Path:
-    """Write a record; with `share` its `if` rows are those of that sibling record."""
+    """Write a record; with `share` its `if` rows are those of that sibling record.
+
+    `seeds`: of retrained models; that of `astray` did not learn.
+    """
     study = study or make_study(selector, ratio)
     selector, ratio = study.selection.selector, study.selection.ratio
     data = datasets.load("digits")
@@ -291,7 +297,8 @@ def make_record(
         )
     files[records.CURVES] = records.parquet_bytes([curves_table(own, queries)])
     if study.edit.enabled:
-        files[records.SAMPLES] = records.parquet_bytes(samples_tables(data, own, label, rng))
+        tables = samples_tables(data, own, label, rng) + retrained_tables(data, label, seeds, rng)
+        files[records.SAMPLES] = records.parquet_bytes(tables)
     updates: dict[str, np.ndarray] = {}
     for method in own if study.edit.enabled else ():
         size = p if method == "if" else len(indices)
@@ -388,6 +395,10 @@ def make_record(
         "seconds": 11.4,
         "peak_memory_mb": 612.0,
     }
+    if seeds:
+        info["retrained"] = retrained_entry(
+            own, seeds, astray, lambda retain: metrics(0.9 * retain, 0.0, retain, label)
+        )
     records.write_record(path, info, files)
     return path
 

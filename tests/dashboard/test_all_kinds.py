@@ -45,7 +45,7 @@ def test_every_page_draws_and_names_the_change(one: Record) -> None:
     assert f"{percent(before[own.key])} → {percent(after[own.key])}" in headline
     assert f"{percent(before[rest.key])} → {percent(after[rest.key])}" in headline
     assert outcome(info["change"]).aim in texts["parameters"].replace("\\", "")
-    assert own.noun in texts["before-after"].replace("\\", "")
+    assert own.images in texts["before-after"].replace("\\", "")
     assert "removed class" not in "".join(texts.values())
 
 

@@ -16,14 +16,6 @@ from tests.dashboard.opened import charts, open_page, said
 
 
 @pytest.mark.usefixtures("workspace")
-def test_the_answer_gives_searched_and_natural_step_of_every_method() -> None:
-    text = open_page("before-after").markdown[0].value
-    assert "**IF’s searched step (× 12.6)** brings class 8 from 96.0 % to **31.5 %**" in text
-    assert "**GIF’s searched step (× 12.6)** brings class 8 from 96.0 % to **0.9 %**" in text
-    assert text.count("natural step (× 1) leaves them at 90.0 % and 96.5 %") == 2
-
-
-@pytest.mark.usefixtures("workspace")
 def test_counts_intervals_and_the_validation_split_are_stated() -> None:
     at = open_page("before-after")
     assert "18 images of the removed class" in said(at)
@@ -64,16 +56,6 @@ def test_flipped_images_can_be_filtered_down_to_a_message() -> None:
         at.selectbox(key="flips-class").set_value(str(name)).run()
         assert not at.exception
         assert bool(at.get("image")) != ("No image fits" in said(at))
-
-
-def test_a_step_that_changes_nothing_is_not_called_a_change(workspace: Path) -> None:
-    info = Record.open(workspace / "g05").info
-    steps = info["methods"]["gif"]["steps"]
-    steps["searched"] = {"scale": 0.1, "validation": {}, "test": info["before"]["test"]}
-    text = before_after.answer(info, ["gif"])
-    assert "changes neither class 8 (96.0 %) nor the other classes (97.2 %)" in text
-    del steps["searched"]
-    assert before_after.answer(info, ["gif"]).endswith("leaves them at 90.0 % and 96.5 %.")
 
 
 @pytest.mark.parametrize(

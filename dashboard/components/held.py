@@ -1,0 +1,302 @@
+"""What retrained models say of the edits: what they predict, how far edits agree, and by how much.
+
+`gifcore.held_against` reads and summarises them; this draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import cache
+from dashboard.charts.same_predictions import Same, same_predictions
+from dashboard.charts.style import label, listed
+from dashboard.charts.taken_for import TakenFor, taken_for
+from dashboard.components import look
+from dashboard.components.measures import percent, signed, significant, times
+from dashboard.components.messages import plain
+from dashboard.state import Context
+from gifcore.held_against import Spread, Truth, remarks, truth, with_spread
+from gifcore.outcome import Outcome, outcome
+from gifcore.record import BEFORE, RETRAINED
+
+PANELS = ("same_predictions", "same_predictions_own", "same_predictions_rest")
+SAME, OWN = PANELS[0], "total_variation_own"
+NUMBERS = (  # figures of the table, their words, whether they are shares
+    ("same_predictions", "same prediction, all test images", True),
+    ("same_predictions_own", "same prediction, {own}", True),
+    ("same_predictions_rest", "same prediction, the rest", True),
+    ("total_variation", "total variation of probabilities, all test images (0 to 1)", False),
+    ("total_variation_own", "total variation of predicted classes, {own} (0 to 1)", False),
+    ("loss_difference_own", "mean loss − retrained, {own} (nats)", False),
+    ("loss_difference_rest", "mean loss − retrained, the rest (nats)", False),
+    ("distance", "distance of parameters, ‖θ − θ′‖ / ‖θ′‖", False),
+)
+SIGNED = ("loss_difference_own", "loss_difference_rest")
+_READING = (
+    "Total variation: 0 = the same, 1 = nothing in common. A loss difference above 0 means a "
+    "higher loss than retrained models have. No edit can be asked to be nearer to retrained models "
+    "than they are to each other."
+)
+NOT_MEASURED = (
+    "Not measured: other recipes and starts than this one, images beyond this test split, and "
+    "whether the rankings of training images hold; only the edits are held against these models."
+)
+
+
+def section(context: Context, methods: Sequence[str]) -> None:
+    """Draw what retrained models predict and how far the edits agree; nothing without them."""
+    info = context.info
+    found = truth(info)
+    if found is None:
+        return
+    st.subheader("Against retrained models")
+    left, right = st.columns(2, gap="large")
+    judged = outcome(info["change"])
+    marks, retrained = histograms(context, methods, judged)
+    with left:
+        agreement(info, methods, found, "before-after")
+    with right:
+        if retrained is None:
+            st.caption(
+                "What retrained models predict is drawn where a class is removed; for this change "
+                "the figures are in *How sure is this?* above."
+            )
+            return
+        classes = info["data"]["classes"]
+        title = taken_for_title(marks, retrained, classes, int(judged.label or 0))
+        figure = taken_for(marks, retrained, classes, int(judged.label or 0), title, look.palette())
+        look.chart(figure, "taken-for")
+        st.caption(
+            f"What each model takes the test images of class {plain(classes[judged.label or 0])} "
+            "for; whiskers are ± 1 standard deviation over the retrained models. Classes below 1 % "
+            "in every model are left out."
+        )
+
+
+def steps(info: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return (step in samples.parquet, test metrics) of every retrained model that counts."""
+    found = truth(info)
+    return [] if found is None else [(f"seed-{m['seed']}", m["test"]) for m in found.models]
+
+
+# --- what they predict ----------------------------------------------------------------------------
+
+
+def histograms(
+    context: Context, methods: Sequence[str], judged: Outcome
+) -> tuple[list[TakenFor], np.ndarray | None]:
+    """Return shares of predicted classes of the removed class: marks, (models, C) retrained."""
+    path, classes = context.shown.path, len(context.info["data"]["classes"])
+    if judged.task != "class" or judged.label is None:
+        return [], None
+    rows = [
+        _shares(cache.samples(path, RETRAINED, step), judged.label, classes)
+        for step, _ in steps(context.info)
+    ]
+    kept = [row for row in rows if row is not None]
+    if not kept:
+        return [], None
+    marks = []
+    for name, method, step in named(context.info, methods):
+        shares = _shares(cache.samples(path, method, step), judged.label, classes)
+        if shares is not None and step != "natural":
+            marks.append(TakenFor(name, method, step, shares))
+    return marks, np.array(kept)
+
+
+def _shares(rows: pd.DataFrame, label_: int, classes: int) -> np.ndarray | None:
+    own = rows[rows["label"] == label_]["predicted"].to_numpy(dtype=int)
+    return np.bincount(own, minlength=classes) / len(own) if len(own) else None
+
+
+def taken_for_title(
+    marks: list[TakenFor], retrained: np.ndarray, classes: list[str], removed: int
+) -> str:
+    """Return the finding: where retrained models put the class, and how far each model is off."""
+    mean = retrained.mean(axis=0)
+    top = int(mean.argmax())
+    name = classes[removed]
+    where = "still itself" if top == removed else classes[top]
+    words = f"Retrained models take {name} for {where} most often ({percent(mean[top], 0)})"
+    off = [
+        f"{mark.name.split(' ')[0]} {0.5 * np.abs(mark.shares - mean).sum():.2f}"
+        for mark in marks
+        if mark.method != BEFORE
+    ]
+    return f"{words}; total variation from their mean: {', '.join(off)}" if off else words
+
+
+# --- how far the edits agree ----------------------------------------------------------------------
+
+
+def named(info: dict[str, Any], methods: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return (name, method, step) of the unedited model and every edit."""
+    rows = [("Before", BEFORE, "")]
+    for method in methods:
+        for step, entry in (info["methods"][method].get("steps") or {}).items():
+            rows.append((f"{label(method)} {step} {times(entry['scale'])}", method, step))
+    return rows
+
+
+def of_model(found: Truth, method: str, step: str, figure: str) -> Spread | None:
+    """Return a figure of the unedited model or of an edit against the retrained models."""
+    if method == BEFORE:
+        return found.before(figure)
+    return found.agreement(method, step, figure)
+
+
+def agreement(info: dict[str, Any], methods: Sequence[str], found: Truth, key: str) -> None:
+    """Draw on how many images each model predicts as retrained models do."""
+    judged = outcome(info["change"])
+    headings = ("All test images", judged.own.images.capitalize(), "The rest")
+    panels = {}
+    for figure, heading in zip(PANELS, headings, strict=True):
+        rows = []
+        for name, method, step in named(info, methods):
+            spread = of_model(found, method, step, figure)
+            if spread is not None:
+                rows.append(Same(name, method, step, spread.values))
+        floor = found.between(figure)
+        if floor is not None:
+            rows.append(Same("Retrained, each other", RETRAINED, "", floor.values))
+        if rows:
+            panels[heading] = rows
+    if not panels:
+        st.caption("No edit of these methods was held against the retrained models.")
+        return
+    title = agreement_title(info, methods, found)
+    look.chart(same_predictions(panels, title, look.palette()), f"same-{key}")
+    st.caption(
+        "Share of images with the same predicted class; small dots are single retrained models, "
+        "large marks their mean, open ones the natural step. The axes do not begin at 0."
+    )
+
+
+def agreement_title(info: dict[str, Any], methods: Sequence[str], found: Truth) -> str:
+    """Return the finding: agreement on all test images, edits beside unedited model and floor."""
+    parts = []
+    for method in methods:
+        tried = list(info["methods"][method].get("steps") or {})
+        spread = found.agreement(method, tried[-1], SAME) if tried else None
+        if spread is not None:
+            parts.append(f"{label(method)} {percent(spread.mean)}")
+    before, floor = found.before(SAME), found.between(SAME)
+    if before is not None:
+        parts.append(f"the unedited model {percent(before.mean)}")
+    if floor is not None:
+        parts.append(f"retrained models with each other {percent(floor.mean)}")
+    return f"Same prediction as retrained models: {', '.join(parts)}"
+
+
+# --- the tables of "How sure is this?" ------------------------------------------------------------
+
+
+def details(context: Context, methods: Sequence[str], key: str) -> None:
+    """Draw the evidence in numbers: accuracies, agreement, and what was not measured."""
+    info = context.info
+    found = truth(info)
+    if found is None or not any(info["methods"][m].get("steps") for m in methods):
+        return
+    st.markdown(f"**Held against {counted(found)}** ({plain(recipe(found))})")
+    for line in remarks(info):
+        st.warning(plain(line), icon=":material/warning:")
+    judged = outcome(info["change"])
+    st.dataframe(
+        accuracies(info, methods, found, judged),
+        width="stretch",
+        hide_index=True,
+        key=f"held-accuracies-{key}",
+        alt="Accuracies of the edits beside those of retrained models",
+    )
+    st.caption(
+        "Points: the edit minus the mean of the retrained models; “within” is at most 2 standard "
+        "deviations of theirs, at least one image."
+    )
+    st.dataframe(
+        figures(info, methods, found, judged),
+        width="stretch",
+        hide_index=True,
+        key=f"held-figures-{key}",
+        alt="How far each model agrees with retrained models",
+    )
+    st.caption(f"{_READING} {NOT_MEASURED}")
+
+
+def counted(found: Truth) -> str:
+    """Return "3 retrained models"."""
+    n = len(found.models)
+    return "one retrained model" if n == 1 else f"{n} retrained models"
+
+
+def recipe(found: Truth) -> str:
+    """Return by what they were trained, as the record says it, and with which seeds."""
+    said = [
+        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, int | float) else str(value)
+        for name, value in (found.entry.get("recipe") or {}).items()
+        if value is not None and not isinstance(value, bool | dict | list)
+    ]
+    seeds = listed([str(model["seed"]) for model in found.models])
+    return ", ".join([*said, f"seed{'s' * (len(found.models) > 1)} {seeds}"])
+
+
+def accuracies(
+    info: dict[str, Any], methods: Sequence[str], found: Truth, judged: Outcome
+) -> pd.DataFrame:
+    """Return a row per model: each accuracy, for edits with the difference to retrained models."""
+    columns = [(f.panel, f.key, f.count(info["before"]["test"])) for f in judged.figures]
+    columns += [(heading, key, 0) for key, heading in judged.numbers if key == "reached"]
+    spreads = {key: found.metric(key) for _, key, _ in columns}
+    rows: list[dict[str, str]] = []
+    for name, method, step in named(info, methods):
+        metrics = info["before"]["test"]
+        if method != BEFORE:
+            metrics = info["methods"][method]["steps"][step]["test"]
+        row = {"model": name}
+        for heading, key, count in columns:
+            row[heading] = _beside(metrics.get(key), spreads[key], count)
+        rows.append(row)
+    last = {"model": f"Retrained, mean of {len(found.models)}"}
+    for heading, key, _ in columns:
+        spread = spreads[key]
+        last[heading] = "n/a" if spread is None else with_spread(spread)
+    return pd.DataFrame([*rows, last])
+
+
+def _beside(value: float | None, spread: Spread | None, count: int) -> str:
+    """Return "89.1 % (−1.2 points)" or "90.1 % (within)"."""
+    if value is None or spread is None:
+        return percent(value)
+    if spread.holds(value, count or 1_000_000):
+        return f"{percent(value)} (within)"
+    points = 100 * (value - spread.mean)
+    return f"{percent(value)} ({'−' if points < 0 else '+'}{abs(points):.1f} points)"
+
+
+def figures(
+    info: dict[str, Any], methods: Sequence[str], found: Truth, judged: Outcome
+) -> pd.DataFrame:
+    """Return a row per figure, a column per model, the last how retrained models differ."""
+    models = named(info, methods)
+    rows = []
+    for figure, words, share in NUMBERS:
+        row = {"against retrained models": words.format(own=judged.own.images)}
+        for name, method, step in models:
+            row[name] = _written(of_model(found, method, step, figure), figure, share=share)
+        row["Retrained, each other"] = _written(found.between(figure), figure, share=share)
+        if any(value != "n/a" for value in list(row.values())[1:]):
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _written(spread: Spread | None, figure: str, *, share: bool) -> str:
+    if spread is None:
+        return "n/a"
+    if share:
+        return with_spread(spread)
+    mean = signed(spread.mean) if figure in SIGNED else significant(spread.mean)
+    return mean if spread.std is None else f"{mean} ± {significant(spread.std)}"

@@ -1,0 +1,153 @@
+"""The verdict and the retrained models on the pages, with and without them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard.charts.style import Palette
+from dashboard.charts.taken_for import TakenFor, shown, taken_for
+from dashboard.components import held
+from dashboard.components import verdict as lines
+from dashboard.components.messages import plain
+from gifcore.held_against import truth
+from gifcore.outcome import outcome
+from gifcore.record import RECORD, Record
+from gifcore.verdict import rules, verdicts
+from tests.dashboard.make_record import make_record
+from tests.dashboard.opened import charts, open_page, said
+
+
+def made(folder: Path, seeds: tuple[int, ...] = (1, 2, 3), **more: Any) -> dict[str, Any]:
+    return Record.open(make_record(folder / "one", seeds=seeds, **more)).info
+
+
+def sure(page: str) -> AppTest:
+    at = open_page(page)
+    at.session_state[f"sure-{page}"] = True
+    at.run()
+    assert not at.exception
+    return at
+
+
+@pytest.mark.parametrize("seeds", [(), (1,), (1, 2, 3)])
+def test_before_after_opens_with_the_verdict(
+    empty_workspace: Path, seeds: tuple[int, ...]
+) -> None:
+    info = made(empty_workspace, seeds)
+    at = open_page("before-after")
+    for number, one in enumerate(verdicts(info, ["if", "gif"])):
+        assert at.markdown[number].value == lines.first(one)
+        assert lines.evidence(one) in said(at)
+    assert all(plain(rule) in said(at) for rule in rules(info))
+    assert ("Against retrained models" in said(at)) == bool(seeds)
+    assert charts(at) == (6 if seeds else 4)
+    assert ("is not measured here" in said(at)) == (not seeds)
+    table = at.dataframe[0].value
+    assert table["model"].tolist()[-1] == (
+        f"Retrained ({len(seeds)})" if seeds else "GIF searched × 12.6"
+    )
+
+
+def test_the_panel_holds_the_evidence_and_what_was_not_measured(empty_workspace: Path) -> None:
+    made(empty_workspace)
+    at = sure("before-after")
+    text = said(at)
+    assert "**Held against 3 retrained models** (sgd, cold, epochs 30, seeds 1, 2 and 3)" in text
+    assert held.NOT_MEASURED in text
+    accuracies, figures = (at.dataframe[i].value for i in (1, 2))
+    assert accuracies["model"].tolist()[-1] == "Retrained, mean of 3"
+    assert accuracies["Others (retain)"].tolist()[-1] == "95.9 ± 0.4 %"
+    assert accuracies["Others (retain)"].tolist()[0] == "97.2 % (+1.3 points)"
+    assert accuracies["Others (retain)"].tolist()[1] == "96.5 % (within)"
+    assert figures["Retrained, each other"].tolist()[0] == "96.9 ± 0.4 %"
+    assert figures.iloc[0, 0] == "same prediction, all test images"
+
+
+def test_without_retrained_models_the_panel_draws_no_tables(empty_workspace: Path) -> None:
+    made(empty_workspace, ())
+    at = sure("before-after")
+    assert "Held against" not in said(at)
+    assert len(at.dataframe) == 1
+
+
+def test_one_retrained_model_is_drawn_without_a_spread(empty_workspace: Path) -> None:
+    made(empty_workspace, (7,))
+    at = sure("before-after")
+    assert "Held against one retrained model" in said(at)
+    assert "One retrained model has no spread" in said(at)
+    assert "±" not in "".join(at.dataframe[2].value.astype(str).to_numpy().ravel())
+    assert set(at.dataframe[2].value["Retrained, each other"]) == {"n/a"}
+
+
+def test_a_seed_that_went_astray_is_named_and_left_out(empty_workspace: Path) -> None:
+    made(empty_workspace, astray=2)
+    at = sure("before-after")
+    assert any("seed 2 ended at 10.0 %" in plain_of(w.value) for w in at.warning)
+    assert "Held against 2 retrained models" in said(at)
+    assert "seeds 1 and 3" in said(at)
+    assert at.dataframe[1].value["Others (retain)"].tolist()[-1] == "95.9 ± 0.6 %"
+
+
+def plain_of(text: str) -> str:
+    return text.replace("\\", "")
+
+
+def test_a_record_of_one_class_says_what_was_not_measured(empty_workspace: Path) -> None:
+    made(empty_workspace)
+    path = empty_workspace / "one" / RECORD
+    info = json.loads(path.read_text())
+    entries = [info["before"], *info["retrained"]["models"]]
+    entries += [s for m in info["methods"].values() for s in m["steps"].values()]
+    for entry in entries:
+        for split in ("validation", "test"):
+            entry[split] |= {"retain": 0.0, "retain_n": 0, "self": 0.5, "self_n": 180}
+    path.write_text(json.dumps(info))
+    at = sure("before-after")
+    assert "the rest\\: not measured, there are no others" in said(at)
+    assert "keeps" not in at.markdown[0].value
+
+
+def test_where_retrained_models_put_the_class() -> None:
+    retrained = np.array([[0.0, 0.6, 0.4, 0.0], [0.0, 0.8, 0.196, 0.004]])
+    gif = TakenFor("GIF searched × 3", "gif", "searched", np.array([0.1, 0.7, 0.2, 0.0]))
+    before = TakenFor("Before", "before", "", np.array([1.0, 0.0, 0.0, 0.0]))
+    title = held.taken_for_title([before, gif], retrained, ["a", "b", "c", "d"], 0)
+    assert title == (
+        "Retrained models take a for b most often (70 %); total variation from their mean: GIF 0.10"
+    )
+    assert shown([before, gif], retrained) == [0, 1, 2]
+    figure = taken_for([before, gif], retrained, ["a", "b", "c", "d"], 0, title, Palette())
+    bars = figure.data[0]
+    assert list(bars.x) == pytest.approx([0.0, 70.0, 29.8])
+    assert list(bars.error_x.array) == pytest.approx([0.0, 14.142, 14.425], abs=1e-3)
+    alone = taken_for([gif], retrained[:1], ["a", "b", "c", "d"], 0, title, Palette())
+    assert alone.data[0].error_x.array is None
+
+
+def test_the_difference_is_against_the_mean_of_the_models(empty_workspace: Path) -> None:
+    info = made(empty_workspace)
+    found = truth(info)
+    assert found is not None
+    judged = outcome(info["change"])
+    table = held.accuracies(info, ["gif"], found, judged)
+    mean = np.mean([model["test"]["retain"] for model in found.models])
+    after = info["methods"]["gif"]["steps"]["searched"]["test"]["retain"]
+    assert table["Others (retain)"].tolist()[2] == (
+        f"{100 * after:.1f} % (−{100 * (mean - after):.1f} points)"
+    )
+
+
+def test_downloads_hold_the_retrained_models(empty_workspace: Path) -> None:
+    info = made(empty_workspace, astray=2)
+    assert [step for step, _ in held.steps(info)] == ["seed-1", "seed-3"]
+    at = open_page("before-after")
+    from dashboard.views import before_after
+
+    rows = before_after.predictions(at.session_state["context"], ["gif"])
+    assert set(rows[rows["method"] == "retrained"]["step"]) == {"seed-1", "seed-3"}
