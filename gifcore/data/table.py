@@ -43,10 +43,10 @@ def read_table(path: Path, reading: Reading, progress: Progress) -> Foreign:
     frame = _read(path, kept)
     if frame.empty:
         raise GifError(f"{where} has no rows.")
+    y, names = _labels(frame[label], label, where)
     x = np.empty((len(frame), 1, 1, len(inputs)), dtype=np.float32)
     for at, name in enumerate(inputs):
         x[:, 0, 0, at] = _numbers(frame[name], name, where)
-    y, names = _labels(frame[label], label, where)
     notes = [f"{len(inputs)} columns are inputs, '{label}' is the label."]
     if reading.drop:
         notes.append(f"Left out: {', '.join(reading.drop)}.")
