@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from gifcore.checkpoints import Checkpoint
 from gifcore.edit import edited_parameters, search_step
 from gifcore.errors import GifError
 from gifcore.evaluate import predict
 from gifcore.experiments.kind import Numbers
-from gifcore.experiments.removal import PASS, PRODUCT, Bench
+from gifcore.experiments.removal import PASS, PRODUCT, Bench, Points
 from gifcore.influence import influence
 from gifcore.methods import METHODS
 from gifcore.selection import select
@@ -33,13 +32,14 @@ def edited(
     method: str,
     selector: str,
     ratio: float,
-    points: tuple[Checkpoint, ...],
+    points: Points,
 ) -> Numbers:
     """Return what an edit of a seed's base model does, at the searched step and at scale 1."""
     base, keys, say = bench.base(seed), bench.spec.ours, bench.place.listen
     g = None if METHODS[method].checkpoints else base.gradient
     curved = base.curved_full if method == "second-order" else base.curved
     truth = bench.truth(seed)
+    followed = points()
     started = time.perf_counter()
     say("selecting")
     selected = select(base.problem, bench.change, selector=selector, ratio=ratio, seed=seed)
@@ -52,8 +52,8 @@ def edited(
         solver=LSMR(keys.iterations, preconditioner=keys.preconditioner),
         seed=seed,
         gradient=g,
-        checkpoints=points,
-        progress=lambda done, total, note: say(f"{note} {done} of {total}"),
+        checkpoints=followed,
+        progress=bench.solving,
     )
     seconds = time.perf_counter() - started
 

@@ -85,8 +85,9 @@ def reproduce(
 
 
 def _written(planned: Planned, done: list[Done]) -> str:
-    rows, spec, kind = rows_of(done), planned.spec, planned.kind
-    text = report(rows, kind, spec.title or spec.experiment, spec.seeds)
+    spec, kind = planned.spec, planned.kind
+    rows = rows_of(planned.runs, done)
+    text = report(rows, kind, spec.title or spec.experiment)
     files = [("table.md", text)]
     files += [
         ("table.csv", table_csv(rows, kind.columns, kind.published)),

@@ -79,7 +79,9 @@ class Kind:
     Args:
         spec: its keys.
         columns: of its tables, in order.
-        judged: key of the column by which rows are compared, larger is better; "" for none.
+        judged: key of the column by which rows are compared; "" for none.
+        smaller: is less better there?
+        references: first words of rows that are no result to compare, such as "retrained".
         runs: (spec, place) -> its runs, in the order in which they are best done; rows appear in
             the table in the order of their first run.
         notes: a paragraph under the table of a protocol: what was done, what it does not show.
@@ -93,6 +95,8 @@ class Kind:
     judged: str
     runs: Callable[[Any, Place], Iterator[Run]]
     notes: Mapping[str, str] = field(default_factory=dict)
+    smaller: bool = False
+    references: frozenset[str] = frozenset()
     published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
     published_in: str = ""
     files: Callable[[Sequence[Done]], Mapping[str, str]] | None = None

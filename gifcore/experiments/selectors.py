@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gifcore.experiments import by_ours
+from gifcore.experiments import by_ours, by_paper
 from gifcore.experiments.kind import Kind, Place, Run
-from gifcore.experiments.removal import COLUMNS, Bench, Removal, references
+from gifcore.experiments.removal import COLUMNS, REFERENCES, Bench, Removal, references
 from gifcore.study import Selector
 
 METHOD = "gif"
@@ -51,9 +51,17 @@ def runs(spec: Selectors, place: Place) -> Iterator[Run]:
             seconds = by_ours.shared(bench)
             for selector, ratio in spec.choices():
                 seconds += by_ours.expected(bench, METHOD)
-                compute = partial(by_ours.edited, bench, seed, METHOD, selector, ratio, ())
+                compute = partial(by_ours.edited, bench, seed, METHOD, selector, ratio, tuple)
                 yield Run("ours", seed, label(selector, ratio), seconds, compute)
                 seconds = 0.0
+    if "paper" in spec.protocols:
+        yield from references(bench, "paper", by_paper.SEED, label("", 1.0))
+        for seed in range(spec.seeds):
+            for selector, ratio in spec.choices():
+                edit = partial(by_paper.edited, bench, seed, "table-1", METHOD, selector)
+                compute = partial(edit, ratio, tuple)
+                seconds = by_paper.expected(bench, METHOD)
+                yield Run("paper", seed, label(selector, ratio), seconds, compute)
 
 
 def label(selector: str, ratio: float) -> dict[str, str]:
@@ -61,4 +69,11 @@ def label(selector: str, ratio: float) -> dict[str, str]:
     return {"selector": selector, "ratio": f"{100 * ratio:g} %"}
 
 
-KIND = Kind(Selectors, COLUMNS, "f1", runs, {"ours": by_ours.NOTE})
+KIND = Kind(
+    Selectors,
+    COLUMNS,
+    "f1",
+    runs,
+    {"ours": by_ours.NOTE, "paper": by_paper.note("training")},
+    references=REFERENCES,
+)

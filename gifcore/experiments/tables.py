@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, stdev
 
-from gifcore.experiments.kind import Column, Kind
+from gifcore.experiments.kind import Column, Kind, Run
 from gifcore.experiments.published import Known, compared, has, interleaved, words
 from gifcore.experiments.runner import Done
 
@@ -38,11 +38,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one row under one protocol."""
+    """The runs of one row under one protocol.
+
+    Args:
+        asked: how many there are when all are done.
+    """
 
     protocol: str
     label: Label
     done: tuple[Done, ...]
+    asked: int
 
     @property
     def name(self) -> str:
@@ -59,28 +64,34 @@ class Row:
     def failed(self) -> int:
         return sum(run.failed is not None for run in self.done)
 
-    def count(self, asked: int) -> str:
-        """Return how many runs are in the means: "5", "3 of 5", "4 of 5 (1 failed)"."""
+    @property
+    def count(self) -> str:
+        """How many runs are in the means: "5", "3 of 5", "4 of 5 (1 failed)"."""
         good = len(self.done) - self.failed
-        words = str(good) if good == asked else f"{good} of {asked}"
+        words = str(good) if good == self.asked else f"{good} of {self.asked}"
         return words + (f" ({self.failed} failed)" if self.failed else "")
 
 
-def rows_of(done: Iterable[Done]) -> list[Row]:
-    """Return the rows, protocol by protocol, in the order of their first run."""
+def rows_of(runs: Iterable[Run], done: Iterable[Done]) -> list[Row]:
+    """Return the rows of all runs that are asked for, in the order of their first run."""
     grouped: dict[tuple[str, Label], list[Done]] = {}
-    for run in done:
-        grouped.setdefault((run.protocol, tuple(run.row.items())), []).append(run)
-    return [Row(protocol, label, tuple(runs)) for (protocol, label), runs in grouped.items()]
+    asked: dict[tuple[str, Label], int] = {}
+    for run in runs:
+        place = run.protocol, tuple(run.row.items())
+        grouped.setdefault(place, [])
+        asked[place] = asked.get(place, 0) + 1
+    for one in done:
+        grouped[one.protocol, tuple(one.row.items())].append(one)
+    return [Row(*place, tuple(mine), asked[place]) for place, mine in grouped.items()]
 
 
 # --- markdown -------------------------------------------------------------------------------------
 
 
-def markdown(
-    rows: Sequence[Row], columns: Sequence[Column], asked: int, known: Known | None = None
-) -> str:
+def markdown(rows: Sequence[Row], columns: Sequence[Column], known: Known | None = None) -> str:
     """Return the rows of one protocol as a markdown table, and the reason of every failed run.
+
+    Columns that no row has are left out.
 
     Args:
         known: published numbers, each shown behind its column.
@@ -88,7 +99,8 @@ def markdown(
     known = known or {}
     if not rows:
         return "No run is finished."
-    headings = list(dict.fromkeys(heading for row in rows for heading, _ in row.label))
+    headings = _headings(rows)
+    columns = [c for c in columns if any(row.cell(c.key).count for row in rows)]
     figures = [*interleaved(columns, known, rows), "runs"]
     lines = [
         _line([*headings, *figures]),
@@ -101,7 +113,7 @@ def markdown(
             cells.append(shown(row.cell(column.key), column.form))
             if has(known, column.key, rows):
                 cells.append(words(known.get((row.name, column.key)), column.form))
-        lines.append(_line([*(label.get(h, "") for h in headings), *cells, row.count(asked)]))
+        lines.append(_line([*(label.get(h, "") for h in headings), *cells, row.count]))
     reasons = [
         f"Failed: {row.name}, seed {run.seed}: {run.failed}"
         for row in rows
@@ -192,7 +204,10 @@ def disagreement(rows: Sequence[Row], kind: Kind) -> str:
     both = [
         label
         for label, cell in sides["ours"].items()
-        if cell.count and label in sides["paper"] and sides["paper"][label].count
+        if cell.count
+        and label[0][1] not in kind.references
+        and label in sides["paper"]
+        and sides["paper"][label].count
     ]
     if not kind.judged or not both:
         return "Only one protocol was run: there is nothing to compare."
@@ -200,14 +215,15 @@ def disagreement(rows: Sequence[Row], kind: Kind) -> str:
     form = next(c.form for c in kind.columns if c.key == kind.judged)
     ours, paper = sides["ours"], sides["paper"]
     sentences = []
-    first, second = (max(both, key=lambda label: side[label].mean) for side in (ours, paper))
-    what = kind.judged_by
+    sign = -1 if kind.smaller else 1
+    first, second = (max(both, key=lambda label: sign * side[label].mean) for side in (ours, paper))
+    what, end = kind.judged_by, "lowest" if kind.smaller else "highest"
     if first == second:
-        sentences.append(f"Both protocols give {named[first]} the highest {what}")
+        sentences.append(f"Both protocols give {named[first]} the {end} {what}")
         sentences[-1] += f": {shown(ours[first], form)} and {shown(paper[first], form)}."
     else:
         sentences.append(
-            f"The protocols disagree on the highest {what}: {named[first]} by ours "
+            f"The protocols disagree on the {end} {what}: {named[first]} by ours "
             f"({shown(ours[first], form)}; published {shown(paper[first], form)}), {named[second]} "
             f"by the published one ({shown(paper[second], form)}; ours "
             f"{shown(ours[second], form)})."
@@ -268,13 +284,13 @@ def _against(ours: dict[Label, Cell], paper: dict[Label, Cell], label: Label) ->
     return f"{times:.1f} times the deviation of the runs"
 
 
-def report(rows: Sequence[Row], kind: Kind, title: str, seeds: int) -> str:
+def report(rows: Sequence[Row], kind: Kind, title: str) -> str:
     """Return all of it as markdown: a table a protocol with its note, then the comparison."""
     parts = [f"# {title}"]
     for protocol, name in NAMES.items():
         mine = [row for row in rows if row.protocol == protocol]
         if mine:
-            parts += [f"## By {name}", markdown(mine, kind.columns, seeds, kind.published)]
+            parts += [f"## By {name}", markdown(mine, kind.columns, kind.published)]
             parts += [kind.notes[protocol]] if protocol in kind.notes else []
     if kind.judged:
         parts += ["## Where the protocols disagree", disagreement(rows, kind)]
