@@ -16,6 +16,11 @@ from gifcore.outcome import Figure, outcome
 
 WITHIN = 2.0  # standard deviations of the retrained models that still count as their spread
 APART = 0.2  # of accuracy below the best retrained model: its training went astray
+RECIPES = {
+    "sgd": "SGD",
+    "minimise": "the minimum by L-BFGS",
+    "proximal": "proximal (PBRF)",
+}
 SHORT = 0.05  # of accuracy that retraining may lose on the rest before its recipe is doubted
 
 
@@ -110,7 +115,7 @@ def truth(info: dict[str, Any]) -> Truth | None:
     reached = [_share(model, rest) for model in entry["models"]]
     known = [share for share in reached if share is not None]
     if not known:
-        return None
+        return None  # all of them failed
     low = max(known) - APART
     sound = [i for i, share in enumerate(reached) if share is not None and share >= low]
     models = entry["models"]
@@ -124,11 +129,12 @@ def truth(info: dict[str, Any]) -> Truth | None:
 
 def remarks(info: dict[str, Any]) -> list[str]:
     """Return what must be known of the retrained models of a record before they are believed."""
-    found = truth(info)
+    found, rest = truth(info), outcome(info["change"]).rest
     if found is None:
-        return []
-    rest = outcome(info["change"]).rest
+        models = (info.get("retrained") or {}).get("models") or []
+        return [_left_out(model, rest) for model in models]
     lines = [_left_out(model, rest) for model in found.apart]
+    lines += [f"Seed {m['seed']}: {m['note']}" for m in found.models if m.get("note")]
     if len(found.models) == 1:
         lines.append("One retrained model has no spread: what another seed would do is not known.")
     open_ = [model["seed"] for model in found.models if model.get("converged") is False]
@@ -148,12 +154,33 @@ def remarks(info: dict[str, Any]) -> list[str]:
     return lines
 
 
+def recipe_words(entry: dict[str, Any]) -> str:
+    """Return how the models were trained: "SGD from a cold start, 30 epochs"."""
+    recipe = entry.get("recipe") or {}
+    kind, start = str(recipe.get("kind", "recipe not said")), recipe.get("start")
+    words = [RECIPES.get(kind, kind) + (f" from a {start} start" if start else "")]
+    said = {
+        "epochs": "{:g} epochs",
+        "batch_size": "batches of {:g}",
+        "lr": "learning rate {:g}",
+        "momentum": "momentum {:g}",
+        "damping": "damping {:g}",
+        "tolerance": "tolerance {:g}",
+    }
+    words += [form.format(recipe[n]) for n, form in said.items() if recipe.get(n) is not None]
+    return ", ".join(words)
+
+
 def _left_out(model: dict[str, Any], rest: Figure) -> str:
+    if model.get("failed"):
+        return f"Retraining with seed {model['seed']} failed and is left out: {model['failed']}"
     share = _share(model, rest)
-    words = "has no accuracy" if share is None else f"ended at {percent(share)}"
+    if share is None:
+        return f"The model retrained with seed {model['seed']} has no accuracy and is left out."
     return (
-        f"The model retrained with seed {model['seed']} {words} on {rest.images}, more than "
-        f"{100 * APART:.0f} points below the best: its training went astray and it is left out."
+        f"The model retrained with seed {model['seed']} ended at {percent(share)} on "
+        f"{rest.images}, more than {100 * APART:.0f} points below the best: its training went "
+        "astray and it is left out."
     )
 
 

@@ -29,8 +29,10 @@ def show(record: Record) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for line in (*(one.text for one in verdict.verdicts(info)), *verdict.rules(info)):
-        console.print(f"- {escape(line)}", highlight=False, soft_wrap=True)
+    for one in verdict.verdicts(info):
+        console.print(f"- {escape(one.text)}", highlight=False, soft_wrap=True)
+    for line in verdict.rules(info):
+        console.print(escape(line), highlight=False, soft_wrap=True)
     keys = [figure.key for figure in judged.figures if figure.short != "All"]
     if judged.task == "samples":
         keys.insert(1, "reached")

@@ -23,7 +23,7 @@ MARGIN = 0.01  # of F1 and of agreement: below it two methods are not told apart
 STABLE = 0.8  # share of the top of a ranking; below it the ranking still moves
 ALIKE = 0.9  # mean cosine of updates on several draws; below it their direction hangs on the draw
 SOLVED = ("converged", "exact termination", "zero right-hand side")
-SAME = "same_predictions"
+SAME, OWN = "same_predictions", "same_predictions_own"
 CONTROL = "gradient"
 
 
@@ -235,10 +235,10 @@ def _rest(
     numbers = [percent(value), *_truths(spread, value, count)]
     if spread is None:
         numbers.append(f"{percent(start)} before")
-    elif spread.std is not None and spread.holds(value, count) is False:
+    within = None if spread is None else spread.holds(value, count)
+    kept = within is True or lost <= KEPT + 1e-9
+    if kept and within is False:
         numbers[-1] += f", {100 * abs(lost):.1f} points {'below' if lost > 0 else 'above'} them"
-    like_them = spread is not None and spread.holds(value, count) is True
-    kept = like_them or lost <= KEPT + 1e-9
     verb = f"keeps {name}" if kept else f"loses {100 * lost:.1f} points on {name}"
     return Clause(verb, ", ".join(numbers))
 
@@ -263,26 +263,39 @@ def _held(info: dict[str, Any], method: str, step: str, found: Truth | None) -> 
     same = None if found is None else found.agreement(method, step, SAME)
     if found is None or same is None:
         return "not held against retrained models"
-    among = []
-    between, before = found.between(SAME), found.before(SAME)
-    if between is not None:
-        among.append(f"retrained models with each other {percent(between.mean)}")
+    among = _among(found, SAME, "retrained models with each other", "the unedited model")
+    before = found.before(SAME)
     if before is not None:
-        among.append(f"the unedited model {percent(before.mean)}")
-    if before is not None and not nearer(same, before, info["data"]["sizes"]["test"]):
-        among.append("so no nearer to them than the unedited model")
+        gain = nearer(same, before, info["data"]["sizes"]["test"])
+        word = "no nearer to" if gain == 0 else "farther from"
+        among += [f"so {word} them than the unedited model"] if gain < 1 else []
     whom = "the one retrained model" if len(same.values) == 1 else "retrained models"
     words = f"its predictions agree with {whom} on {percent(same.mean)} of test images"
-    return words + (f" ({', '.join(among)})" if among else "")
+    words += f" ({', '.join(among)})" if among else ""
+    own = found.agreement(method, step, OWN)
+    if own is None:
+        return words
+    few = _among(found, OWN, "with each other", "unedited")
+    images = outcome(info["change"]).own.images
+    words += f" and on {percent(own.mean)} of {images}"
+    return words + (f" ({', '.join(few)})" if few else "")
 
 
-def nearer(one: Spread, other: Spread, images: int) -> bool:
-    """Does `one` agree more with the retrained models than `other`, model by model?
+def _among(found: Truth, figure: str, floor: str, unedited: str) -> list[str]:
+    """Return what a figure is between retrained models, and of the unedited model."""
+    both = ((floor, found.between(figure)), (unedited, found.before(figure)))
+    return [f"{words} {percent(spread.mean)}" for words, spread in both if spread is not None]
 
-    Its mean gain must exceed one image and 2 standard deviations of the gains.
+
+def nearer(one: Spread, other: Spread, images: int) -> int:
+    """Return 1 if `one` agrees more with the retrained models than `other`, -1 if less, else 0.
+
+    Model by model: the mean gain must exceed one image and 2 standard deviations of the gains.
     """
     gains = Spread(tuple(a - b for a, b in zip(one.values, other.values, strict=True)))
-    return gains.mean > gains.margin(images)
+    if abs(gains.mean) <= gains.margin(images):
+        return 0
+    return 1 if gains.mean > 0 else -1
 
 
 def _against_control(info: dict[str, Any], method: str, step: str, found: Truth | None) -> str:

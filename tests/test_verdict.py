@@ -204,7 +204,7 @@ def test_without_retrained_models_nothing_is_called_as_good_and_how_to_is_said()
         (0.8996, "keeps the rest (90.0 %, retrained models 90.3 ± 0.2 %: within their spread)"),
         (0.898, "retrained models 90.3 ± 0.2 %, 0.5 points below them)"),
         (0.920, "retrained models 90.3 ± 0.2 %, 1.7 points above them)"),
-        (0.860, "loses 4.3 points on the rest (86.0 %, retrained models 90.3 ± 0.2 %, 4.3 points"),
+        (0.860, "loses 4.3 points on the rest (86.0 %, retrained models 90.3 ± 0.2 %);"),
     ],
 )
 def test_differences_within_the_spread_are_called_so(rest: float, words: str) -> None:
@@ -249,13 +249,46 @@ def test_retrained_models_set_the_aim() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gif", "far"), [((0.90, 0.91, 0.92), False), ((0.88, 0.89, 0.90), True), ((0.8, 1, 1), True)]
+    ("gif", "words"),
+    [
+        ((0.90, 0.91, 0.92), "the unedited model 89.0 %);"),
+        ((0.88, 0.89, 0.90), "so no nearer to them than the unedited model);"),
+        ((0.8, 1.0, 1.0), "so no nearer to them than the unedited model);"),
+        ((0.87, 0.88, 0.89), "so farther from them than the unedited model);"),
+    ],
 )
-def test_no_nearer_than_the_unedited_model_is_said(gif: tuple[float, ...], far: bool) -> None:
+def test_no_nearer_than_the_unedited_model_is_said(gif: tuple[float, ...], words: str) -> None:
     info = retrained(
         record(gif=method("remove-class", 0.0, 0.9)), THREE, {"gif": gif}, (0.88, 0.89, 0.90)
     )
-    assert ("so no nearer to them than the unedited model" in line(info)) == far
+    assert words in line(info)
+
+
+@pytest.mark.parametrize(
+    ("kind", "images"),
+    [
+        ("remove-class", "images of the removed class"),
+        ("backdoor", "images with the trigger"),
+        ("relabel", "relabelled training samples"),
+    ],
+)
+def test_agreement_on_what_the_change_is_about_is_said_apart(kind: str, images: str) -> None:
+    info = retrained(
+        record(kind, (0.5, 0.9), gif=method(kind, 0.2, 0.9)), [(0.1, 0.9), (0.1, 0.9)], {}
+    )
+    found = info["retrained"]
+    found["agreement"]["gif"] = {
+        "searched": {
+            "same_predictions": figure(0.9, 0.9),
+            "same_predictions_own": figure(0.6, 0.8),
+        }
+    }
+    found["between"] = {"same_predictions_own": figure(0.85)}
+    found["before"] = {"same_predictions_own": figure(0.1, 0.1)}
+    assert (
+        f"on 90.0 % of test images and on 70.0 % of {images} (with each other 85.0 %, unedited "
+        "10.0 %);"
+    ) in line(info)
 
 
 def test_a_model_whose_training_went_astray_is_named_and_left_out() -> None:
@@ -280,9 +313,13 @@ def test_a_model_whose_training_went_astray_is_named_and_left_out() -> None:
 @pytest.mark.parametrize("test", [None, {}, {"retain": None}])
 def test_models_without_accuracy_are_none(test: Any) -> None:
     info = retrained(record(gif=method("remove-class", 0.0, 0.9)), [(0.0, 0.9)], {"gif": (0.9,)})
-    info["retrained"]["models"][0]["test"] = test
+    model = info["retrained"]["models"][0] | {"test": test}
+    info["retrained"]["models"] = [model]
     assert truth(info) is None
     assert "not held against retrained models" in line(info)
+    assert any("seed 1 has no accuracy" in rule for rule in rules(info))
+    info["retrained"]["models"] = [model | {"failed": "The loss is not finite."}]
+    assert any("seed 1 failed and is left out: The loss" in rule for rule in rules(info))
 
 
 def test_retraining_that_fell_short_is_said() -> None:
@@ -290,6 +327,8 @@ def test_retraining_that_fell_short_is_said() -> None:
     info["retrained"]["models"][1]["converged"] = False
     said = " ".join(held_against.remarks(info))
     assert "did not reach its tolerance for seed 2:" in said
+    info["retrained"]["models"][0]["note"] = "a process was lost"
+    assert "Seed 1: a process was lost" in held_against.remarks(info)
     assert "reach 80.0 % on others, the unedited model 91.0 %" in said
     assert "not held against retrained models" in line(info)  # this edit was not
 

@@ -20,7 +20,7 @@ from dashboard.components import look
 from dashboard.components.measures import percent, signed, significant, times
 from dashboard.components.messages import plain
 from dashboard.state import Context
-from gifcore.held_against import Spread, Truth, remarks, truth, with_spread
+from gifcore.held_against import Spread, Truth, recipe_words, remarks, truth, with_spread
 from gifcore.outcome import Outcome, outcome
 from gifcore.record import BEFORE, RETRAINED
 
@@ -235,13 +235,8 @@ def counted(found: Truth) -> str:
 
 def recipe(found: Truth) -> str:
     """Return by what they were trained, as the record says it, and with which seeds."""
-    said = [
-        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, int | float) else str(value)
-        for name, value in (found.entry.get("recipe") or {}).items()
-        if value is not None and not isinstance(value, bool | dict | list)
-    ]
     seeds = listed([str(model["seed"]) for model in found.models])
-    return ", ".join([*said, f"seed{'s' * (len(found.models) > 1)} {seeds}"])
+    return f"{recipe_words(found.entry)}, seed{'s' * (len(found.models) > 1)} {seeds}"
 
 
 def accuracies(

@@ -58,7 +58,7 @@ def test_the_panel_holds_the_evidence_and_what_was_not_measured(empty_workspace:
     made(empty_workspace)
     at = sure("before-after")
     text = said(at)
-    assert "**Held against 3 retrained models** (sgd, cold, epochs 30, seeds 1, 2 and 3)" in text
+    assert "**Held against 3 retrained models** (SGD from a cold start, 30 epochs, seeds 1, 2 and 3)" in text
     assert held.NOT_MEASURED in text
     accuracies, figures = (at.dataframe[i].value for i in (1, 2))
     assert accuracies["model"].tolist()[-1] == "Retrained, mean of 3"
