@@ -14,6 +14,7 @@ from dashboard.charts.style import Palette, finish
 ABREAST = 3  # panels; more of them go into further rows
 BETWEEN = 120  # px between two rows, for an axis and a heading
 SCALE_TITLE = "move Δ (parameter units)<br>blue +: increased<br>orange −: decreased"
+WEIGHTS_TITLE = "weight (parameter units)<br>blue +: positive<br>orange −: negative"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,14 @@ def heatmap(
     y_title: str = "",
     height: int = 460,
     square: bool = False,
+    clickable: bool = False,
+    scale_title: str = SCALE_TITLE,
 ) -> go.Figure:
     """Draw the panels, three abreast; one colour bar if all limits are equal, else one each.
 
     Args:
         height: of one row of panels, in pixels.
+        clickable: unseen markers lie over the cells, since a heatmap reports no clicks.
     """
     shared = len({panel.limit for panel in panels}) <= 1
     columns = min(len(panels), ABREAST)
@@ -64,7 +68,10 @@ def heatmap(
     for number, panel in enumerate(panels):
         place = divmod(number, columns)
         _grey(figure, panel, palette, place)
-        _moves(figure, panel, palette, place, _bar(figure, place, columns, shared=shared))
+        bar = _bar(figure, place, columns, shared=shared)
+        _moves(figure, panel, palette, place, bar, scale_title)
+        if clickable:
+            _markers(figure, panel, place)
     figure.update_xaxes(title=x_title or None, showgrid=False, zeroline=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_yaxes(title=y_title or None, col=1)
@@ -86,6 +93,36 @@ def _bar(figure: go.Figure, place: Place, columns: int, *, shared: bool) -> dict
     panel = figure.get_subplot(row + 1, column + 1)
     low, high = (0.0, 1.0) if shared else panel.yaxis.domain
     return {"x": panel.xaxis.domain[1] + 0.01, "y": (low + high) / 2, "len": 0.95 * (high - low)}
+
+
+def _markers(figure: go.Figure, panel: Panel, place: Place) -> None:
+    """Lay an unseen square over every cell: it answers for the cell, and a click reports its place.
+
+    The heatmaps below are made silent, since the one that answers is the one that is clicked.
+    """
+    high, wide = panel.values.shape
+    axes = panel.axes
+    rows, columns = np.mgrid[0:high, 0:wide]
+    for trace in figure.data[-2:]:
+        trace.update(hoverinfo="skip", hovertemplate=None)
+    cells = panel.text if panel.text is not None else np.full((high, wide), "")
+    moves = np.where(
+        np.isnan(panel.values), "not selected", np.char.mod("%+.3g", panel.values.astype(float))
+    )
+    figure.add_scattergl(
+        x=(axes["x0"] + axes["dx"] * columns).ravel(),
+        y=(axes["y0"] + axes["dy"] * rows).ravel(),
+        mode="markers",
+        marker={"symbol": "square", "size": 9, "opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        text=[f"{cell}: {move}" for cell, move in zip(cells.ravel(), moves.ravel(), strict=True)],
+        hovertemplate="%{text}<extra>" + panel.name + "</extra>",
+        customdata=np.full(high * wide, panel.name),
+        showlegend=False,
+        row=place[0] + 1,
+        col=place[1] + 1,
+    )
 
 
 def _grey(figure: go.Figure, panel: Panel, palette: Palette, place: Place) -> None:
@@ -112,6 +149,7 @@ def _moves(
     palette: Palette,
     place: Place,
     bar: dict[str, float] | None,
+    scale_title: str,
 ) -> None:
     figure.add_heatmap(
         z=panel.values,
@@ -127,7 +165,7 @@ def _moves(
         + "</extra>",
         showscale=bar is not None,
         colorbar={
-            "title": {"text": SCALE_TITLE, "font": {"size": 11}},
+            "title": {"text": scale_title, "font": {"size": 11}},
             "thickness": 14,
             "exponentformat": "power",
             "nticks": 5,

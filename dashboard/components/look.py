@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
@@ -27,14 +30,30 @@ def palette() -> Palette:
     return Palette(dark, st.get_option(option) or _BACKGROUNDS[dark])
 
 
-def chart(figure: go.Figure, key: str) -> None:
-    """Draw a figure over the full width, its finding above it and as words for screen readers."""
+def chart(
+    figure: go.Figure, key: str, clicked: Callable[[dict[str, Any]], None] | None = None
+) -> None:
+    """Draw a figure over the full width, its finding above it and as words for screen readers.
+
+    Args:
+        clicked: told of the point that was clicked, before the page is drawn again; whatever it
+            does, a widget does too.
+    """
     finding = heading(figure)
     st.markdown(f"**{plain(finding)}**")
+    name = f"chart-{key}"
+
+    def selected() -> None:
+        points = st.session_state[name]["selection"]["points"]
+        if points and clicked is not None:
+            clicked(points[0])
+
     st.plotly_chart(
         figure,
         width="stretch",
-        key=f"chart-{key}",
+        key=name,
+        on_select="ignore" if clicked is None else selected,
+        selection_mode="points",
         alt=finding,
         config={
             "displaylogo": False,

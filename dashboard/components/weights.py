@@ -98,6 +98,40 @@ def layer_table(
     return pd.DataFrame(rows)
 
 
+def module_table(layers: list[dict[str, Any]], table: pd.DataFrame) -> pd.DataFrame:
+    """Return `layer_table` with the tensors of one module added up; `layer` is the largest."""
+    modules = pd.Series([layer["module"] or layer["name"] for layer in layers])
+    rows = []
+    for module, part in table.groupby(modules, sort=False):
+        size, selected = int(part["size"].sum()), int(part["selected"].sum())
+        rows.append(
+            {
+                "module": module,
+                "layer": part["layer"].iloc[int(part["size"].to_numpy().argmax())],
+                "size": size,
+                "selected": selected,
+                "share": selected / size,
+                "norm": float(np.sqrt((part["norm"] ** 2).sum())),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def unit_at(cut: Blocks, matrix: np.ndarray, unit: float, column: float) -> int:
+    """Return the unit that a cell shows: that of its strongest move, its first if none moved.
+
+    `unit` and `column` are places on the axes of the heatmap, as a click reports them.
+    """
+    row, place = int(unit // cut.rows), int(column // cut.columns)
+    cell = matrix[
+        row * cut.rows : (row + 1) * cut.rows, place * cut.columns : (place + 1) * cut.columns
+    ]
+    if np.isnan(cell).all():
+        return row * cut.rows
+    strength = np.where(np.isnan(cell), -1.0, np.abs(cell))
+    return row * cut.rows + int(strength.argmax()) // cell.shape[1]
+
+
 def unit_tiles(values: np.ndarray) -> Tiles:
     """Return one unit's weights as a picture: kernels side by side, a gap between them.
 

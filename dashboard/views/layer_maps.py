@@ -1,18 +1,17 @@
-"""The part of Parameters that shows one layer as a map, and one unit of it."""
+"""The part of Parameters that shows one layer as a map; a click on it goes to a unit."""
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from dashboard import state
 from dashboard.charts.heatmap import Panel, heatmap
 from dashboard.charts.style import label, listed
-from dashboard.components import look, measures, weights
-from dashboard.components.controls import forget_if_gone
+from dashboard.components import look, pixels, weights
 from dashboard.components.measures import percent, significant
 
 Moves = dict[str, tuple[np.ndarray | None, np.ndarray]]  # method -> indices or None, delta
@@ -20,13 +19,13 @@ FEW = 3  # methods that a heading can name
 PALE = 5  # a method whose moves are this many times smaller is hardly seen on a shared scale
 
 
+Values = dict[str, np.ndarray]  # method -> the layer's moves in its own shape, nan: not selected
+
+
 def section(
-    layers: list[dict[str, Any]],
-    moves: Moves,
-    tables: dict[str, pd.DataFrame],
-    classes: list[str],
-) -> None:
-    """Draw a layer and a unit of it, both as picked here."""
+    layers: list[dict[str, Any]], moves: Moves, tables: dict[str, pd.DataFrame]
+) -> tuple[dict[str, Any], Values]:
+    """Draw the layer that is picked and return it with its moves."""
     st.subheader("One layer: units by inputs")
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     with left:
@@ -34,29 +33,46 @@ def section(
     own = right.toggle("Each on its own scale", key="parameters-own", persist_state="session")
     values = {m: weights.layer_values(layer, *move) for m, move in moves.items()}
     _layer(layer, values, own=own)
-    st.subheader(f"One unit of {layer['name']}")
-    _unit(layer, unit_names(layer, layers, classes), values, own=own)
+    return layer, values
+
+
+def seed(layers: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> str:
+    """Return the layer that is picked, at first the one that a method with a selection moves most.
+
+    It is known before its picker is drawn: the map of the network above marks it.
+    """
+    partial = [t for t in tables.values() if (t["share"] < 1).any()] or list(tables.values())
+    most = partial[0]["layer"][int(partial[0]["norm"].to_numpy().argmax())]
+    state.seed("layer", [layer["name"] for layer in layers], most)
+    return str(st.session_state["layer"])
+
+
+def own_scale() -> bool:
+    """Is each method drawn on its own scale?"""
+    return bool(st.session_state.get("parameters-own"))
 
 
 def _pick(layers: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     by_name = {layer["name"]: layer for layer in layers}
-    partial = [t for t in tables.values() if (t["share"] < 1).any()] or list(tables.values())
-    forget_if_gone("parameters-layer", list(by_name))
-    chosen = st.selectbox(
+    before = state.picked().get("layer")
+    st.selectbox(
         "Layer",
         list(by_name),
-        index=int(partial[0]["norm"].to_numpy().argmax()),
-        key="parameters-layer",
+        key="layer",
         format_func=lambda name: layer_label(by_name[name], tables),
-        persist_state="session",
+        help="The map of the network above goes to a layer too, by a click on its tile.",
     )
+    chosen = state.keep("layer")
+    if before not in (None, chosen):
+        state.forget("unit")  # it was one of another layer
     return by_name[chosen]
 
 
-def _layer(layer: dict[str, Any], values: dict[str, np.ndarray], *, own: bool) -> None:
-    cut = {m: weights.blocks(weights.as_matrix(value)) for m, value in values.items()}
+def _layer(layer: dict[str, Any], values: Values, *, own: bool) -> None:
+    matrices = {m: weights.as_matrix(value) for m, value in values.items()}
+    cut = {m: weights.blocks(matrix) for m, matrix in matrices.items()}
     cells = {m: one.values for m, one in cut.items()}
-    limits = _limits(cells, own=own)
+    limits = scale_limits(cells, own=own)
     panels = [
         Panel(
             _panel_name(m, values[m], short=len(cut) > 2),
@@ -75,12 +91,29 @@ def _layer(layer: dict[str, Any], values: dict[str, np.ndarray], *, own: bool) -
         x_title=_axis("input", any_cut.columns),
         y_title=_axis("unit", any_cut.rows),
         height=_height(any_cut),
+        clickable=True,
     )
-    look.chart(figure, "layer")
+    by_panel = {panel.name: method for panel, method in zip(panels, cut, strict=True)}
+
+    def clicked(point: dict[str, Any]) -> None:
+        method = by_panel.get(first(point.get("customdata")), next(iter(cut)))
+        unit = weights.unit_at(cut[method], matrices[method], point["y"], point["x"])
+        st.session_state["unit"] = unit
+
+    look.chart(figure, "layer", clicked)
     for method, value in values.items():
         if np.isnan(value).all():
             st.info(f"{label(method)} selected no parameter of this layer.")
-    st.caption(" ".join([*_cell_note(any_cut), *_scale_notes(cells, limits, own=own)]))
+    note = "A click on a cell goes to its unit below."
+    scales = _scale_notes(cells, limits, own=own)
+    st.caption(" ".join([note, *_cell_note(any_cut), *scales]))
+    if any_cut.rows * any_cut.columns > 1:
+        pixels.full_resolution(layer["name"], matrices, limits)
+
+
+def first(value: Any) -> Any:  # noqa: ANN401 - Plotly sends customdata as a number, text or list
+    """Return the first entry of a point's customdata, or what stands for it."""
+    return value[0] if isinstance(value, list | tuple) and value else value
 
 
 def layer_label(layer: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
@@ -104,7 +137,8 @@ def layer_label(layer: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
     return "; ".join([text, *partial])
 
 
-def _limits(cells: dict[str, np.ndarray], *, own: bool) -> dict[str, float]:
+def scale_limits(cells: dict[str, np.ndarray], *, own: bool) -> dict[str, float]:
+    """Return where each method's colours end: its own 99th percentile, or the largest of them."""
     if own:
         return {m: weights.limit([values]) for m, values in cells.items()}
     return dict.fromkeys(cells, weights.limit(list(cells.values())))
@@ -175,7 +209,7 @@ def _cell_note(cut: weights.Blocks) -> list[str]:
 
 
 def _scale_notes(cells: dict[str, np.ndarray], limits: dict[str, float], *, own: bool) -> list[str]:
-    tops = _limits(cells, own=True)
+    tops = scale_limits(cells, own=True)
     grey = "Grey was not selected and does not move; the background’s colour is a move of 0."
     if own:
         ends = ", ".join(f"{label(m)} ± {significant(top)}" for m, top in limits.items())
@@ -191,119 +225,3 @@ def _scale_notes(cells: dict[str, np.ndarray], limits: dict[str, float], *, own:
             f"Far shorter moves here: {listed(pale)}; “Each on its own scale” shows their pattern."
         )
     return notes
-
-
-# --- one unit -------------------------------------------------------------------------------------
-
-
-def unit_names(
-    layer: dict[str, Any], layers: list[dict[str, Any]], classes: list[str]
-) -> list[str]:
-    """Return the numbers of a layer's units; with the class in the layer that gives the answer."""
-    count = layer["shape"][0]
-    if layer["module"] == layers[-1]["module"] and count == len(classes):
-        return [f"{u} ({name})" for u, name in enumerate(classes)]
-    return [str(u) for u in range(count)]
-
-
-def _unit(
-    layer: dict[str, Any], names: list[str], values: dict[str, np.ndarray], *, own: bool
-) -> None:
-    strengths = {m: weights.unit_strength(value) for m, value in values.items()}
-    by_strength = _by_strength(strengths)
-    key = f"parameters-unit-{layer['name']}"
-    forget_if_gone(key, by_strength)
-    unit = st.selectbox(
-        "Unit (the furthest moved first)",
-        by_strength,
-        key=key,
-        format_func=lambda u: _unit_label(names[u], u, strengths),
-    )
-    rows = {m: np.atleast_1d(value[unit]) for m, value in values.items()}
-    tiles = {m: weights.unit_tiles(row) for m, row in rows.items()}
-    limits = _limits({m: tile.values for m, tile in tiles.items()}, own=own)
-    panels = [
-        Panel(label(m), tile.values, limits[m], _input_texts(tile, layer), tile.inputs >= 0)
-        for m, tile in tiles.items()
-    ]
-    high, wide = next(iter(tiles.values())).values.shape
-    title = f"{layer['name']}, unit {names[unit]}: " + ", ".join(
-        f"{label(m)} ‖Δ‖ = {significant(float(s[unit]))}"
-        if not np.isnan(s[unit])
-        else f"{label(m)} leaves it alone"
-        for m, s in strengths.items()
-    )
-    figure = heatmap(
-        panels,
-        title,
-        look.palette(),
-        square=True,
-        height=int(np.clip(130 + 400 * high / max(wide, 1), 200, 460)),
-    )
-    look.chart(figure, "unit")
-    st.caption(_unit_caption(layer))
-    _strongest_inputs(rows, layer)
-
-
-def _by_strength(strengths: dict[str, np.ndarray]) -> list[int]:
-    partial = [s for s in strengths.values() if np.isnan(s).any()] or list(strengths.values())
-    key = np.nan_to_num(partial[0], nan=-1.0)
-    return [int(u) for u in np.argsort(-key, kind="stable")]
-
-
-def _unit_label(name: str, unit: int, strengths: dict[str, np.ndarray]) -> str:
-    parts = [
-        f"{label(m)} " + ("not selected" if np.isnan(s[unit]) else significant(float(s[unit])))
-        for m, s in strengths.items()
-    ]
-    return f"Unit {name}: ‖Δ‖ {', '.join(parts)}"
-
-
-def _unit_caption(layer: dict[str, Any]) -> str:
-    shape = layer["shape"]
-    if len(shape) == 4:
-        return (
-            f"{shape[1]} kernel{'s' if shape[1] > 1 else ''} of {shape[2]} × {shape[3]}, one per "
-            "input channel, in reading order."
-        )
-    if len(shape) > 1:
-        return f"The unit’s {prod(shape[1:]):,} inputs, in reading order."
-    return "The one number of this unit."
-
-
-def _input_names(layer: dict[str, Any]) -> list[str]:
-    shape = layer["shape"]
-    if len(shape) == 4:
-        return [
-            f"channel {c}, row {r}, column {k}"
-            for c in range(shape[1])
-            for r in range(shape[2])
-            for k in range(shape[3])
-        ]
-    return ["its one number"] if len(shape) < 2 else [f"input {i}" for i in range(prod(shape[1:]))]
-
-
-def _input_texts(tile: weights.Tiles, layer: dict[str, Any]) -> np.ndarray:
-    names = np.array([*_input_names(layer), ""], dtype=object)
-    return names[tile.inputs]
-
-
-def _strongest_inputs(rows: dict[str, np.ndarray], layer: dict[str, Any]) -> None:
-    table = pd.DataFrame({"input": _input_names(layer)})
-    flat = np.stack([row.ravel() for row in rows.values()])
-    exp = measures.exponent(flat)
-    for method, row in zip(rows, flat, strict=True):
-        table[f"{label(method)} Δ ({measures.power(exp, 'parameter units')})"] = row / 10.0**exp
-    strongest = np.nan_to_num(np.abs(flat), nan=0.0).max(axis=0)
-    table = table.iloc[np.argsort(-strongest, kind="stable")[:50]]
-    st.dataframe(
-        table,
-        width="stretch",
-        height=min(38 * (len(table) + 1), 300),
-        hide_index=True,
-        column_config={
-            name: st.column_config.NumberColumn(format="%+.3g") for name in table.columns[1:]
-        },
-        alt="The unit's furthest moved weights",
-    )
-    st.caption("The 50 inputs that move furthest; empty: not selected.")

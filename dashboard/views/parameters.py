@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import streamlit as st
 
 from dashboard import cache, state
 from dashboard.charts.layers import layers as layers_figure
+from dashboard.charts.network import network as network_figure
 from dashboard.charts.style import label, listed
 from dashboard.components import certificate, look, weights
 from dashboard.components import page as frame
@@ -17,9 +19,15 @@ from dashboard.components.controls import one_of
 from dashboard.components.measures import percent, significant
 from dashboard.components.messages import plain
 from dashboard.state import Context
-from dashboard.views import layer_maps
+from dashboard.views import layer_maps, unit_maps
 from dashboard.views.layer_maps import Moves
 from gifcore.outcome import outcome
+
+PICTURES = {
+    "map": "Map of the network",
+    "norm": "Bars: movement ‖Δ‖ of each layer",
+    "rms": "Bars: typical move of one number",
+}
 
 
 def page() -> None:
@@ -33,8 +41,11 @@ def page() -> None:
     moves = {m: cache.update(context.shown.path, m) for m in context.methods}
     tables = {m: weights.layer_table(layers, *move) for m, move in moves.items()}
     frame.head("Parameters", answer(context, tables))
-    _network(context, tables, [m for m, (indices, _) in moves.items() if indices is None])
-    layer_maps.section(layers, moves, tables, context.info["data"]["classes"])
+    picked = layer_maps.seed(layers, tables)
+    _network(context, tables, [m for m, (indices, _) in moves.items() if indices is None], picked)
+    layer, values = layer_maps.section(layers, moves, tables)
+    unit_maps.section(context, layer, values)
+    state.write_address()
     _export(context, layers, moves)
 
 
@@ -62,22 +73,38 @@ def answer(context: Context, tables: dict[str, pd.DataFrame]) -> str:
 # --- network --------------------------------------------------------------------------------------
 
 
-def _network(context: Context, tables: dict[str, pd.DataFrame], whole: list[str]) -> None:
+def _network(
+    context: Context, tables: dict[str, pd.DataFrame], whole: list[str], layer: str
+) -> None:
     st.subheader("The network, layer by layer")
-    measure = one_of(
-        "Length of the bars",
-        {"norm": "Movement ‖Δ‖ of the layer", "rms": "Typical move of one number"},
-        "norm",
-        "parameters-measure",
-    )
-    title = layers_title(tables, measure)
-    look.chart(layers_figure(tables, measure, title, look.palette()), "layers")
+    picture = one_of("Picture", PICTURES, "map", "parameters-measure")
     note = "At scale 1, the natural step. A searched step multiplies every move by its scale."
+    if picture == "map":
+        rows = context.info["model"]["layers"]
+        modules = {m: weights.module_table(rows, table) for m, table in tables.items()}
+        title = layers_title(tables, "norm")
+        largest = dict(next(iter(modules.values()))[["module", "layer"]].to_numpy().tolist())
+        shown = next(x["module"] or x["name"] for x in rows if x["name"] == layer)
+        figure = network_figure(modules, title, look.palette(), shown)
+        look.chart(figure, "network", partial(_go, largest))
+        note = (
+            "A click on a tile goes to its layer below. Area: cube root of the number of "
+            "parameters. " + note
+        )
+    else:
+        title = layers_title(tables, picture)
+        look.chart(layers_figure(tables, picture, title, look.palette()), "layers")
     if whole:
         names = listed([label(m) for m in whole])
         note += f" {names} knows no selection: every parameter moves."
     st.caption(note)
     certificate.panel(context, "parameters")
+
+
+def _go(layers: dict[str, str], point: dict[str, Any]) -> None:
+    """Go to the layer of the tile that was clicked."""
+    if point.get("label") in layers:
+        st.session_state["layer"] = layers[point["label"]]
 
 
 def layers_title(tables: dict[str, pd.DataFrame], measure: str) -> str:

@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import ImageColor
+from safetensors.numpy import load_file
 
-from dashboard.views import layer_maps, parameters
+from dashboard import cache
+from dashboard.charts.style import Palette
+from dashboard.components import measures, pixels, weights
+from dashboard.views import parameters, unit_maps
+from gifcore.assets_path import asset
 from gifcore.record import Record
 from tests.dashboard.make_record import SHAPES, layers, make_record, make_study
-from tests.dashboard.opened import charts, open_page, said
+from tests.dashboard.opened import captions, charts, go, open_page, said
 
 
 @pytest.mark.usefixtures("workspace")
@@ -35,7 +41,7 @@ def test_another_ratio_or_selector_moves_other_numbers() -> None:
 @pytest.mark.usefixtures("workspace")
 def test_every_layer_and_its_strongest_unit_can_be_drawn(layer: str) -> None:
     at = open_page("parameters")
-    at.selectbox(key="parameters-layer").set_value(layer).run()
+    at.selectbox(key="layer").set_value(layer).run()
     assert not at.exception
     assert charts(at) == 3
     assert f"One unit of {layer}" in [heading.value for heading in at.subheader]
@@ -61,16 +67,16 @@ def test_a_layer_without_selection_says_so(
         lambda _, m: record.update(m) if m == "if" else (full[0][keep], full[1][keep]),
     )
     at = open_page("parameters")
-    at.selectbox(key="parameters-layer").set_value("conv1.weight").run()
+    at.selectbox(key="layer").set_value("conv1.weight").run()
     assert not at.exception
     assert "GIF selected no parameter of this layer." in said(at)
 
 
 def test_units_of_the_answering_layer_bear_the_classes() -> None:
     rows = layers()
-    names = layer_maps.unit_names(rows[4], rows, [f"c{i}" for i in range(10)])
+    names = unit_maps.unit_names(rows[4], rows, [f"c{i}" for i in range(10)])
     assert names[8] == "8 (c8)"
-    assert layer_maps.unit_names(rows[0], rows, ["a"] * 8)[3] == "3"
+    assert unit_maps.unit_names(rows[0], rows, ["a"] * 8)[3] == "3"
 
 
 def test_one_method_alone(empty_workspace: Path) -> None:
@@ -100,3 +106,117 @@ def test_the_export_holds_every_moved_number_once() -> None:
         table,
         pd.DataFrame({"index": [1, 4], "layer": ["a", "b"], "gif_delta": [0.5, -1.0]}),
     )
+
+
+# --- from the network to a layer to a unit --------------------------------------------------------
+
+
+@pytest.mark.usefixtures("workspace")
+def test_layer_and_unit_are_in_the_address_and_survive_other_pages() -> None:
+    at = open_page("parameters", layer="conv2.weight", unit="5")
+    assert at.selectbox(key="layer").value == "conv2.weight"
+    assert at.selectbox(key="unit").value == 5
+    at.selectbox(key="unit").set_value(7).run()
+    assert at.query_params["unit"] == "7"
+    go(at, "samples")
+    go(at, "parameters")
+    assert (at.selectbox(key="layer").value, at.selectbox(key="unit").value) == ("conv2.weight", 7)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_another_layer_forgets_the_unit_of_the_first() -> None:
+    at = open_page("parameters", layer="conv2.weight", unit="15")
+    at.selectbox(key="layer").set_value("conv1.weight").run()
+    fresh = open_page("parameters", layer="conv1.weight")
+    assert at.selectbox(key="unit").value == fresh.selectbox(key="unit").value
+
+
+@pytest.mark.parametrize(("layer", "unit"), [("gone", "3"), ("conv1.weight", "99")])
+@pytest.mark.usefixtures("workspace")
+def test_an_address_of_what_is_not_there_shows_the_default(layer: str, unit: str) -> None:
+    at = open_page("parameters", layer=layer, unit=unit)
+    assert at.selectbox(key="layer").value in SHAPES
+    assert at.selectbox(key="unit").value < 99
+
+
+def test_a_click_on_a_tile_goes_to_the_layer_of_its_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session: dict[str, object] = {}
+    monkeypatch.setattr(parameters.st, "session_state", session)
+    parameters._go({"conv1": "conv1.weight"}, {"label": "elsewhere"})
+    assert session == {}
+    parameters._go({"conv1": "conv1.weight"}, {"label": "conv1"})
+    assert session == {"layer": "conv1.weight"}
+
+
+def test_modules_add_up_their_tensors() -> None:
+    rows = layers()
+    table = weights.layer_table(rows, None, np.ones(sum(row["size"] for row in rows)))
+    modules = weights.module_table(rows, table).set_index("module")
+    assert modules.index.tolist() == ["conv1", "conv2", "fc"]
+    assert modules["size"].tolist() == [80, 1168, 650]
+    assert modules["layer"].tolist() == ["conv1.weight", "conv2.weight", "fc.weight"]
+    np.testing.assert_allclose(modules["norm"] ** 2, modules["size"])
+
+
+@pytest.mark.parametrize(("click", "unit"), [((2.5, 200.0), 3), ((4.5, 70.0), 4), ((0.0, 0.0), 0)])
+def test_a_click_finds_the_unit_that_its_cell_shows(click: tuple[float, float], unit: int) -> None:
+    """Cells of 2 units x 64 inputs: the strongest move of each is of the unit that is named."""
+    matrix = np.full((6, 256), np.nan)
+    matrix[2, 193], matrix[3, 200], matrix[4, 64] = 0.1, -0.4, 0.2
+    cut = weights.blocks(matrix, largest=3)
+    cut = weights.Blocks(cut.values, 2, 64, 6, 256)
+    assert weights.unit_at(cut, matrix, *click) == unit
+
+
+def test_pixels_have_the_colours_of_the_chart() -> None:
+    palette = Palette(dark=False, background="#ffffff")
+    matrix = np.array([[-2.0, -1.0, 0.0, 0.5, 1.0, np.nan]])
+    found = [tuple(pixel) for pixel in pixels.colours(matrix, 1.0, palette)[0].tolist()]
+    low, high = (ImageColor.getrgb(palette.diverging[i][1]) for i in (0, -1))
+    middle = ImageColor.getrgb(palette.diverging[3][1])
+    grey = ImageColor.getrgb(palette.unselected)
+    assert found == [low, low, (255, 255, 255), middle, high, grey]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_full_resolution_draws_a_picture_for_each_method() -> None:
+    at = open_page("parameters", layer="conv2.weight")
+    before = len(at.get("image"))
+    at.toggle(key="parameters-pixels").set_value(True).run()
+    assert not at.exception
+    assert len(at.get("image")) == before + 2
+
+
+# --- real records: weights and what excites a unit ------------------------------------------------
+
+
+def test_a_real_record_shows_weights_before_and_after_and_what_excites_the_unit() -> None:
+    at = open_page("parameters", layer="linear.weight", unit="8")
+    assert charts(at) == 4  # network, layer, moves of the unit, its weights
+    assert "IF moves it by" in said(at)
+    record = Record.open(asset("demo") / "highest-k-gradients-05")
+    table = record.units()
+    best = table[(table["layer"] == "linear") & (table["unit"] == 8)].sort_values("place")
+    assert [caption.split(" · ")[0] for caption in captions(at)[-12:]] == [
+        measures.significant(value) for value in best["activation"]
+    ]
+
+
+def test_weights_before_are_those_of_the_checkpoint_and_after_is_before_plus_the_move() -> None:
+    folder = asset("demo") / "highest-k-gradients-05"
+    theta = cache.weights(folder)
+    assert theta is not None
+    arrays = load_file(asset("models") / "tinynet-fashion-mnist-mini.safetensors")
+    layers_ = Record.open(folder).info["model"]["layers"]
+    for layer in layers_:
+        mine = theta[layer["offset"] : layer["offset"] + layer["size"]]
+        np.testing.assert_array_equal(mine, arrays[layer["name"]].ravel())
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_record_whose_checkpoint_is_another_says_so() -> None:
+    at = open_page("parameters")
+    assert "the weights before the edit cannot be shown" in said(at)
+    assert "run it again" in said(at)
