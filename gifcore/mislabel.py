@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gifcore import data as datasets
 from gifcore.evaluate import agreement, confident
-from gifcore.mislabel_words import BASELINES, WITHIN
+from gifcore.mislabel_words import BASELINE, BASELINES, SELF, WITHIN
 from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
 from gifcore.record import MISLABEL, parquet_bytes
 from gifcore.run_state import RunState
@@ -168,8 +168,8 @@ def _tracin(loaded: Loaded, solving: Solving, kept: Kept) -> np.ndarray:
 
 def _entry(name: str) -> dict[str, Any]:
     if name in BASELINES:
-        return {"kind": "baseline", "label": BASELINES[name].label, "unit": BASELINES[name].unit}
-    return {"kind": "self-influence", "label": METHOD_LABELS[name], "unit": "nats"}
+        return {"kind": BASELINE, "label": BASELINES[name].label, "unit": BASELINES[name].unit}
+    return {"kind": SELF, "label": METHOD_LABELS[name], "unit": "nats"}
 
 
 def _unknown(n: int) -> Any:

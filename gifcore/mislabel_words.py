@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+SELF, BASELINE = "self-influence", "baseline"  # the kinds of score
 WITHIN = 0.2  # share of the training samples that are inspected first
 
 
@@ -60,7 +61,12 @@ def contradicted(info: dict[str, Any]) -> str:
     return f"{words}, {found['wrong']:,} of them wrong"
 
 
-def rows(info: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+def name_of(entry: dict[str, Any]) -> str:
+    """Return what a score is called: "Self-influence by IF", "Loss"."""
+    return f"Self-influence by {entry['label']}" if entry["kind"] == SELF else str(entry["label"])
+
+
+def rows(info: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return score, AUC with its interval, and shares of wrong labels found within 10 and 20 %.
 
     Best first; [] where the wrong labels are not known.
@@ -68,8 +74,7 @@ def rows(info: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     known = [entry for entry in info["methods"].values() if "auc" in entry]
     return [
         (
-            entry["label"],
-            entry["kind"],
+            name_of(entry),
             "{value:.3f} ({low:.3f} to {high:.3f})".format(**entry["auc"]),
             f"{entry['curve'][10]:.1%}",
             f"{entry['found_20']:.1%}",
@@ -78,4 +83,4 @@ def rows(info: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     ]
 
 
-HEADINGS = ("score", "kind", "AUC (95 % interval)", "found in first 10 %", "in first 20 %")
+HEADINGS = ("score", "AUC (95 % interval)", "found in 10 %", "in 20 %")

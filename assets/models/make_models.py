@@ -7,6 +7,7 @@ end of the schedule: the weights are then near a stationary point, as influence 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gifcore.data import load  # noqa: E402 - the checkout must be on the path first
 from gifcore.data.backdoor import Backdoor  # noqa: E402
+from gifcore.data.noise import Noise  # noqa: E402
 from gifcore.training import Settings, train_with  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -25,6 +27,9 @@ BUNDLED = {
 }
 # with a backdoor, for assets/studies/backdoor.toml; the name ends with "-backdoor"
 POISONED = {("fcn", "digits"): Backdoor(label=4, count=100, strength=0.25)}
+# with wrong labels, for assets/studies/wrong-labels.toml; the name ends with "-noise"
+MISLABELLED = {("fcn", "digits"): Noise(0.1, seed=0)}
+KEPT = 6  # checkpoints of that training, for tracin; those after the best epoch are dropped
 
 
 def main() -> None:
@@ -39,6 +44,11 @@ def main() -> None:
         name, settings = f"{model}-{data}-backdoor", BUNDLED[model, data]
         if not sys.argv[1:] or name in sys.argv[1:]:
             result = train_with(load(data), model, settings, backdoor=backdoor, out=HERE / name)
+            sys.stdout.write(f"{name}: {result.accuracy}, {result.seconds:.0f} s\n")
+    for (model, data), noise in MISLABELLED.items():
+        name, settings = f"{model}-{data}-noise", replace(BUNDLED[model, data], checkpoints=KEPT)
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            result = train_with(load(data), model, settings, noise=noise, out=HERE / name)
             sys.stdout.write(f"{name}: {result.accuracy}, {result.seconds:.0f} s\n")
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.charts.style import Palette, finish
+from dashboard.charts.style import SYMBOLS, Palette, finish
 
 _DASHES = {"self-influence": "solid", "baseline": "dash"}
 _BASELINES = {"loss": "#5b6470", "confident": "#2f6f73"}
 _BASELINES_DARK = {"loss": "#b9c0ca", "confident": "#8fd0d4"}
+MARKED = 34  # points of a line that bear its symbol
 FULL = 0.99  # of the wrong labels: from there on a line has nothing to show
 
 
@@ -39,15 +40,18 @@ def found_curve(
     baselines = _BASELINES_DARK if palette.dark else _BASELINES
     for line in sorted(lines, key=lambda line: line.score == chosen):
         own = line.score == chosen
+        colour = baselines.get(line.score) or palette.method(line.score)
         figure.add_scatter(
             x=np.linspace(0, 100, len(line.found)),
             y=[100 * value for value in line.found],
             name=line.label,
-            mode="lines",
-            line={
-                "color": baselines.get(line.score) or palette.method(line.score),
-                "width": 4 if own else 1.5,
-                "dash": _DASHES[line.kind],
+            mode="lines+markers",
+            line={"color": colour, "width": 4 if own else 1.5, "dash": _DASHES[line.kind]},
+            marker={
+                "symbol": SYMBOLS.get(line.score, "circle-open"),
+                "size": 10 if own else 8,
+                "color": colour,
+                "maxdisplayed": MARKED,
             },
             hovertemplate="%{x:.0f} % inspected: %{y:.1f} % found<extra>" + line.label + "</extra>",
         )
@@ -62,9 +66,7 @@ def found_curve(
     figure.add_vline(x=100 * at, line={"color": palette.ink, "width": 1, "dash": "dot"})
     figure.update_xaxes(title="training images inspected (%)", range=[0, shown(lines, at)])
     figure.update_yaxes(title="wrong labels found (%)", range=[0, 104])
-    rows = -(-(len(lines) + 2) // 3)
-    figure = finish(figure, title, height=380 + 24 * rows, top=20 + 24 * rows, legend=1.02)
-    return figure.update_layout(legend={"entrywidth": 0.3, "entrywidthmode": "fraction"})
+    return finish(figure, title, height=430, top=80, legend=1.02)
 
 
 def shown(lines: Sequence[Line], at: float) -> float:

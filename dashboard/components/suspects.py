@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gifcore import mislabel_words
-from gifcore.mislabel_words import BASELINES
+from gifcore.mislabel_words import BASELINES, SELF
 from gifcore.record import Record
 from gifcore.study import METHOD_LABELS
 
@@ -54,16 +54,11 @@ class Suspects:
 
     def name(self, score: str) -> str:
         """Return what a score is called: "Self-influence by IF", "Loss"."""
-        entry = self.info["methods"][score]
-        return (
-            f"Self-influence by {entry['label']}"
-            if entry["kind"] == "self-influence"
-            else str(entry["label"])
-        )
+        return mislabel_words.name_of(self.info["methods"][score])
 
     def first(self) -> str:
         """Return the score that is shown first: the best self-influence known, else the first."""
-        return mislabel_words.best(self.info, kind="self-influence") or self.scores[0]
+        return mislabel_words.best(self.info, kind=SELF) or self.scores[0]
 
     def order(self, score: str) -> np.ndarray:
         """Return positions, most suspicious first."""
@@ -98,10 +93,7 @@ def of(record: Record, suspects: pd.DataFrame, own: dict[str, pd.DataFrame],
         values = np.empty(n)
         values[frame["train_index"].to_numpy()] = frame["value"].to_numpy()
         table[method] = values
-    entries = {
-        m: {"kind": "self-influence", "label": METHOD_LABELS.get(m, m), "unit": "nats"}
-        for m in ranked
-    }
+    entries = {m: {"kind": SELF, "label": METHOD_LABELS.get(m, m), "unit": "nats"} for m in ranked}
     return Suspects(table, {"n": n, "rate": None, "wrong": None, "methods": entries})
 
 

@@ -20,6 +20,7 @@ from dashboard.components.suspects import Suspects
 from dashboard.state import Context
 from dashboard.texts import text
 from gifcore import mislabel_words
+from gifcore.mislabel_words import BASELINE, SELF
 from gifcore.record import SELF_INFLUENCE
 
 TITLE = "Wrong labels"
@@ -108,9 +109,8 @@ def answer(found: Suspects, score: str, k: int) -> str:
 def _against(found: Suspects, score: str) -> str:
     """Return how the score stands to the best baseline, or to the best self-influence."""
     info = found.info
-    kind = info["methods"][score]["kind"]
     other = mislabel_words.best(
-        info, kind="baseline" if kind == "self-influence" else "self-influence"
+        info, kind=BASELINE if info["methods"][score]["kind"] == SELF else SELF
     )
     if other is None:
         return ""
@@ -156,7 +156,7 @@ def _picks(found: Suspects) -> tuple[str, int]:
 
 def _curve(found: Suspects, score: str, k: int) -> None:
     lines = [
-        Line(name, found.name(name), entry["kind"], entry["curve"])
+        Line(name, entry["label"], entry["kind"], entry["curve"])
         for name, entry in found.info["methods"].items()
         if name == score or name != "confidence"  # the order of the loss: one line over the other
     ]
@@ -168,7 +168,9 @@ def _curve(found: Suspects, score: str, k: int) -> None:
     look.chart(figure, "found-curve")
     st.caption(
         "Images are inspected from the most suspicious on; the upright line is what is inspected "
-        "now. Best possible: every image inspected is a wrong one until all are found."
+        "now. Full lines are self-influence by that method, dashed ones need no influence (1 − "
+        "p(label) has the order of the loss). Best possible: every image inspected is a wrong one "
+        "until all are found."
     )
 
 
@@ -248,7 +250,7 @@ def caption(row: Mapping[Any, Any], score: str, exp: int, classes: list[str]) ->
         lines.append(f"→ model: {plain(predicted)}")
     true = _name(row.get("true"), classes)
     if true:
-        lines.append("label is right" if true == given else f":red[✗ truly **{plain(true)}**]")
+        lines.append("label is right" if true == given else f"✗ truly **{plain(true)}**")
     return "  \n".join(lines)
 
 
