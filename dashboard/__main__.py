@@ -8,6 +8,7 @@ import importlib
 import os
 import pkgutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from dashboard import settings
+from gifcore.errors import GifError
+from gifcore.models import plugins
 
 APP = Path(__file__).with_name("app.py")
 
@@ -25,11 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve the dashboard until Ctrl-C; return the exit code (1: it cannot start, says why)."""
     options = _parse(arguments)
     problem = _port_problem(options.address, options.port) or _prepare(options.workspace)
+    problem = problem or _data_problem(options.data_root) or _take_plugins(options.plugin)
     if problem:
         print(problem, file=sys.stderr)
         return 1
     os.environ[settings.WORKSPACE_VARIABLE] = str(options.workspace.resolve())
     os.environ[settings.DEMO_VARIABLE] = "1" if options.demo else "0"
+    os.environ[settings.DATA_VARIABLE] = (
+        str(options.data_root.resolve()) if options.data_root else ""
+    )
     url = f"http://{_shown(options.address)}:{options.port}"
     print(f"GIF Studio is at {url} (studies in {options.workspace}); Ctrl-C stops it.", flush=True)
     if _has_screen():
@@ -49,6 +56,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--address", default="127.0.0.1", help="[%(default)s]")
     parser.add_argument(
         "--demo", action="store_true", help="only show records: no uploads, no new studies"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, help="folder whose data and checkpoints visitors may pick [none]"
+    )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="Python module with architectures of your own; may be repeated",
     )
     return parser.parse_args(arguments)
 
@@ -74,6 +91,31 @@ def _prepare(workspace: Path) -> str:
         workspace.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return f"Cannot use the workspace {workspace}: {error.strerror}."
+    return ""
+
+
+def _data_problem(folder: Path | None) -> str:
+    if folder is None or folder.is_dir():
+        return ""
+    return f"There is no folder {folder}; give --data-root a folder that is there."
+
+
+def _take_plugins(modules: list[str]) -> str:
+    """Allow the plugins and list their architectures, in a process of its own: no torch here."""
+    try:
+        for module in modules:
+            plugins.allow(module)
+    except GifError as problem:
+        return str(problem)
+    os.environ[settings.MODELS_VARIABLE] = ""
+    if not modules:
+        return ""
+    command = [sys.executable, "-m", "gifcore", "models"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if answer.returncode:
+        return answer.stderr.strip().removeprefix("Error: ")
+    listed = [name for name in answer.stdout.splitlines() if plugins.is_plugin(name)]
+    os.environ[settings.MODELS_VARIABLE] = ",".join(listed)
     return ""
 
 

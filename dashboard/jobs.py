@@ -26,6 +26,7 @@ from gifcore import record as records
 from gifcore import run_state
 from gifcore.data.fashion import data_folder
 from gifcore.errors import GifError
+from gifcore.models import plugins
 from gifcore.record import Record
 from gifcore.study import Study, dumps, for_query, read, study_hash
 
@@ -89,23 +90,30 @@ def _launch(title: str, folder: Path, workspace: Path, reuse: Path | None) -> No
     arguments = ["run", str(incoming.with_suffix(".toml")), "--out", str(folder)]
     arguments += ["--workspace", str(workspace)]
     arguments += ["--reuse", str(reuse)] if reuse else []
-    with incoming.with_suffix(".log").open("wb") as log:
+    launched = spawn(arguments, workspace, incoming.with_suffix(".log"))
+    launched |= {"folder": str(folder.relative_to(workspace)), "title": title}
+    records.write_json(incoming.with_suffix(".json"), launched)
+
+
+def spawn(
+    arguments: Sequence[str], workspace: Path, log: Path, errors: Path | None = None
+) -> dict[str, Any]:
+    """Start the engine in a process group of its own; return its "pid" and "pid_started".
+
+    What it says goes to `log`; what it says of errors too, or to a file of their own.
+    """
+    with log.open("wb") as said, (errors or log).open("ab") as wrong:
         child = subprocess.Popen(  # noqa: S603 - our own command line, no shell
             _command(arguments),
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            stdout=said,
+            stderr=wrong if errors else subprocess.STDOUT,
             cwd=workspace,
             env=_environment(),
             start_new_session=True,
         )
     _children.append(child)
-    launched: dict[str, Any] = {
-        "pid": child.pid,
-        "pid_started": run_state.process_started(child.pid),
-    }
-    launched |= {"folder": str(folder.relative_to(workspace)), "title": title}
-    records.write_json(incoming.with_suffix(".json"), launched)
+    return {"pid": child.pid, "pid_started": run_state.process_started(child.pid)}
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
@@ -121,6 +129,7 @@ def _environment() -> dict[str, str]:
     """
     ours = str(Path(records.__file__).resolve().parents[1])
     paths = [ours, os.environ.get("PYTHONPATH", "")]
+    paths += [str(Path.cwd())] if plugins.allowed() else []  # where whoever named them stood
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "GIF_DATA": str(data_folder().resolve()),
