@@ -89,9 +89,15 @@ class Curved:
     def auto_damping(self) -> Auto:
         """Return the damping that the spectrum calls for, estimated once."""
         if not self._auto:
-            semidefinite = CURVATURES[self.kind][1]
-            like = self._known().theta
-            self._auto.append(auto_damping(self.H, like, semidefinite=semidefinite, seed=self.seed))
+            semidefinite, problem = CURVATURES[self.kind][1], self._known()
+            found = auto_damping(
+                self.H,
+                problem.theta,
+                semidefinite=semidefinite,
+                decay=problem.weight_decay,
+                seed=self.seed,
+            )
+            self._auto.append(found)
         return self._auto[0]
 
     def approximation(self, kind: str) -> Approximation:

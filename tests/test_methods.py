@@ -358,6 +358,19 @@ def test_auto_sets_a_ridge_for_gif_and_damping_for_the_others(method: str) -> No
         assert "damping" in solution.auto[0]
 
 
+def test_an_automatic_damping_leaves_the_data_no_negative_curvature() -> None:
+    """Weight decay is not counted against it: H - wd I + damping I has none, by a tenth."""
+    problem, wd = cases.problem("perceptron with decay"), 0.3
+    assert problem.weight_decay == wd
+    nu = wd - float(np.linalg.eigvalsh(oracles.hessian(problem))[0])
+    assert nu > 1e-3
+    for solver in (LSMR(100), Dense()):
+        solution = influence(
+            problem, CHANGE, method="if", curvature_of="full", damping="auto", solver=solver
+        ).solution
+        assert 1.05 * nu < solution.damping < 1.2 * nu + 1e-6
+
+
 def test_an_automatic_ridge_reaches_every_solver_that_takes_one_and_the_others_say_so() -> None:
     problem = cases.problem("perceptron")
     for solver in (Dense(), Neumann(5), PLissa(5), MINRES(5), LSMR(5)):

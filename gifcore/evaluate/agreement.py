@@ -112,19 +112,47 @@ def lds(predicted: Array, actual: Array, *, seed: int = 0) -> Interval:
 
     Reference: Park et al. 2023 (arXiv 2303.14186), definition 2.2.
     """
+    tables = _tables(predicted, actual)
+    return _over_both(_mean_spearman, tables, seed)
+
+
+def lds_difference(one: Array, other: Array, actual: Array, *, seed: int = 0) -> Interval:
+    """Return LDS(one) - LDS(other) on the same queries and subsets, each draw of both alike.
+
+    What two predictions share is not in the interval: it says whether one orders the retrained
+    models better than the other, where both intervals by themselves would overlap.
+
+    Args:
+        one: (m, s) as `lds` takes it.
+        other: (m, s) another prediction.
+        actual: (m, s) the losses at the retrained models.
+    """
+    tables = (*_tables(one, actual), _tables(other, actual)[0])
+    return _over_both(
+        lambda a, truth, b: _mean_spearman(a, truth) - _mean_spearman(b, truth), tables, seed
+    )
+
+
+def _tables(predicted: Array, actual: Array) -> tuple[Array, Array]:
     one, other = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
     if one.shape != other.shape or one.ndim != 2:
         raise GifError(
             f"LDS compares two tables of queries x subsets; got {one.shape} and {other.shape}."
         )
     _refuse_bad(one, other)
+    return one, other
+
+
+def _over_both(measure: Callable[..., float], tables: tuple[Array, ...], seed: int) -> Interval:
+    """Return measure(*tables) with its interval over resampled rows and columns."""
     generator = np.random.default_rng(seed)
+    queries, subsets = tables[0].shape
     draws = []
-    for _ in range(DRAWS // 5):  # m correlations each
-        rows = generator.integers(len(one), size=len(one))
-        columns = generator.integers(one.shape[1], size=one.shape[1])
-        draws.append(_mean_spearman(one[np.ix_(rows, columns)], other[np.ix_(rows, columns)]))
-    return _interval(_mean_spearman(one, other), draws, len(one))
+    for _ in range(DRAWS // 5):  # a correlation a query each
+        rows = generator.integers(queries, size=queries)
+        columns = generator.integers(subsets, size=subsets)
+        draws.append(measure(*(table[np.ix_(rows, columns)] for table in tables)))
+    return _interval(measure(*tables), draws, queries)
 
 
 def _mean_spearman(one: Array, other: Array) -> float:

@@ -144,21 +144,33 @@ def auto_ridge(A: LinearOperator, like: Tensor, *, steps: int = 8, seed: int = 0
 
 
 def auto_damping(
-    H: LinearOperator, like: Tensor, *, semidefinite: bool = False, steps: int = 20, seed: int = 0
+    H: LinearOperator,
+    like: Tensor,
+    *,
+    semidefinite: bool = False,
+    decay: float = 0.0,
+    steps: int = 20,
+    seed: int = 0,
 ) -> Auto:
-    """Return the damping of H + damping I: small where H >= 0, else beyond -lambda_min.
+    """Return the damping of H + damping I: small where H has no noise in sight, else beyond it.
 
-    With the level l = sqrt(eps) lambda_max, which bounds the condition by 1 / sqrt(eps):
+    H = C + decay I, C the curvature of the data. Where C has a negative eigenvalue -nu, its terms
+    of both signs have not cancelled: C is known to about nu only, and is as different on other
+    samples. The damping lifts C above zero, so that no direction is flatter than weight decay
+    makes it. With the level l = sqrt(eps) lambda_max, which bounds the condition by 1 / sqrt(eps):
 
-        H >= 0 (known, or lambda_min - its error bound >= -l), and no Ritz value < -l:  damping = l
-        else:   damping = -lambda_min + max(error bound, 0.1 |lambda_min|) + l
+        a Ritz value theta < decay - l:  damping = nu + max(error bound, 0.1 nu) + l,
+                                         nu = decay - theta, which the true one is no less than
+        else H >= 0 (known, or lambda_min - its error bound >= -l):  damping = l
+        else:                            damping = max(-lambda_min, 0) + error bound + l
 
-    A Ritz value lies above the true lambda_min, hence the margin of a tenth. A damping between
-    the two would shift an eigenvalue onto zero and is never returned.
+    A Ritz value lies above the true lambda_min, hence the margin of a tenth. A damping that may
+    shift an eigenvalue onto zero is never returned.
 
     Args:
-        semidefinite: H is said to have no negative eigenvalue (Fisher; Gauss-Newton if the loss is
-            convex in the outputs): a Ritz value below -l proves otherwise and counts.
+        semidefinite: H is said to have no eigenvalue below its decay (Fisher; Gauss-Newton if the
+            loss is convex in the outputs): a Ritz value below decay - l proves otherwise.
+        decay: what H has of I already: the weight decay of the objective.
         like: a vector (p,) for type and device.
 
     Cost: one product a Lanczos step.
@@ -167,7 +179,14 @@ def auto_damping(
     lambda_max = max(abs(found.lambda_max), abs(found.lambda_min))
     level = math.sqrt(torch.finfo(like.dtype).eps) * lambda_max
     steps_taken = f"from {found.products} Lanczos steps, seed {seed}"
-    semidefinite = semidefinite and found.lambda_min >= -level
+    ends = f"lambda_min = {found.lambda_min:.4g} within {found.error_min:.2g} {steps_taken}"
+    below = decay - found.lambda_min
+    if below > level:
+        margin = max(found.error_min, 0.1 * below) + level
+        of = "weight decay - lambda_min" if decay else "-lambda_min"
+        what = "H is indefinite" if found.lambda_min < 0 else "the data's curvature is indefinite"
+        reason = f"damping = {of} + {margin:.4g}, {ends}: {what}"
+        return Auto(below + margin, reason, found.products)
     if semidefinite or found.lambda_min - found.error_min >= -level:
         why = "is positive semi-definite" if semidefinite else "has no negative eigenvalue in sight"
         reason = (
@@ -175,11 +194,7 @@ def auto_damping(
         )
         return Auto(level, reason, found.products)
     margin = max(found.error_min, 0.1 * abs(found.lambda_min)) + level
-    sure = "is" if found.lambda_min < 0 else "may be"
-    reason = (
-        f"damping = -lambda_min + {margin:.4g}, lambda_min = {found.lambda_min:.4g} within "
-        f"{found.error_min:.2g} {steps_taken}: H {sure} indefinite"
-    )
+    reason = f"damping = -lambda_min + {margin:.4g}, {ends}: H may be indefinite"
     return Auto(max(-found.lambda_min, 0.0) + margin, reason, found.products)
 
 

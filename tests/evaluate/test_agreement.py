@@ -16,6 +16,7 @@ from gifcore.evaluate.agreement import (
     found_within,
     histogram,
     lds,
+    lds_difference,
     pearson,
     same_predictions,
     slope,
@@ -70,6 +71,28 @@ def test_lds_is_the_mean_over_queries_and_knows_constant_ones() -> None:
     other[0] = 1.0
     assert lds(one, other).value == pytest.approx(np.mean(rows[1:]), abs=1e-12)
     assert np.isnan(lds(one, np.ones_like(one)).value)
+
+
+def test_a_difference_of_lds_leaves_out_what_both_share() -> None:
+    """Paired: the interval is narrower than those of the two, and knows the better one."""
+    generator = np.random.default_rng(1)
+    truth = generator.normal(size=(20, 40))
+    shared = truth + generator.normal(size=truth.shape)
+    worse = shared + 0.7 * generator.normal(size=truth.shape)
+    one, other = lds(shared, truth), lds(worse, truth)
+    found = lds_difference(shared, worse, truth)
+    assert found.value == pytest.approx(one.value - other.value, abs=1e-12)
+    assert found.low > 0
+    assert found.high - found.low < 0.6 * (one.high - one.low + other.high - other.low)
+    assert one.low < other.high  # by themselves they overlap
+    back = lds_difference(worse, shared, truth)
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (-found.value, -found.high, -found.low)
+    )
+    nothing = lds_difference(shared, shared, truth)
+    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
+    with pytest.raises(GifError, match="two tables"):
+        lds_difference(shared, worse[:3], truth)
 
 
 def test_auc_is_scikit_learns_with_ties() -> None:

@@ -108,6 +108,39 @@ def test_what_is_said_to_be_semidefinite_and_is_not_is_found_out() -> None:
     assert "is indefinite" in auto.reason
 
 
+@pytest.mark.parametrize("semidefinite", [False, True])
+@pytest.mark.parametrize("nu", [0.02, 0.099, 0.5])
+def test_negative_curvature_of_the_data_is_damped_though_weight_decay_hides_it(
+    nu: float, semidefinite: bool
+) -> None:
+    """C has -nu, H = C + decay I need not have it: H + damping I is decay and a margin at least."""
+    decay = 0.1
+    A = with_eigenvalues(*torch.linspace(decay - nu, 5, 12).tolist())
+    auto = auto_damping(Matrix(A), LIKE[:12], decay=decay, semidefinite=semidefinite)
+    assert nu < auto.value <= 1.1 * nu + 1e-6
+    assert ("H is indefinite" if nu > decay else "data's curvature is indefinite") in auto.reason
+    assert "weight decay - lambda_min" in auto.reason
+    # what is left of the curvature of the data is not negative
+    assert auto.value + decay - nu > decay
+
+
+def test_weight_decay_alone_is_no_noise() -> None:
+    """A convex objective: H is decay and more, with and without the decay told."""
+    A = with_eigenvalues(0.1, 0.1, 1, 4)
+    told = auto_damping(Matrix(A), LIKE[:4], decay=0.1)
+    assert told == auto_damping(Matrix(A), LIKE[:4])
+    assert told.value == pytest.approx(math.sqrt(torch.finfo(torch.float64).eps) * 4)
+
+
+@pytest.mark.parametrize("steps", [4, 8, 40])
+def test_a_coarse_estimate_damps_more_not_less(steps: int) -> None:
+    """The error bound makes up for what a Ritz value has not yet found."""
+    values = [0.1 - 0.05, *torch.logspace(-1, 1, 39, dtype=torch.float64).tolist()]
+    auto = auto_damping(Matrix(with_eigenvalues(*values)), torch.zeros(40).double(), decay=0.1,
+                        steps=steps)  # fmt: skip
+    assert auto.value > 0.05
+
+
 @pytest.mark.parametrize("steps", [2, 6, 20, 30])
 @pytest.mark.parametrize("lowest", [-1e-3, -1.0, -9.0])
 def test_the_automatic_damping_of_an_indefinite_curvature_is_beyond_its_lowest_eigenvalue(
