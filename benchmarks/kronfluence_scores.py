@@ -34,7 +34,7 @@ def compare(problem: Problem, queries: Queries, table: Table) -> None:
     """Add the row; skip with a message where kronfluence is not installed."""
     name = f"{len(queries.groups)} queries x {problem.n:,}, EK-FAC: ours / kronfluence 1.0.1"
     try:
-        theirs = _theirs(problem, queries)
+        theirs = pairwise_stage(problem, queries)
     except ImportError:
         table.add_row(name, "-", "skipped: pip install '.[bench]'")
         return
@@ -70,8 +70,14 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _theirs(problem: Problem, queries: Queries) -> Any:
-    """Return kronfluence's pairwise stage as a function, its factors fitted."""
+def pairwise_stage(
+    problem: Problem, queries: Queries, fitted: int = FITTED, damping: float | None = DAMPING
+) -> Any:
+    """Return kronfluence's pairwise stage as a function, its factors fitted.
+
+    Args:
+        damping: None: a tenth of the mean eigenvalue of each layer.
+    """
     from kronfluence.analyzer import Analyzer, prepare_model  # an optional dependency
     from kronfluence.arguments import FactorArguments, ScoreArguments
     from kronfluence.task import Task
@@ -101,7 +107,7 @@ def _theirs(problem: Problem, queries: Queries) -> Any:
     with _quiet():
         analyzer.fit_all_factors(
             "ekfac",
-            Subset(train, range(min(FITTED, len(train)))),
+            Subset(train, range(min(fitted, len(train)))),
             per_device_batch_size=BATCH,
             factor_args=FactorArguments(strategy="ekfac"),
             overwrite_output_dir=True,
@@ -117,7 +123,7 @@ def _theirs(problem: Problem, queries: Queries) -> Any:
                 train,
                 per_device_query_batch_size=len(asked),
                 per_device_train_batch_size=BATCH,
-                score_args=ScoreArguments(damping_factor=DAMPING),
+                score_args=ScoreArguments(damping_factor=damping),
                 overwrite_output_dir=True,
             )
         found: Tensor = analyzer.load_pairwise_scores("pairwise")["all_modules"]
