@@ -21,7 +21,7 @@ from gifcore.stages import tensors
 
 SOURCE = "fashion-mnist-mini"
 ROWS = (("fcn", 512), ("fcn", 0), ("tinynet", 512), ("tinynet", 0))  # model, memory for graphs
-QUERIES, SAMPLES, ITERATIONS, ROUNDS = 8, 256, 8, 3
+QUERIES, SAMPLES, ITERATIONS, ROUNDS = 4, 256, 3, 3
 
 
 def main() -> None:

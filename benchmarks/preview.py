@@ -1,4 +1,9 @@
-"""How good the instant preview is, what it takes to make and to read (the demo's settings)."""
+"""How good the instant preview is, what it takes to make and to read (the demo's settings).
+
+    python -m benchmarks.preview --browser [IMAGES]
+
+times it in a real browser: from the key Enter to the painted page.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +144,7 @@ def of_the_demo() -> tuple[str, str, str]:
             sketch.scores(query, method)
     shown = (time.perf_counter() - started) / READS
     return (
-        f"Preview of a test image of the demo, {' and '.join(sketch.methods)}: first / others",
+        f"Scores of a test image of the demo, {' and '.join(sketch.methods)}: first / others",
         f"{opened + shown:.3f} / {shown:.3f} s",
         f"rank {sketch.info['rank']}, {len(sketch.train):,} training samples",
     )
@@ -164,16 +169,29 @@ def reading(sketch: Sketch) -> float:
     return statistics.median(times)
 
 
-def asked() -> tuple[list[str], list[int]]:
-    """Return the methods and ranks of the command line."""
+def asked() -> tuple[list[str], list[int], int]:
+    """Return the methods and ranks of the command line; images to time in a browser, 0: none."""
     parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--browser", nargs="?", type=int, const=20, default=0, metavar="IMAGES")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--ranks", nargs="+", type=int, default=list(RANKS))
     given = parser.parse_args()
-    return given.methods, given.ranks
+    return given.methods, given.ranks, given.browser
+
+
+def main() -> None:
+    """Print the table of the engine, or with --browser how long a page takes to show a preview."""
+    methods, ranks, images = asked()
+    if images:
+        from benchmarks.preview_browser import of_the_browser
+
+        results = of_the_browser(images)
+        results.add_row(*of_the_demo()[:2])
+    else:
+        results = Table("what", "value", "beside it", title=f"Preview of {MODEL}, {SOURCE}")
+        compare(results, methods, ranks)
+    Console(width=160).print(results)
 
 
 if __name__ == "__main__":
-    results = Table("what", "value", "beside it", title=f"Preview of {MODEL}, {SOURCE}")
-    compare(results, *asked())
-    Console(width=160).print(results)
+    main()

@@ -21,7 +21,21 @@ from gifcore import record as records
 from gifcore.errors import GifError
 from gifcore.record import Listed, Record
 
-PARAMS = ("study", "selector", "ratio", "query", "methods", "k", "layer", "unit", "marked")
+PARAMS = (
+    "study",
+    "selector",
+    "ratio",
+    "query",
+    "methods",
+    "k",
+    "layer",
+    "unit",
+    "marked",
+    "preview",
+    "story",
+    "step",
+    "present",
+)
 RATIOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 FAMILY_DIGITS = 12
 DEFAULT_SELECTOR, DEFAULT_RATIO, DEFAULT_K = "highest-k-gradients", 0.05, 50
@@ -114,9 +128,30 @@ def register(pages: dict[str, Any]) -> None:
 
 
 def link(name: str, label: str, *, icon: str | None = None, **picks: Pick) -> None:
-    """Draw a link to a page ("samples") that opens the present view, with some picks changed."""
-    page = st.session_state["pages"][name]
+    """Draw a link to a page ("samples") that opens the present view, with some picks changed.
+
+    Nothing is drawn for a page that presenter mode hides.
+    """
+    page = st.session_state["pages"].get(name)
+    if page is None:
+        return
     st.page_link(page, label=label, icon=icon, query_params=address(**picks))
+
+
+def turn_to(name: str, **picks: Pick) -> None:
+    """Go to a page now, with some picks changed."""
+    show(**picks)
+    st.switch_page(st.session_state["pages"][name], query_params=address(**picks))
+
+
+def presenting() -> bool:
+    """Is the dashboard shown to others: no uploads, nothing that computes?"""
+    return bool(picked().get("present"))
+
+
+def closed() -> bool:
+    """Can nothing be computed from here: a server of the demo alone, or presenter mode?"""
+    return settings.demo_only() or presenting()
 
 
 def dark() -> bool:
@@ -232,6 +267,10 @@ _PARSERS: dict[str, Any] = {
     "k": int,
     "layer": str,
     "unit": int,
+    "preview": int,
+    "story": str,
+    "step": int,
+    "present": int,
     "marked": lambda text: [word for word in text.split(",") if word.isdecimal()],
 }
 
@@ -255,8 +294,8 @@ def write_address() -> None:
     for key, text in texts.items():
         if st.query_params.get(key) != text:
             st.query_params[key] = text
-    if "marked" not in texts:  # nothing is marked any more
-        st.query_params.pop("marked", None)
+    for key in set(PARAMS) - set(texts):  # such as what is no longer marked or previewed
+        st.query_params.pop(key, None)
 
 
 def seed(key: str, options: Sequence[Pick], default: Pick) -> None:

@@ -34,6 +34,11 @@ class Pictures:
         image = self._image(split, index)
         return placeholder(index, side) if image is None else cache.png(image, side)
 
+    def uri(self, split: str, index: int) -> str:
+        """Return one sample as the address of a PNG of its own pixels, a grey card without one."""
+        image = self._image(split, index)
+        return data_uri(placeholder(index, SIDE) if image is None else cache.png(image, 1))
+
     def query_png(self, query: dict[str, Any], side: int = SIDE) -> bytes:
         """Return the test image of a query as PNG; of a group its first four, two by two."""
         if not query.get("group"):

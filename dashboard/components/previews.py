@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,20 @@ from gifcore.preview import Sketch, measured_words
 from gifcore.study import PreviewSection, Study
 
 BADGE = ":orange-badge[:material/bolt: Preview]"
-FIELD = "samples-other"  # the number of any test image
+FIELD = "preview"  # the number of any test image; its key in the address too
+LEFT = "samples-left"  # a ranked image was asked for: the whole page is to be drawn again
 ASKED_AT = "samples-asked-at"  # the ranked test image that was shown when the number was entered
 SHOWN = "samples-previewed"  # the test image whose preview was shown last
 RANK = 384  # of a sketch that is made from here
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A test image without an exact ranking, and what its approximate ones are read from."""
+
+    index: int
+    sketch: Sketch
+    methods: list[str]
 
 
 # --- which test image -----------------------------------------------------------------------------
@@ -37,7 +48,28 @@ def asked() -> None:
 def leave(query: int) -> None:
     """Show a ranked test image in place of any preview."""
     st.session_state[FIELD] = None
+    st.session_state[LEFT] = True
     state.show(query=query)
+
+
+def left() -> bool:
+    """Was a ranked image asked for since this was asked last?"""
+    return bool(st.session_state.pop(LEFT, False))
+
+
+def begin(context: Context, running: int | None) -> None:
+    """Give the field its number before it is drawn: its own, the address's, or a running one's."""
+    index = st.session_state.get(FIELD, state.picked().get(FIELD, running))
+    known = index is not None and 0 <= index < context.info["data"]["sizes"]["test"]
+    st.session_state[FIELD] = index if known else None
+    if known:
+        st.session_state.setdefault(ASKED_AT, context.query)
+
+
+def keep() -> None:
+    """Put the number into the address, or take it out."""
+    state.keep(FIELD)
+    state.write_address()
 
 
 def chosen(context: Context) -> int | None:
@@ -48,8 +80,7 @@ def chosen(context: Context) -> int | None:
     index = st.session_state.get(FIELD)
     if index is None:
         return None
-    moved = st.session_state.get(ASKED_AT, context.query) != context.query
-    if moved or index >= context.info["data"]["sizes"]["test"]:
+    if st.session_state.get(ASKED_AT, context.query) != context.query:
         st.session_state[FIELD] = None
         return None
     if index not in {query["index"] for query in cache.queries(context.shown)}:
@@ -58,6 +89,14 @@ def chosen(context: Context) -> int | None:
         leave(index)
         st.rerun()
     return None
+
+
+def shown(context: Context) -> Preview | None:
+    """Return what is previewed, None if no number was entered or there is no sketch for it."""
+    index = chosen(context)
+    found = None if index is None else sketch(context)
+    methods = [m for m in context.methods if m in found.methods] if found else []
+    return None if index is None or found is None or not methods else Preview(index, found, methods)
 
 
 def sketch(context: Context) -> Sketch | None:
@@ -71,8 +110,9 @@ def sketch(context: Context) -> Sketch | None:
 # --- what it says ---------------------------------------------------------------------------------
 
 
-def banner(context: Context, found: Sketch, methods: list[str], index: int) -> None:
+def banner(context: Context, preview: Preview) -> None:
     """Say that this is no exact ranking, how good it is by each method, and what has none."""
+    index, found, methods = preview.index, preview.sketch, preview.methods
     st.session_state[SHOWN] = index
     with st.container(border=True, gap="xsmall", key="preview-banner"):
         st.markdown(

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import cache, jobs, settings
+from dashboard import cache, jobs, settings, state
 from dashboard.components import messages, previews, progress
 from dashboard.components.gallery import Pictures
 from dashboard.components.messages import plain
@@ -20,22 +20,24 @@ from gifcore.study import RANKS, for_query, read
 SIDE = 56  # 28 pixels twice
 
 
-def draw(context: Context, source: Pictures, *, preview: bool = False) -> None:
-    """Draw the ranked test images, the chosen one marked, and the way to any other.
+def begin(context: Context) -> None:
+    """Give the field of any other test image its number, before anything is drawn."""
+    fresh = previews.FIELD not in st.session_state and state.picked().get(previews.FIELD) is None
+    previews.begin(context, _running(context) if fresh else None)
 
-    With `preview` the page shows the approximate ranking of another one already.
-    """
+
+def draw(context: Context, source: Pictures, *, preview: bool = False) -> None:
+    """Draw the ranked test images, the chosen one marked unless a `preview` is shown instead."""
     queries = cache.queries(context.shown)
-    with st.expander(
-        f"Test image{_or_group(queries)}: choose among {len(queries)} ranked, or any other",
+    picker = st.expander(
+        f"Test image{_or_group(queries)}: choose among {len(queries)} ranked, or any other below",
         expanded=True,
         key="samples-picker",
         icon=":material/image_search:",
-    ):
-        with st.grid("auto", min_column_width=84, gap="xsmall", vertical_alignment="bottom"):
-            for query in queries:
-                _card(query, context, source, chosen=not preview)
-        others(context, source, preview=preview)
+    )
+    with picker, st.grid("auto", min_column_width=84, gap="xsmall", vertical_alignment="bottom"):
+        for query in queries:
+            _card(query, context, source, chosen=not preview)
 
 
 def _card(query: dict[str, Any], context: Context, source: Pictures, *, chosen: bool) -> None:
@@ -79,7 +81,6 @@ def _of_group(query: dict[str, Any]) -> tuple[str, str, str]:
 def others(context: Context, source: Pictures, *, preview: bool = False) -> None:
     """Offer to rank any other test image; a running ranking shows its progress."""
     size = context.info["data"]["sizes"]["test"]
-    _find_running_again(context)
     left, middle, right = st.columns([3, 1, 5], vertical_alignment="bottom")
     index = left.number_input(
         f"Any other test image (0 to {size - 1:,})",
@@ -91,6 +92,7 @@ def others(context: Context, source: Pictures, *, preview: bool = False) -> None
         key=previews.FIELD,
         on_change=previews.asked,
     )
+    previews.keep()
     if index is None:
         return
     index = int(index)
@@ -110,15 +112,14 @@ def others(context: Context, source: Pictures, *, preview: bool = False) -> None
             previews.instead(context)
 
 
-def _find_running_again(context: Context) -> None:
-    """Put the number of a ranking on its way into the field of a new session, e.g. a refresh."""
-    if previews.FIELD in st.session_state:
-        return
+def _running(context: Context) -> int | None:
+    """Return the test image of a ranking on its way, for a new session, e.g. after a refresh."""
     workspace = settings.workspace()
     folder = records.addition_folder(workspace, context.shown.hash, 0).parent
     for run in jobs.started(workspace):
         if run.parent == folder and jobs.status(run, workspace)["status"] in jobs.LIVE:
-            st.session_state[previews.FIELD] = int(run.name.removeprefix("test-"))
+            return int(run.name.removeprefix("test-"))
+    return None
 
 
 def _show_button(index: int) -> None:

@@ -7,13 +7,23 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, state
 from dashboard.charts.style import label, listed
-from dashboard.components import certificate, gallery, measures, previews, query_picker, ranking
-from dashboard.components import page as frame
-from dashboard.components.gallery import Pictures, Tile
+from dashboard.components import (
+    certificate,
+    gallery,
+    look,
+    measures,
+    previews,
+    query_picker,
+    ranking,
+    sheet,
+)
+from dashboard.components.gallery import Pictures
 from dashboard.components.messages import plain
+from dashboard.components.sheet import Card
 from dashboard.components.sidebar import is_group, query_label, query_noun
 from dashboard.state import Context
 from dashboard.texts import text
@@ -38,24 +48,48 @@ def page() -> None:
     """Draw the page: the test image, its most helpful and most harmful images, the ranking."""
     context = state.context()
     source = gallery.pictures(context)
-    if (asked := previews.chosen(context)) is not None and _previewed(context, asked, source):
-        return
-    if context.query is None:
-        frame.head("Samples", "This study has not ranked the training images of any test image.")
+    query_picker.begin(context)
+    previews.left()  # the whole page is drawn now
+    preview = previews.shown(context)
+    st.title("Samples")
+    said = st.empty()
+    if preview is None and context.query is None:
+        said.markdown("This study has not ranked the training images of any test image.")
         query_picker.others(context, source)
         return
+    gallery.missing_data_note(source, context.info["data"]["name"])
+    query_picker.draw(context, source, preview=preview is not None)
+    _explained(context, source, said, preview=preview is not None)
+
+
+@st.fragment
+def _explained(context: Context, source: Pictures, said: DeltaGenerator, *, preview: bool) -> None:
+    """Draw what depends on the number of any other test image: it alone is drawn again for that.
+
+    The whole page is, where a preview takes the place of an exact ranking or the other way round.
+    """
+    found = previews.shown(context)
+    if previews.left() or (found is not None) != preview:
+        st.rerun()
+    query_picker.others(context, source, preview=preview)
+    if found is not None:
+        _previewed(context, found, source, said)
+    else:
+        _exact(context, source, said)
+
+
+def _exact(context: Context, source: Pictures, said: DeltaGenerator) -> None:
+    """Draw the ranking of the sidebar's test image."""
+    assert context.query is not None
     methods = _ranked_by(context)
     if not methods:
-        frame.head("Samples", unranked(context, context.methods))
-        query_picker.draw(context, source)
+        said.markdown(unranked(context, context.methods))
         return
     scores = {m: cache.influence(context.shown.path, m, context.query) for m in methods}
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
-    frame.head("Samples", answer(context, scores, query))
+    said.markdown(answer(context, scores, query))
     if silent := [m for m in context.methods if m not in methods]:
         st.caption(unranked(context, silent))
-    gallery.missing_data_note(source, context.info["data"]["name"])
-    query_picker.draw(context, source)
     exp = measures.exponent(_all(scores))
     for side in ("helpful", "harmful"):
         _side(side, scores, source, exp)
@@ -65,25 +99,21 @@ def page() -> None:
     ranking.section(context, scores, source, exp)
 
 
-def _previewed(context: Context, index: int, source: Pictures) -> bool:
-    """Draw the preview of a test image without a ranking; False if there is none."""
-    found = previews.sketch(context)
-    methods = [m for m in context.methods if m in found.methods] if found else []
-    if found is None or not methods:
-        return False
-    scores = {m: cache.previewed(context.shown.path, m, index) for m in methods}
+def _previewed(
+    context: Context, found: previews.Preview, source: Pictures, said: DeltaGenerator
+) -> None:
+    """Draw the preview of a test image without a ranking."""
+    index = found.index
+    scores = {m: cache.previewed(context.shown.path, m, index) for m in found.methods}
     query = cache.test_image(context.shown.path, index)
-    frame.head("Samples", f"{previews.BADGE} {answer(context, scores, query)}")
-    previews.banner(context, found, methods, index)
-    gallery.missing_data_note(source, context.info["data"]["name"])
-    query_picker.draw(context, source, preview=True)
+    said.markdown(f"{previews.BADGE} {answer(context, scores, query)}")
+    previews.banner(context, found)
     exp = measures.exponent(_all(scores))
     for side in ("helpful", "harmful"):
         _side(side, scores, source, exp, preview=True)
     with st.expander("How to read a score", icon=":material/help:"):
         st.markdown(text("score"))
     ranking.section(replace(context, query=index), scores, source, exp, preview=True)
-    return True
 
 
 def _ranked_by(context: Context) -> list[str]:
@@ -154,21 +184,20 @@ def _side(
         with column, st.container(border=True):
             about = "approximate influence" if preview else "influence"
             st.markdown(f"**{label(method)}**: {about}, {measures.power(exp, 'nats')}")
-            tiles = [
-                tile(
+            cards = [
+                card(
                     int(i),
                     float(scores[method][i]),
                     exp,
                     source,
-                    both=len(tops) > 1 and all(i in top for top in tops.values()),
+                    shared=len(tops) > 1 and all(i in top for top in tops.values()),
                 )
                 for i in chosen
             ]
-            if not tiles:
+            if cards:
+                sheet.draw(cards, look.palette(), HEIGHT)
+            else:
                 st.info(f"By {label(method)} no training image is {side} here.")
-                continue
-            with st.container(height=HEIGHT, border=False):
-                gallery.rows(tiles)
 
 
 def top_of(values: np.ndarray, side: measures.Side) -> np.ndarray:
@@ -178,17 +207,17 @@ def top_of(values: np.ndarray, side: measures.Side) -> np.ndarray:
     return chosen[right[chosen]]
 
 
-def tile(index: int, score: float, exp: int, source: Pictures, *, both: bool) -> Tile:
+def card(index: int, score: float, exp: int, source: Pictures, *, shared: bool) -> Card:
     """Return a training image with label, score, sign in words, and a diamond if all name it."""
     name = source.label("train", index)
     word = "helpful" if score > 0 else "harmful" if score < 0 else "neutral"
-    colour = {"helpful": "blue", "harmful": "orange", "neutral": "gray"}[word]
     value = measures.signed(score, exp)
-    shared = " ◆" if both else ""
-    caption = f":{colour}[**{value}** {word}]{shared}  \n{plain(name)} \\#{index}"
-    return Tile(
-        source.png("train", index),
-        caption,
+    return Card(
+        source.uri("train", index),
+        value,
+        word,
+        f"{name} #{index}",
         f"Training image {index}, {name or 'label unknown'}: influence {value} "
         f"{measures.power(exp, 'nats')}, {word}",
+        shared,
     )

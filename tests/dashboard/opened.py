@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -42,8 +44,20 @@ def said(app: AppTest) -> str:
 
 
 def captions(app: AppTest) -> list[str]:
-    """The captions of all pictures, in order."""
-    return [picture.caption for image in app.get("image") for picture in image.proto.imgs]
+    """The captions of all pictures: of single ones, then of those of sheets, each in order."""
+    alone = [picture.caption for image in app.get("image") for picture in image.proto.imgs]
+    return alone + [words(figure) for figure in figures(app)]
+
+
+def figures(app: AppTest) -> list[str]:
+    """The HTML of every picture of a sheet, in order."""
+    sheets = "".join(str(sheet.proto.body) for sheet in app.get("html"))
+    return re.findall(r"<figure.*?</figure>", sheets)
+
+
+def words(figure: str) -> str:
+    """What stands under a picture of a sheet."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", figure)).split())
 
 
 def charts(app: AppTest) -> int:

@@ -140,7 +140,7 @@ def test_a_study_of_second_order_alone_draws(empty_workspace: Path, page: str, e
     only(empty_workspace / "one", "second-order", edit=edit)
     at = open_page(page)
     if page == "samples":
-        at.number_input(key="samples-other").set_value(5).run()
+        at.number_input(key="preview").set_value(5).run()
         assert not at.exception
         assert "The methods of this study give no ranking." in said(at)
 

@@ -19,7 +19,7 @@ from gifcore.previewing import described
 from gifcore.record import SKETCH, Record
 from gifcore.study import EditSection, PreviewSection, RankingSection, Study
 from tests.dashboard.make_record import QUERIES, make_record, make_study
-from tests.dashboard.opened import captions, go, keys, open_page, said
+from tests.dashboard.opened import captions, figures, go, keys, open_page, said
 
 OTHER = 5  # a test image that is not ranked
 RANK = 6
@@ -79,7 +79,7 @@ def sketched(empty_workspace: Path) -> Record:
 
 def previewed(index: int = OTHER) -> Any:
     at = open_page("samples")
-    at.number_input(key="samples-other").set_value(index).run()
+    at.number_input(key="preview").set_value(index).run()
     assert not at.exception
     return at
 
@@ -99,7 +99,8 @@ def test_an_image_that_is_not_ranked_has_a_preview_marked_as_one(sketched: Recor
     assert "approximate influence, 10⁻" in text
     assert "The whole ranking (approximate)" in text
     assert at.button(key="samples-rank").label.startswith("Compute the exact ranking (about ")
-    assert len(at.get("image")) == len(QUERIES) + 1 + 4 * 24  # ranked ones, this one, two methods
+    assert len(at.get("image")) == len(QUERIES) + 1  # ranked ones, this one
+    assert len(figures(at)) == 4 * 24  # two methods, two sides
     sketch = sketched.sketch()
     assert sketch is not None
     values = {m: sketch.scores(OTHER, m).astype(float) for m in ("if", "gif")}
@@ -109,6 +110,28 @@ def test_an_image_that_is_not_ranked_has_a_preview_marked_as_one(sketched: Recor
             first = samples.top_of(scores, side)[0]
             value = measures.signed(float(scores[first]), exp)
             assert any(value in c and f"#{first}" in c for c in captions(at))
+
+
+@pytest.mark.usefixtures("sketched")
+def test_a_copied_link_opens_the_same_preview() -> None:
+    at = previewed()
+    address = {key: at.query_params[key] for key in at.query_params}
+    assert "".join(address["preview"]) == str(OTHER)
+    copied = open_page("samples", **{key: "".join(value) for key, value in address.items()})
+    assert said(copied) == said(at)
+    assert figures(copied) == figures(at)
+    copied.selectbox(key="query").set_value(QUERIES[1]).run()
+    assert "Preview" not in said(copied)
+    assert "preview" not in copied.query_params
+
+
+@pytest.mark.usefixtures("sketched")
+@pytest.mark.parametrize("number", ["-1", "99999999", "five", ""])
+def test_a_link_to_a_test_image_that_is_not_there_shows_the_ranked_one(number: str) -> None:
+    at = open_page("samples", preview=number)
+    assert "Preview" not in said(at)
+    assert "preview" not in at.query_params
+    assert at.number_input(key="preview").value is None
 
 
 @pytest.mark.usefixtures("sketched")
@@ -123,7 +146,7 @@ def test_another_choice_leaves_the_preview(by: str) -> None:
         shown = QUERIES[1]
     assert f"#{shown}" in at.markdown[0].value
     assert "Preview" not in said(at)
-    assert at.number_input(key="samples-other").value is None
+    assert at.number_input(key="preview").value is None
 
 
 def test_the_exact_ranking_takes_the_place_of_the_preview(
@@ -252,6 +275,6 @@ def test_of_two_records_that_with_a_sketch_is_shown(empty_workspace: Path) -> No
 @pytest.mark.usefixtures("sketched")
 def test_a_number_beyond_another_records_images_is_forgotten() -> None:
     at = previewed()
-    at.session_state["samples-other"] = 10**6
+    at.session_state["preview"] = 10**6
     go(at, "samples")
     assert "Preview" not in said(at)

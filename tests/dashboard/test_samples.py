@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image
 
 from dashboard import cache, jobs
-from dashboard.components import gallery, measures, ranking
+from dashboard.components import gallery, measures, ranking, sheet
 from dashboard.components.gallery import Pictures
 from dashboard.views import samples
 from gifcore import record as records
@@ -19,7 +21,7 @@ from gifcore.data import Data, Split
 from gifcore.record import Record
 from gifcore.study import EditSection, RankingSection
 from tests.dashboard.make_record import QUERIES, make_record, make_study
-from tests.dashboard.opened import again_until, captions, go, keys, open_page, said
+from tests.dashboard.opened import again_until, captions, figures, go, keys, open_page, said, words
 
 
 def forget_data(record: Path) -> None:
@@ -33,8 +35,8 @@ def forget_data(record: Path) -> None:
 def test_it_says_whether_the_methods_agree_and_shows_24_of_each_side() -> None:
     at = open_page("samples")
     assert "of the 24 most helpful" in said(at)
-    images = [image for image in at.get("image")]
-    assert len(images) == len(QUERIES) + 4 * 24  # queries; two methods, two sides
+    assert len(at.get("image")) == len(QUERIES)
+    assert len(figures(at)) == 4 * 24  # two methods, two sides
 
 
 @pytest.mark.usefixtures("workspace")
@@ -58,9 +60,9 @@ def test_a_query_button_switches_the_test_image() -> None:
 @pytest.mark.usefixtures("workspace")
 def test_another_image_offers_to_be_ranked_and_a_ranked_one_to_be_shown() -> None:
     at = open_page("samples")
-    at.number_input(key="samples-other").set_value(5).run()
+    at.number_input(key="preview").set_value(5).run()
     assert at.button(key="samples-rank").label.startswith("Rank this image (about ")
-    at.number_input(key="samples-other").set_value(QUERIES[1]).run()
+    at.number_input(key="preview").set_value(QUERIES[1]).run()
     at.button(key="samples-show").click().run()
     assert f"#{QUERIES[1]}" in at.markdown[0].value
 
@@ -69,7 +71,7 @@ def test_ranking_another_image_adds_it_to_the_record(computed: Path) -> None:
     at = open_page("samples")
     taken = [query["index"] for query in at.session_state["context"].record.queries]
     other = next(index for index in range(20) if index not in taken)
-    at.number_input(key="samples-other").set_value(other).run()
+    at.number_input(key="preview").set_value(other).run()
     at.button(key="samples-rank").click().run()
     (folder,) = jobs.started(computed)
     again_until(at, lambda at: "samples-show" in keys(at))
@@ -87,7 +89,7 @@ def test_a_refresh_finds_a_ranking_on_its_way(
     monkeypatch.setattr(jobs, "started", lambda _workspace: [folder])
     monkeypatch.setattr(jobs, "status", lambda *_: running)
     at = open_page("samples")  # a new session, as after a refresh
-    assert at.number_input(key="samples-other").value == 7
+    assert at.number_input(key="preview").value == 7
     assert "cancel-test-7" in keys(at)
 
 
@@ -106,7 +108,7 @@ def test_one_method_is_shown_alone(empty_workspace: Path) -> None:
     make_record(empty_workspace / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
     at = open_page("samples")
     assert "no second method" in said(at)
-    assert len(at.get("image")) == len(QUERIES) + 2 * 24
+    assert len(figures(at)) == 2 * 24
 
 
 def test_a_diamond_is_for_images_that_all_methods_name(empty_workspace: Path) -> None:
@@ -128,7 +130,7 @@ def test_no_ranked_image_still_offers_to_rank_one(empty_workspace: Path) -> None
     make_record(empty_workspace / "one", study=study)
     at = open_page("samples")
     assert "has not ranked" in said(at)
-    assert at.number_input(key="samples-other").value is None
+    assert at.number_input(key="preview").value is None
 
 
 def test_without_the_data_set_thumbnails_of_the_record_and_cards_are_shown(
@@ -137,7 +139,7 @@ def test_without_the_data_set_thumbnails_of_the_record_and_cards_are_shown(
     forget_data(make_record(empty_workspace / "one"))
     at = open_page("samples")
     assert "is not here, or is another one now" in said(at)
-    assert len(at.get("image")) == len(QUERIES) + 4 * 24
+    assert len(figures(at)) == 4 * 24
 
 
 def test_an_addition_is_offered_and_shown(empty_workspace: Path) -> None:
@@ -179,12 +181,16 @@ def test_a_missing_picture_is_a_card() -> None:
     assert source.label("train", 5) == ""
 
 
-def test_a_tile_says_score_sign_word_and_class() -> None:
-    tile = samples.tile(1, -2.5e-6, -6, Pictures(_data(1), {}, ["a", "b"]), both=True)
-    assert "−2.50** harmful" in tile.caption
-    assert "b" in tile.caption
-    assert "◆" in tile.caption
-    assert tile.alt == "Training image 1, b: influence −2.50 10⁻⁶ nats, harmful"
+def test_a_card_says_score_sign_word_and_class() -> None:
+    source = Pictures(_data(3), {}, ["a", "<b> & c"])
+    card = samples.card(1, -2.5e-6, -6, source, shared=True)
+    assert card.alt == "Training image 1, <b> & c: influence −2.50 10⁻⁶ nats, harmful"
+    figure = sheet._figure(card, "#c65a11")
+    assert words(figure) == "−2.50 harmful ◆ <b> & c #1"
+    assert 'alt="Training image 1, &lt;b&gt; &amp; c: influence' in figure
+    png = base64.b64decode(re.findall(r'src="data:image/png;base64,([^"]*)"', figure)[0])
+    pixels = np.asarray(Image.open(io.BytesIO(png)))
+    np.testing.assert_array_equal(pixels, np.moveaxis(_data(3).train.x[1], 0, -1))
 
 
 def test_the_ranking_selects_by_class_sign_and_disagreement() -> None:

@@ -1,0 +1,51 @@
+"""Many pictures with their scores as one element: a page of 96 is drawn at once, not one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import streamlit as st
+
+from dashboard.charts.style import Palette
+
+SIDE = 112  # pixels; small images are enlarged by the browser, nearest neighbour
+STYLE = (
+    "display:grid;grid-template-columns:repeat(auto-fill,minmax({side}px,1fr));gap:0.25rem 1rem;"
+    "max-height:{height}px;overflow-y:auto"
+)
+CAPTION = "font-size:0.875rem;line-height:1.4;text-align:center;overflow-wrap:anywhere"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture: its address, its score with the sign in a word, what it is."""
+
+    uri: str
+    score: str
+    word: str  # helpful, harmful or neutral
+    name: str
+    alt: str
+    shared: bool = False  # is it named by all methods?
+
+
+def draw(cards: Sequence[Card], palette: Palette, height: int) -> None:
+    """Draw the cards in rows that wrap; of more than `height` pixels one scrolls."""
+    colours = {"helpful": palette.helpful, "harmful": palette.harmful, "neutral": palette.muted}
+    shown = "".join(_figure(card, colours[card.word]) for card in cards)
+    st.html(
+        f'<div tabindex="0" role="group" style="{STYLE.format(side=SIDE, height=height)}">'
+        f"{shown}</div>"
+    )
+
+
+def _figure(card: Card, colour: str) -> str:
+    diamond = " ◆" if card.shared else ""
+    return (
+        f'<figure style="margin:0"><img src="{card.uri}" alt="{escape(card.alt)}" '
+        f'width="{SIDE}" style="image-rendering:pixelated;border-radius:0.25rem;display:block;'
+        f'margin:0 auto"><figcaption style="{CAPTION}"><span style="color:{colour}">'
+        f"<b>{escape(card.score)}</b> {card.word}</span>{diamond}<br>{escape(card.name)}"
+        "</figcaption></figure>"
+    )
