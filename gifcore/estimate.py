@@ -134,7 +134,7 @@ def estimate(
         "solve": solves * hvp + updates * gradient * sizes["train"],
         "rank": sweeps(2 * m * len(ranked)) * sizes["train"] * costs["jvp_per_sample"] / 3
         + _on_themselves(study, sizes, hvp, forward),
-        "mislabel": 2 * forward * sizes["train"] * study.mislabel.enabled,
+        "mislabel": _mislabel(study, sizes, costs),
         "fastif": _fastif(study, sizes, costs, hvp),
         "preview": sum(preview_parts(study, sizes, costs).values()),
         "edit": updates * searched * len(study.methods),
@@ -145,6 +145,15 @@ def estimate(
 
 
 TRAINED_PASSES = 30  # over the training set, where no card says how many
+
+
+def _mislabel(study: Study, sizes: dict[str, int], costs: dict[str, float]) -> float:
+    """Return the seconds of the search for wrong labels: predictions, and models of the folds."""
+    asked, forward, n = study.mislabel, costs["forward_per_sample"], sizes["train"]
+    if not asked.enabled:
+        return 0.0
+    seconds = costs.get("training_per_sample", 3 * forward) * costs.get("training_passes", 0.0)
+    return 2 * forward * n + max(asked.folds - 1, 0) * n * seconds
 
 
 def _retrained(study: Study, sizes: dict[str, int], costs: dict[str, float]) -> float:

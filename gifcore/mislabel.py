@@ -9,19 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from gifcore import data as datasets
+from gifcore import truth
+from gifcore.change import RemoveSamples
+from gifcore.errors import GifError
 from gifcore.evaluate import agreement, confident
 from gifcore.mislabel_words import BASELINE, BASELINES, SELF, WITHIN
-from gifcore.problem import Problem, Progress, engine_mode, fetch, silent
+from gifcore.problem import Problem, engine_mode, fetch
 from gifcore.record import MISLABEL, parquet_bytes
+from gifcore.retraining import Job, retrain_all
 from gifcore.run_state import RunState
 from gifcore.self_influence import self_influence
 from gifcore.solving import Solving
@@ -44,15 +48,18 @@ class Found:
 
 def look(
     study: Study,
+    weights: Path,
     loaded: Loaded,
     solving: Solving,
     results: Mapping[str, MethodResult],
+    workspace: Path,
     kept: Kept,
     state: RunState,
 ) -> Found:
     """Score every training sample by every method and baseline, and measure what is known.
 
     TracIn comes in wherever checkpoints of the training are kept, though the study names it not.
+    With folds, confident learning contradicts and suggests labels by held-out probabilities.
     """
     section, problem = study.mislabel, loaded.problem
     if not section.enabled:
@@ -66,16 +73,22 @@ def look(
         state.tick("mislabel", 1, 3, f"{METHOD_LABELS['tracin']} on themselves")
         scores["tracin"] = _tracin(loaded, solving, kept)
     scores |= baselines(p, given)
+    if section.folds:
+        held = held_out(study, weights, loaded, workspace, state)
+        scores |= {f"held_{name}": s for name, s in baselines(held, given).items()
+                   if f"held_{name}" in BASELINES}  # fmt: skip
+    else:
+        held = p
     state.tick("mislabel", 2, 3, "how well they find")
     true = true_labels(study)
-    suspects = confident.contradicted(p, given)
+    suspects = confident.contradicted(held, given)
     table = pd.DataFrame(
         {
             "train_index": np.arange(len(given), dtype=np.int32),
             "given": given.astype(np.int32),
             "true": pd.array(true, dtype="Int32") if true is not None else _unknown(len(given)),
             "predicted": p.argmax(axis=1).astype(np.int32),
-            "suggested": _suggested(p, given),
+            "suggested": _suggested(held, given),
             "p_given": p[np.arange(len(given)), given].astype(np.float32),
             "contradicted": suspects,
         }
@@ -87,6 +100,7 @@ def look(
         "seed": section.seed if section.rate else None,
         "n": len(given),
         "wrong": None if wrong is None else int(wrong.sum()),
+        "folds": section.folds,
         "contradicted": {
             "count": int(suspects.sum()),
             "wrong": None if wrong is None else int((suspects & wrong).sum()),
@@ -132,18 +146,44 @@ def measured(scores: Any, wrong: np.ndarray) -> dict[str, Any]:
     }
 
 
-def probabilities(
-    problem: Problem, theta: Tensor | None = None, *, progress: Progress = silent
-) -> np.ndarray:
+def probabilities(problem: Problem) -> np.ndarray:
     """Return what a classifier gives each class of each training sample, (n, C), in float64."""
-    parameters = problem.space.unflatten(problem.theta if theta is None else theta)
+    parameters = problem.space.unflatten(problem.theta)
     parts = []
     with engine_mode(problem.model), torch.no_grad():
         for part in problem.positions.split(BATCH):
             batch = fetch(problem.train, part, problem.device)
             parts.append(problem.outputs(parameters, batch).double().softmax(dim=1).cpu())
-            progress(int(part[-1]) + 1, problem.n, "predictions")
     return torch.cat(parts).numpy()
+
+
+def held_out(
+    study: Study, weights: Path, loaded: Loaded, workspace: Path, state: RunState
+) -> np.ndarray:
+    """Return what models that never saw a sample give each class of it, (n, C).
+
+    The training set is split into `folds` parts at random; of each, a model is trained without it,
+    as [retrain] says: by default as the card of the checkpoint does.
+    """
+    problem, folds = loaded.problem, study.mislabel.folds
+    if folds > problem.n:
+        raise GifError(
+            f"mislabel.folds: {problem.n} training samples cannot be split into {folds} parts."
+        )
+    parts = torch.randperm(problem.n, generator=torch.Generator().manual_seed(study.seed))
+    left_out = [part.sort().values for part in parts.tensor_split(folds)]
+    found = retrain_all(
+        problem,
+        [Job(RemoveSamples(part.tolist()), study.seed) for part in left_out],
+        truth.recipe_of(study, weights, problem),
+        cache=workspace / truth.CACHE,
+        processes=study.retrain.processes,
+        progress=lambda done, total, note: state.tick("mislabel", done, total, f"folds: {note}"),
+    )
+    p = np.empty((problem.n, loaded.data.n_classes))
+    for part, model in zip(left_out, found, strict=True):
+        p[part.numpy()] = probabilities(model.problem(problem).narrowed(part))
+    return p
 
 
 def _suggested(p: np.ndarray, given: np.ndarray) -> np.ndarray:

@@ -29,6 +29,14 @@ BASELINES = {
         "How far another class is above its threshold, less the same of the label; a threshold is "
         "the mean probability of a class over the samples that bear it.",
     ),
+    "held_loss": Baseline(
+        "Loss, held out", "nats", "The loss of a model that was trained without the sample."
+    ),
+    "held_confident": Baseline(
+        "Confident learning, held out",
+        "",
+        "Confident learning by the probabilities of models trained without the sample.",
+    ),
 }
 
 

@@ -54,7 +54,9 @@ def compute(
         on_themselves(study, loaded, solving, {m: results[m] for m in todo}, kept)
     state.finish("solve")
     state.finish("rank")
-    searched = mislabel.look(study, loaded, solving, results, kept, state)
+    searched = mislabel.look(
+        study, prepared.weights, loaded, solving, results, workspace, kept, state
+    )
     measured = None
     if study.fastif.enabled:
         own: dict[str, MethodResult] = {m: results[m] for m in todo}

@@ -126,7 +126,7 @@ def jobs_of(study: Study, loaded: Loaded) -> list[Job]:
 
 def measure_costs(study: Study, weights: Path, loaded: Loaded) -> None:
     """Add to the unit costs what retraining takes; nothing if it is off."""
-    if not study.retrain.enabled:
+    if not (study.retrain.enabled or study.mislabel.folds):
         return
     recipe = recipe_of(study, weights, loaded.problem)
     loaded.costs["training_per_sample"] = seconds_per_sample(loaded.problem, recipe)

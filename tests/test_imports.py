@@ -22,7 +22,7 @@ ORDER = (
     "dense_self", "self_influence", "sketch", "edit", "evaluate", "change_section", "group_section",
     "fastif_section", "mislabel_section", "mislabel_words", "retrain_section", "explained", "study", "outcome",
     "run_state", "record", "held_against", "verdict", "neighbors", "tables", "estimate", "changing",
-    "stages", "query_solves", "solving", "previewing", "themselves", "mislabel", "truth", "fastif_words", "fastif_ways",
+    "stages", "query_solves", "solving", "previewing", "themselves", "truth", "mislabel", "fastif_words", "fastif_ways",
     "fastif", "showing", "runner", "understood", "manifest", "pipeline", "checkup",
     "experiments", "cli", "__main__",
 )  # fmt: skip
