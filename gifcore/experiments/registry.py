@@ -24,6 +24,7 @@ KINDS: dict[str, KindRow] = {
     "toy": KindRow("toy", "Figure 2: a linear regression with its truths in closed form"),
     "eigenvalues": KindRow("eigenvalues", "Figure 3: negative eigenvalues by regularisation"),
     "backdoor": KindRow("relabelling", "Table 3: a backdoor is taken back by relabelling"),
+    "candidates": KindRow("candidates", "FastIF: what the nearest training images keep"),
     "selectors": KindRow("selectors", "Table 1: selectors over ratios, GIF on each"),
     "methods": KindRow("methods", "Table 2: methods of class removal over ratios"),
     "histogram": KindRow("histogram", "Figure 5: what is predicted for the removed class"),
