@@ -62,15 +62,15 @@ class Verdict:
     trust: str
 
     @property
-    def evidence(self) -> str:
+    def parts(self) -> list[str]:
         """Everything behind the first clause."""
-        parts = (self.held, self.control, self.natural, self.trust)
-        return "; ".join(part for part in parts if part)
+        return [part for part in (self.held, self.control, self.natural, self.trust) if part]
 
     @property
     def text(self) -> str:
         """The line as a whole."""
-        return f"{self.name}, {self.edit}: {', '.join(map(str, self.does))}; {self.evidence}."
+        does = ", ".join(map(str, self.does))
+        return f"{self.name}, {self.edit}: {'; '.join([does, *self.parts])}."
 
 
 def verdicts(info: dict[str, Any], methods: Sequence[str] | None = None) -> list[Verdict]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboard.charts.style import SYMBOLS, Palette, finish
+from dashboard.charts.style import SYMBOLS, Palette, abreast, finish
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def accuracies(groups: dict[str, list[Dot]], title: str, palette: Palette) -> go
     for column, dots in enumerate(groups.values(), start=1):
         for dot in dots:
             _dot(figure, dot, palette, column)
-    figure.update_xaxes(title="accuracy (%)", range=[-4, 114], tickvals=[0, 25, 50, 75, 100])
+    figure.update_xaxes(range=[-4, 114], tickvals=[0, 50, 100])
+    abreast(figure, len(groups), "accuracy (%)")
     figure.update_yaxes(type="category")
     figure.update_layout(showlegend=False)
     rows = max((len(dots) for dots in groups.values()), default=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboard.charts.style import SYMBOLS, Palette, finish
+from dashboard.charts.style import SYMBOLS, Palette, abreast, finish
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def same_predictions(panels: dict[str, list[Same]], title: str, palette: Palette
     for column, rows in enumerate(panels.values(), start=1):
         for row in rows:
             _row(figure, row, palette, column)
-        figure.update_xaxes(range=_range(rows), title="% of images", nticks=5, row=1, col=column)
+        figure.update_xaxes(range=_range(rows), nticks=4, row=1, col=column)
+    abreast(figure, len(panels), "images with the same prediction (%)")
     most = max(len(rows) for rows in panels.values())
     figure.update_yaxes(type="category", range=[most - 0.4, -0.8])
     figure.update_layout(showlegend=False)

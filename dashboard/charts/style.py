@@ -140,6 +140,13 @@ def finish(
     return figure
 
 
+def abreast(figure: go.Figure, columns: int, x_title: str) -> None:
+    """Fit panels side by side on a phone too: small headings, one title for all x axes."""
+    figure.update_annotations(font_size=13)
+    figure.update_xaxes(tickangle=0)
+    figure.update_xaxes(title=x_title, col=(columns + 1) // 2)
+
+
 def heading(figure: go.Figure) -> str:
     """Return the finding that `finish` was given."""
     return str(figure.layout.meta["title"])

@@ -34,25 +34,28 @@ def taken_for(
     """Draw a row per class: a bar for the mean of the retrained models, its whisker ± 1 sd."""
     rows = shown(marks, retrained)
     names = [f"<b>{classes[i]} (removed)</b>" if i == removed else classes[i] for i in rows]
-    mean = 100 * retrained.mean(axis=0)[rows]
+    mean, places = 100 * retrained.mean(axis=0)[rows], np.arange(len(rows))
     figure = go.Figure()
     figure.add_bar(
         x=mean,
-        y=names,
+        y=places,
+        width=0.8,
+        customdata=names,
         orientation="h",
         name=f"Retrained models (mean of {len(retrained)})"
         if len(retrained) > 1
         else "Retrained model",
         marker={"color": palette.unselected, "line": {"color": palette.muted, "width": 1}},
         error_x={"array": _deviations(retrained, rows), "color": palette.ink, "thickness": 1.5},
-        hovertemplate="%{y}: %{x:.1f} %<extra>Retrained models</extra>",
+        hovertemplate="%{customdata}: %{x:.1f} %<extra>Retrained models</extra>",
     )
-    for mark in marks:
+    for number, mark in enumerate(marks):
         colour = palette.muted if mark.method == "before" else palette.method(mark.method)
         symbol = "line-ns" if mark.method == "before" else SYMBOLS.get(mark.method, "circle")
         figure.add_scatter(
             x=100 * mark.shares[rows],
-            y=names,
+            y=places + _beside(number, len(marks)),
+            customdata=names,
             name=mark.name,
             mode="markers",
             marker={
@@ -62,11 +65,18 @@ def taken_for(
                 "line": {"width": 2, "color": colour},
             },
             cliponaxis=False,
-            hovertemplate=f"%{{y}}: %{{x:.1f}} %<extra>{mark.name}</extra>",
+            hovertemplate=f"%{{customdata}}: %{{x:.1f}} %<extra>{mark.name}</extra>",
         )
     figure.update_xaxes(title="share of its test images taken for the class (%)", range=[0, 102])
-    figure.update_yaxes(autorange="reversed", type="category")
-    return finish(figure, title, height=130 + max(30 * len(rows), 60), top=60)
+    figure.update_yaxes(tickvals=places, ticktext=names, showgrid=False, zeroline=False)
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], title="taken for")
+    tall = max(30, 12 + 9 * len(marks))
+    return finish(figure, title, height=150 + tall * len(rows), top=70)
+
+
+def _beside(number: int, marks: int) -> float:
+    """Return how far below the middle of a row a mark is drawn, so that none hides another."""
+    return 0.0 if marks < 2 else 0.6 * (number / (marks - 1) - 0.5)
 
 
 def shown(marks: list[TakenFor], retrained: np.ndarray) -> list[int]:

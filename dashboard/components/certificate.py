@@ -59,6 +59,8 @@ def panel(
             st.markdown(sentence(method, certificate, top))
         study = cache.study(context.shown.path)
         methods_found = list(found)
+        if query is None and held.details(context, methods_found, key):
+            st.markdown("**The solves**")
         for first in range(0, len(methods_found), ABREAST):
             few = {m: found[m] for m in methods_found[first : first + ABREAST]}
             details = table(few, study, top)
@@ -66,7 +68,6 @@ def panel(
         if query is None:
             for line in spreads(context.info["methods"], found):
                 st.caption(line)
-            held.details(context, methods_found, key)
         for line in remarks(found):
             st.caption(line)
         st.caption(_MEANING)

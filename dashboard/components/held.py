@@ -17,7 +17,7 @@ from dashboard.charts.same_predictions import Same, same_predictions
 from dashboard.charts.style import label, listed
 from dashboard.charts.taken_for import TakenFor, taken_for
 from dashboard.components import look
-from dashboard.components.measures import percent, signed, significant, times
+from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
 from dashboard.state import Context
 from gifcore.held_against import Spread, Truth, recipe_words, remarks, truth, with_spread
@@ -27,20 +27,21 @@ from gifcore.record import BEFORE, RETRAINED
 PANELS = ("same_predictions", "same_predictions_own", "same_predictions_rest")
 SAME, OWN = PANELS[0], "total_variation_own"
 NUMBERS = (  # figures of the table, their words, whether they are shares
-    ("same_predictions", "same prediction, all test images", True),
+    ("same_predictions", "same prediction, all", True),
     ("same_predictions_own", "same prediction, {own}", True),
     ("same_predictions_rest", "same prediction, the rest", True),
-    ("total_variation", "total variation of probabilities, all test images (0 to 1)", False),
-    ("total_variation_own", "total variation of predicted classes, {own} (0 to 1)", False),
-    ("loss_difference_own", "mean loss − retrained, {own} (nats)", False),
-    ("loss_difference_rest", "mean loss − retrained, the rest (nats)", False),
-    ("distance", "distance of parameters, ‖θ − θ′‖ / ‖θ′‖", False),
+    ("total_variation", "total variation of probabilities", False),
+    ("total_variation_own", "total variation of classes, {own}", False),
+    ("loss_difference_own", "loss − retrained, {own} (nats)", False),
+    ("loss_difference_rest", "loss − retrained, the rest (nats)", False),
+    ("distance", "‖θ − θ′‖ / ‖θ′‖", False),
 )
 SIGNED = ("loss_difference_own", "loss_difference_rest")
 _READING = (
-    "Total variation: 0 = the same, 1 = nothing in common. A loss difference above 0 means a "
-    "higher loss than retrained models have. No edit can be asked to be nearer to retrained models "
-    "than they are to each other."
+    "Total variation: 0 = the same, 1 = nothing in common; of probabilities its mean over all test "
+    "images, of classes between two histograms of predictions. A loss difference above 0: a higher "
+    "mean loss than retrained models have. θ: all parameters, θ′ those of a retrained model. No "
+    "edit can be asked to be nearer to retrained models than they are to each other."
 )
 NOT_MEASURED = (
     "Not measured: other recipes and starts than this one, images beyond this test split, and "
@@ -55,27 +56,22 @@ def section(context: Context, methods: Sequence[str]) -> None:
     if found is None:
         return
     st.subheader("Against retrained models")
-    left, right = st.columns(2, gap="large")
+    st.caption(f"{counted(found).capitalize()}: {plain(recipe(found))}.")
+    agreement(info, methods, found, "before-after")
     judged = outcome(info["change"])
     marks, retrained = histograms(context, methods, judged)
-    with left:
-        agreement(info, methods, found, "before-after")
-    with right:
-        if retrained is None:
-            st.caption(
-                "What retrained models predict is drawn where a class is removed; for this change "
-                "the figures are in *How sure is this?* above."
-            )
-            return
-        classes = info["data"]["classes"]
-        title = taken_for_title(marks, retrained, classes, int(judged.label or 0))
-        figure = taken_for(marks, retrained, classes, int(judged.label or 0), title, look.palette())
-        look.chart(figure, "taken-for")
-        st.caption(
-            f"What each model takes the test images of class {plain(classes[judged.label or 0])} "
-            "for; whiskers are ± 1 standard deviation over the retrained models. Classes below 1 % "
-            "in every model are left out."
-        )
+    if retrained is None:
+        return
+    classes, removed = info["data"]["classes"], int(judged.label or 0)
+    title = taken_for_title(marks, retrained, classes, removed)
+    figure = taken_for(marks, retrained, classes, removed, title, look.palette())
+    look.chart(figure, "taken-for")
+    spread = "whiskers are ± 1 standard deviation over the retrained models; "
+    st.caption(
+        f"What each model takes the test images of class {plain(classes[removed])} for; "
+        f"{spread if len(retrained) > 1 else ''}total variation: 0 = the same histogram, 1 = "
+        "nothing in common. Classes below 1 % in every model are left out."
+    )
 
 
 def steps(info: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -153,9 +149,11 @@ def of_model(found: Truth, method: str, step: str, figure: str) -> Spread | None
 def agreement(info: dict[str, Any], methods: Sequence[str], found: Truth, key: str) -> None:
     """Draw on how many images each model predicts as retrained models do."""
     judged = outcome(info["change"])
-    headings = ("All test images", judged.own.images.capitalize(), "The rest")
+    headings = ("All test images", judged.own.short, "The rest")
     panels = {}
-    for figure, heading in zip(PANELS, headings, strict=True):
+    if judged.task != "class":  # the rest is the whole test split
+        headings = headings[:-1]
+    for figure, heading in zip(PANELS, headings, strict=False):
         rows = []
         for name, method, step in named(info, methods):
             spread = of_model(found, method, step, figure)
@@ -172,8 +170,9 @@ def agreement(info: dict[str, Any], methods: Sequence[str], found: Truth, key: s
     title = agreement_title(info, methods, found)
     look.chart(same_predictions(panels, title, look.palette()), f"same-{key}")
     st.caption(
-        "Share of images with the same predicted class; small dots are single retrained models, "
-        "large marks their mean, open ones the natural step. The axes do not begin at 0."
+        f"{judged.own.short}: {plain(judged.own.images)}. Small dots are single retrained models "
+        "or pairs of them, large marks their mean, open ones the natural step. The axes do not "
+        "begin at 0."
     )
 
 
@@ -196,12 +195,12 @@ def agreement_title(info: dict[str, Any], methods: Sequence[str], found: Truth) 
 # --- the tables of "How sure is this?" ------------------------------------------------------------
 
 
-def details(context: Context, methods: Sequence[str], key: str) -> None:
-    """Draw the evidence in numbers: accuracies, agreement, and what was not measured."""
+def details(context: Context, methods: Sequence[str], key: str) -> bool:
+    """Draw accuracies, agreement and what was not measured; was there anything to draw?"""
     info = context.info
     found = truth(info)
     if found is None or not any(info["methods"][m].get("steps") for m in methods):
-        return
+        return False
     st.markdown(f"**Held against {counted(found)}** ({plain(recipe(found))})")
     for line in remarks(info):
         st.warning(plain(line), icon=":material/warning:")
@@ -224,7 +223,9 @@ def details(context: Context, methods: Sequence[str], key: str) -> None:
         key=f"held-figures-{key}",
         alt="How far each model agrees with retrained models",
     )
-    st.caption(f"{_READING} {NOT_MEASURED}")
+    own = f"{judged.own.short}: {plain(judged.own.images)}."
+    st.caption(f"{own} {_READING} {NOT_MEASURED}")
+    return True
 
 
 def counted(found: Truth) -> str:
@@ -276,10 +277,15 @@ def figures(
     info: dict[str, Any], methods: Sequence[str], found: Truth, judged: Outcome
 ) -> pd.DataFrame:
     """Return a row per figure, a column per model, the last how retrained models differ."""
-    models = named(info, methods)
+    tried = named(info, methods)
+    furthest = {method: name for name, method, _ in tried}  # the searched step, if there is one
+    models = [row for row in tried if furthest[row[1]] == row[0]]
     rows = []
+    apart = judged.task == "class"  # else the rest is the whole test split
     for figure, words, share in NUMBERS:
-        row = {"against retrained models": words.format(own=judged.own.images)}
+        if figure == PANELS[-1] and not apart:
+            continue
+        row = {"against retrained models": words.format(own=judged.own.short.lower())}
         for name, method, step in models:
             row[name] = _written(of_model(found, method, step, figure), figure, share=share)
         row["Retrained, each other"] = _written(found.between(figure), figure, share=share)
@@ -293,5 +299,6 @@ def _written(spread: Spread | None, figure: str, *, share: bool) -> str:
         return "n/a"
     if share:
         return with_spread(spread)
-    mean = signed(spread.mean) if figure in SIGNED else significant(spread.mean)
-    return mean if spread.std is None else f"{mean} ± {significant(spread.std)}"
+    sign = "+" if figure in SIGNED and spread.mean > 0 else ""
+    mean = f"{sign}{spread.mean:.3f}".replace("-", "−")
+    return mean if spread.std is None else f"{mean} ± {spread.std:.3f}"

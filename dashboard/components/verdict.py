@@ -19,18 +19,24 @@ def draw(info: dict[str, Any], methods: Sequence[str]) -> None:
                 st.markdown(first(one))
                 st.caption(evidence(one))
         for rule in rules(info):
-            st.caption(plain(rule))
+            st.caption(words(rule))
 
 
 def first(one: Verdict) -> str:
     """Return what an edit does, its verbs in bold."""
     does = ", ".join(
-        f"**{plain(clause.words)}**" + (f" ({plain(clause.numbers)})" if clause.numbers else "")
+        f"**{words(clause.words)}**" + (f" ({words(clause.numbers)})" if clause.numbers else "")
         for clause in one.does
     )
-    return f"**{plain(one.name)}**, {plain(one.edit)}: {does}"
+    return f"**{words(one.name)}**, {words(one.edit)}: {does}"
 
 
 def evidence(one: Verdict) -> str:
-    """Return what stands behind it, as a sentence."""
-    return plain(f"{one.evidence[:1].upper()}{one.evidence[1:]}.")
+    """Return what stands behind it, a sentence on a line of its own for each kind of evidence."""
+    return "  \n".join(words(f"{part[:1].upper()}{part[1:]}.") for part in one.parts)
+
+
+def words(text: str) -> str:
+    """Return text that Markdown shows as it is, its numbers not parted from their signs."""
+    text = text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
+    return plain(text.replace("× ", "×\u00a0"))

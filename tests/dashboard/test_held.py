@@ -14,7 +14,6 @@ from dashboard.charts.style import Palette
 from dashboard.charts.taken_for import TakenFor, shown, taken_for
 from dashboard.components import held
 from dashboard.components import verdict as lines
-from dashboard.components.messages import plain
 from gifcore.held_against import truth
 from gifcore.outcome import outcome
 from gifcore.record import RECORD, Record
@@ -36,15 +35,13 @@ def sure(page: str) -> AppTest:
 
 
 @pytest.mark.parametrize("seeds", [(), (1,), (1, 2, 3)])
-def test_before_after_opens_with_the_verdict(
-    empty_workspace: Path, seeds: tuple[int, ...]
-) -> None:
+def test_before_after_opens_with_the_verdict(empty_workspace: Path, seeds: tuple[int, ...]) -> None:
     info = made(empty_workspace, seeds)
     at = open_page("before-after")
     for number, one in enumerate(verdicts(info, ["if", "gif"])):
         assert at.markdown[number].value == lines.first(one)
         assert lines.evidence(one) in said(at)
-    assert all(plain(rule) in said(at) for rule in rules(info))
+    assert all(lines.words(rule) in said(at) for rule in rules(info))
     assert ("Against retrained models" in said(at)) == bool(seeds)
     assert charts(at) == (6 if seeds else 4)
     assert ("is not measured here" in said(at)) == (not seeds)
@@ -58,15 +55,19 @@ def test_the_panel_holds_the_evidence_and_what_was_not_measured(empty_workspace:
     made(empty_workspace)
     at = sure("before-after")
     text = said(at)
-    assert "**Held against 3 retrained models** (SGD from a cold start, 30 epochs, seeds 1, 2 and 3)" in text
+    assert (
+        "**Held against 3 retrained models** (SGD from a cold start, 30 epochs, seeds 1, 2 and 3)"
+        in text
+    )
     assert held.NOT_MEASURED in text
+    assert "Removed: images of the removed class." in text
     accuracies, figures = (at.dataframe[i].value for i in (1, 2))
     assert accuracies["model"].tolist()[-1] == "Retrained, mean of 3"
     assert accuracies["Others (retain)"].tolist()[-1] == "95.9 ± 0.4 %"
     assert accuracies["Others (retain)"].tolist()[0] == "97.2 % (+1.3 points)"
     assert accuracies["Others (retain)"].tolist()[1] == "96.5 % (within)"
     assert figures["Retrained, each other"].tolist()[0] == "96.9 ± 0.4 %"
-    assert figures.iloc[0, 0] == "same prediction, all test images"
+    assert figures.iloc[0, 0] == "same prediction, all"
 
 
 def test_without_retrained_models_the_panel_draws_no_tables(empty_workspace: Path) -> None:
