@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 
-from gifcore.edit import edited_parameters, search_step
+from gifcore.edit import StepSearch, edited_parameters, search_step
 from gifcore.errors import GifError
 from gifcore.evaluate import predict
 from gifcore.experiments.kind import Numbers
@@ -22,7 +23,8 @@ NOTE = (
     "that the edited and the retrained model of the same seed predict for images of the removed "
     "class; `agreement`: share of all test images on which both predict the same. In the row "
     "`retrained` both are against the retrained model of the seed before: how well truth agrees "
-    "with itself."
+    "with itself. The *least* step is the smallest that was tried whose validation F1 is within "
+    "one standard error of the best: F1 is flat where predictions still move."
 )
 
 
@@ -62,9 +64,9 @@ def edited(
         try:
             theta = edited_parameters(base.problem, found, scale)
         except GifError:
-            return {"score": 0.0}
-        validated = predict(base.problem, bench.splits["validation"], theta=theta)
-        return {"score": bench.judged(validated)["score"]}
+            return {"self": 1.0, "retain": 0.0, "score": 0.0}
+        validated = bench.judged(predict(base.problem, bench.splits["validation"], theta=theta))
+        return {name: validated[name] for name in ("self", "retain", "score")}
 
     searched = search_step(
         measure,
@@ -72,10 +74,18 @@ def edited(
         max_scale=keys.max_scale,
         evaluations=keys.evaluations,
     )
-    best = bench.tested(base.problem, edited_parameters(base.problem, found, searched.scale))
-    natural = bench.tested(base.problem, edited_parameters(base.problem, found))
-    return bench.measured(best, truth) | {
-        "f1_natural": bench.judged(natural)["score"],
+    images = bench.splits["validation"].tensors[1] == bench.spec.label
+    least = least_step(searched, int(images.sum()), int((~images).sum()))
+
+    def tested(scale: float) -> dict[str, float | None]:
+        theta = edited_parameters(base.problem, found, scale)
+        return bench.measured(bench.tested(base.problem, theta), truth)
+
+    careful = tested(least)
+    return tested(searched.scale) | {
+        "f1_natural": tested(1.0)["f1"],
+        **{f"{name}_least": careful[name] for name in ("f1", "total_variation", "agreement")},
+        "scale_least": least,
         "f1_validation": searched.values[searched.best]["score"],
         "scale": searched.scale,
         "products": found.solution.hvps,
@@ -83,6 +93,27 @@ def edited(
         "normal_residual": found.solution.normal_residual,
         "seconds": seconds,
     }
+
+
+def least_step(searched: StepSearch, own: int, others: int) -> float:
+    """Return the smallest step that was tried whose F1 is within one standard error of the best.
+
+    Args:
+        own: validation images of the removed class.
+        others: all other validation images.
+
+    F1 = 2 a b / (a + b) of a = 1 - self and b = retain, each a share of independent images:
+    var F1 = (2 b^2 / (a + b)^2)^2 a (1 - a) / own + (2 a^2 / (a + b)^2)^2 b (1 - b) / others.
+    """
+    best = searched.values[searched.best]
+    a, b = 1 - best["self"], best["retain"]
+    if a + b == 0:
+        return searched.scale
+    slopes = 2 * b**2 / (a + b) ** 2, 2 * a**2 / (a + b) ** 2
+    variance = slopes[0] ** 2 * a * (1 - a) / own + slopes[1] ** 2 * b * (1 - b) / others
+    enough = best["score"] - math.sqrt(variance)
+    good = zip(searched.scales, searched.values, strict=True)
+    return min(scale for scale, value in good if value["score"] >= enough)
 
 
 def expected(bench: Bench, method: str) -> float:

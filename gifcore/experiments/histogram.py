@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ from gifcore.study import METHOD_LABELS, USES_SELECTION, Method, Selector
 
 class Histogram(Removal):
     """The keys of the class histograms."""
+
+    free: ClassVar[frozenset[str]] = Removal.free | {"methods", "ratios"}
 
     methods: tuple[Method, ...] = ("gif",)
     ratios: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.05,)
@@ -52,7 +54,8 @@ def method_runs(spec: Histogram, bench: Bench, heading: str) -> Iterator[Run]:
                 yield Run("ours", seed, label(heading, method, ratio), seconds, compute)
                 shared = 0.0
     if "paper" in spec.protocols:
-        yield from references(bench, "paper", by_paper.SEED, label(heading, "", 1.0))
+        fresh, words = "ours" not in spec.protocols, label(heading, "", 1.0)
+        yield from references(bench, "paper", by_paper.SEED, words, trained=fresh)
         for seed in range(spec.seeds):
             for method, ratio in spec.choices():
                 points = partial(points_of, bench, by_paper.SEED, spec.checkpoints, method)

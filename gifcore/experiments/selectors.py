@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ METHOD = "gif"
 
 class Selectors(Removal):
     """The keys of the selector comparison; all parameters are one row more, called 100 %."""
+
+    free: ClassVar[frozenset[str]] = Removal.free | {"selectors", "ratios"}
 
     selectors: tuple[Selector, ...] = (
         "highest-k-outputs",
@@ -55,7 +57,8 @@ def runs(spec: Selectors, place: Place) -> Iterator[Run]:
                 yield Run("ours", seed, label(selector, ratio), seconds, compute)
                 seconds = 0.0
     if "paper" in spec.protocols:
-        yield from references(bench, "paper", by_paper.SEED, label("", 1.0))
+        fresh = "ours" not in spec.protocols
+        yield from references(bench, "paper", by_paper.SEED, label("", 1.0), trained=fresh)
         for seed in range(spec.seeds):
             for selector, ratio in spec.choices():
                 edit = partial(by_paper.edited, bench, seed, "table-1", METHOD, selector)

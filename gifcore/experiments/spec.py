@@ -13,7 +13,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -26,7 +26,6 @@ from gifcore.version import ENGINE_VERSION
 PRESETS = ("quick", "full")
 PROTOCOLS = ("ours", "paper")
 Spec = TypeVar("Spec", bound="Experiment")
-FREE = {"title", "protocols", "seeds"}  # which runs are asked for; no run depends on them
 
 
 class Experiment(Section):
@@ -38,6 +37,9 @@ class Experiment(Section):
     seeds: int = Field(5, ge=1, le=1000)  # 0 … seeds - 1
     data: str = "fashion-mnist"  # a registry name, or the path of an .npz file
     model: str = "tinynet"
+
+    # keys that say which runs are asked for: no run depends on them; a kind adds its own
+    free: ClassVar[frozenset[str]] = frozenset({"title", "protocols", "seeds"})
 
     @field_validator("protocols")
     @classmethod
@@ -103,7 +105,7 @@ def identity(spec: Experiment) -> str:
     Raises:
         GifError: data that cannot be had.
     """
-    values: dict[str, Any] = spec.model_dump(mode="json", exclude=FREE)
+    values: dict[str, Any] = spec.model_dump(mode="json", exclude=set(spec.free))
     values["data"] = datasets.fingerprint(spec.data)
     text = json.dumps(values | {"engine": ENGINE_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
