@@ -30,6 +30,7 @@ PAGES = (  # module, title, icon, is it about one record?
     ("compare", "Compare", "scatter_plot", True),
     ("wrong_labels", "Wrong labels", "new_label", True),
     ("speed", "Speed and recall", "speed", True),
+    ("own", "Own model and data", "upload_file", False),
     ("new_study", "New study", "add_circle", False),
     ("studies", "Studies", "folder_open", False),
 )

@@ -15,18 +15,20 @@ from dashboard.components import (
     fastif_form,
     messages,
     mislabel_form,
+    own_forms,
     possible,
     uploads,
 )
 from dashboard.components.change_form import positions
+from dashboard.components.own_forms import OWN
 from dashboard.texts import text
 from dashboard.texts.options import CURVATURES, HELP, PRECONDITIONERS, SAMPLERS, SOLVERS
+from gifcore import models
 from gifcore.data import DATASETS
 from gifcore.errors import GifError
-from gifcore.models import MODELS, bundled
+from gifcore.models import bundled
 from gifcore.study import METHODS, SELECTORS, Study, parse
 
-OWN = "own"
 ORDER = ("if", "gif", "gradient", *(m for m in METHODS if m not in ("if", "gif", "gradient")))
 
 
@@ -74,13 +76,13 @@ def _subject() -> dict[str, Any] | None:
     with left:
         model = st.selectbox(
             "Model",
-            list(MODELS),
-            format_func=lambda name: MODELS[name].title,
+            own_forms.model_names(),
+            format_func=models.title,
             key="new_model",
             help=HELP["model"],
             persist_state="session",
         )
-        st.caption(MODELS[model].text)
+        st.caption(own_forms.about(model))
     with middle:
         data = _data_choice()
     with right:
@@ -110,7 +112,7 @@ def _data_choice() -> str:
         help=HELP["data"],
         persist_state="session",
     )
-    st.caption(DATASETS[data].text if data in DATASETS else "An .npz file, described below.")
+    st.caption(DATASETS[data].text if data in DATASETS else "Your own, chosen below.")
     return data
 
 
@@ -120,7 +122,7 @@ def _own_weights(model: str, data: str, *, backdoor: bool) -> bool:
         return True
     if backdoor and bundled(model, f"{data}-backdoor") is None:
         st.info(
-            f"No {MODELS[model].title} trained on {DATASETS[data].title} with a backdoor comes "
+            f"No {models.title(model)} trained on {DATASETS[data].title} with a backdoor comes "
             "with GIF Studio: train one in a terminal (`python -m gifcore train --backdoor …`) and "
             "give its path below, its card beside it; or choose Digits and the model FCN.",
             icon=":material/info:",
@@ -129,7 +131,7 @@ def _own_weights(model: str, data: str, *, backdoor: bool) -> bool:
     noise = "-noise" if mislabel_form.planted() else ""
     if not backdoor and bundled(model, data + noise) is None:
         st.info(
-            f"No trained {MODELS[model].title} for {DATASETS[data].title} comes with GIF Studio: "
+            f"No trained {models.title(model)} for {DATASETS[data].title} comes with GIF Studio: "
             "load its weights below, or choose another model or data set.",
             icon=":material/info:",
         )
