@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import cache, state
-from dashboard.components import change_form, mislabel_form, study_form
+from dashboard.components import change_form, mislabel_form, study_form, uploads
 from dashboard.components.suspects import Suspects
 from dashboard.state import Context
 from gifcore.data import DATASETS
@@ -138,11 +138,7 @@ def form(study: Study, indices: list[int], labels: list[int] | None) -> dict[str
         "new_weight_decay": study.model.weight_decay,
     }
     if not known:
-        values |= {"new_data_way": "Path on this machine", "new_data_path": study.data.source}
+        values |= uploads.fields("data", study.data.source)
     if study.model.weights:
-        values |= {
-            "new_own_weights": True,
-            "new_weights_way": "Path on this machine",
-            "new_weights_path": study.model.weights,
-        }
+        values |= {"new_own_weights": True} | uploads.fields("weights", study.model.weights)
     return values | mislabel_form.values(study.mislabel.planted)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
+from gifcore.data.names import neutral
+
 
 def head(title: str, answer: str) -> None:
     """Draw the title and, under it, the answer in plain words."""
@@ -39,8 +41,13 @@ def downloads(stem: str, build: Callable[[], pd.DataFrame], what: str) -> None:
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """Return the table as CSV, every digit kept."""
-    return frame.to_csv(index=False).encode()
+    """Return the table as CSV, every digit kept; no text in it is a formula to a spreadsheet."""
+    safe = frame.rename(columns=lambda name: neutral(str(name)))
+    for column in safe.select_dtypes(exclude="number"):
+        safe[column] = safe[column].map(
+            lambda cell: neutral(cell) if isinstance(cell, str) else cell
+        )
+    return safe.to_csv(index=False).encode()
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -31,7 +31,7 @@ def read_table(path: Path, reading: Reading, progress: Progress) -> Foreign:
     """
     progress(0, 1, "reading the table")
     where = path.name
-    columns = _columns(path)
+    columns = columns_of(path)
     label = _label(columns, reading.label, where)
     unknown = [name for name in reading.drop if name not in columns]
     if unknown:
@@ -62,8 +62,12 @@ def read_table(path: Path, reading: Reading, progress: Progress) -> Foreign:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def _columns(path: Path) -> list[str]:
-    """Return the names of the columns; refuse what is too large from the header alone."""
+def columns_of(path: Path) -> list[str]:
+    """Return the names of the columns; refuse what is too large from the header alone.
+
+    Raises:
+        GifError: it is no table that can be read, or too large.
+    """
     columns = _parquet_columns(path) if path.suffix.lower() == ".parquet" else _csv_columns(path)
     if len(columns) > limits.MAX_COLUMNS:
         raise GifError(
@@ -158,11 +162,17 @@ def _label(columns: list[str], asked: str, where: str) -> str:
         return asked
     if asked:
         raise GifError(f"{where} has no column '{asked}'; {_listed(columns)}.")
-    for guess in GUESSES:
-        for name in columns:
-            if name.strip().lower() == guess:
-                return name
-    raise GifError(f"Name the label column of {where}; {_listed(columns)}.")
+    found = guessed(columns)
+    if found is None:
+        raise GifError(f"Name the label column of {where}; {_listed(columns)}.")
+    return found
+
+
+def guessed(columns: list[str]) -> str | None:
+    """Return the column whose name says that it is the label, None if there is none."""
+    return next(
+        (name for guess in GUESSES for name in columns if name.strip().lower() == guess), None
+    )
 
 
 def _listed(columns: list[str]) -> str:

@@ -16,7 +16,6 @@ from dashboard.texts import options
 from dashboard.views import new_study
 from gifcore import record as records
 from gifcore import run_state
-from gifcore.errors import GifError
 from gifcore.models import bundled
 from gifcore.models.bundle import checkpoints_beside
 from gifcore.study import METHODS, SELECTORS, CurvatureSection, SolverSection, Study, parse
@@ -144,40 +143,12 @@ def test_an_address_cannot_name_a_folder_elsewhere(name: str) -> None:
 
 
 @pytest.mark.usefixtures("empty_workspace")
-def test_own_data_and_weights_by_path(tmp_path: Path) -> None:
+def test_own_data_and_weights_are_uploaded_or_picked() -> None:
     app = open_page("new-study")
     app.selectbox(key="new_data").set_value(study_form.OWN).run()
     assert "Choose the files above" in said(app)
-    app.segmented_control(key="new_data_way").set_value("Path on this machine").run()
-    app.text_input(key="new_data_path").set_value(str(tmp_path / "none.npz")).run()
-    assert "There is no file" in app.error[0].value
-
-
-def test_an_upload_is_kept_once_under_its_hash(empty_workspace: Path) -> None:
-    first = uploads.save("mine.npz", b"content")
-    assert first.parent.parent == empty_workspace / "uploads"
-    assert first.name == "mine.npz"
-    assert uploads.save("other name.NPZ", b"content") == first
-    assert first.read_bytes() == b"content"
-
-
-@pytest.mark.usefixtures("empty_workspace")
-def test_too_large_an_upload_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MAX_MB", 0.000001)
-    with pytest.raises(GifError, match="at most"):
-        uploads.save("mine.npz", b"content")
-    monkeypatch.setattr(uploads, "MAX_MB", 200)
-    monkeypatch.setattr(uploads, "MAX_FOLDER_MB", 0.000001)
-    with pytest.raises(GifError, match="delete some"):
-        uploads.save("mine.npz", b"content")
-
-
-@pytest.mark.parametrize(
-    ("path", "problem"),
-    [("/none/a.pkl", "kinds allowed"), ("a.npz", "whole path"), ("/none/a.npz", "no file")],
-)
-def test_a_path_that_cannot_be_is_one_sentence(path: str, problem: str) -> None:
-    assert problem in uploads.path_problem(Path(path), ("npz",))
+    app.segmented_control(key="new_data_way").set_value(uploads.PICK).run()
+    assert "`--data-root DIR`" in said(app)
 
 
 # --- everything that a study can name -------------------------------------------------------------
