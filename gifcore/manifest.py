@@ -19,6 +19,7 @@ from gifcore import stages
 from gifcore.change_section import BackdoorSection, RemoveClassSection, UnionSection
 from gifcore.estimate import sweeps
 from gifcore.run_state import RunState
+from gifcore.targets import TARGETS
 from gifcore.version import ENGINE_VERSION
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def thumbnails(loaded: Loaded, results: list[MethodResult], queries: list[int]) 
             *np.argsort(scores, kind="stable")[:TOP],
         ]
     }
+    own = [result.self_influence for result in results if result.self_influence is not None]
+    train |= {int(i) for values in own for i in np.argsort(-values, kind="stable")[:TOP]}
     tested = {i for q in queries for i in loaded.positions(q)[:GROUP_SHOWN]}
     chosen = {
         "train": np.array(sorted(train), dtype=np.int64),
@@ -101,6 +104,7 @@ def describe(
             ],
         },
         "queries": [_query(q, study, loaded) for q in queries],
+        **_target(study),
         "before": loaded.judge.measure(loaded.problem, loaded.before),
         "timings": {s["name"]: s["seconds"] for s in state.values["stages"]},
         "costs": dict(loaded.costs),
@@ -125,6 +129,15 @@ def _query(query: int, study: Study, loaded: Loaded) -> dict[str, Any]:
         return entry
     name = study.ranking.groups[-query - 1].name
     return entry | {"group": {"name": name, "size": len(images), "images": images[:GROUP_SHOWN]}}
+
+
+def _target(study: Study) -> dict[str, Any]:
+    """Return what the scores are the predicted change of, if it is not the loss."""
+    target = TARGETS[study.ranking.target]
+    if target.name == "loss":
+        return {}
+    known = {"name": target.name, "unit": target.unit, "better_high": target.better_high}
+    return {"target": known}
 
 
 def _change(study: Study, loaded: Loaded) -> dict[str, Any]:

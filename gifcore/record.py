@@ -55,6 +55,7 @@ SCORES, SAMPLES, UPDATES, CURVES, THUMBNAILS = (
     "thumbnails.npz",
 )
 SELF_INFLUENCE = "self_influence.parquet"
+LOSS = {"name": "loss", "unit": "nats", "better_high": False}  # the target where none is stated
 MISLABEL = "mislabel.parquet"  # where a study looks for wrong labels
 UNITS = "units.parquet"
 SKETCH = "sketch.npz"
@@ -131,6 +132,15 @@ class Record:
         """The ranked test images: index, label, predicted, p_label, loss."""
         return list(self.info["queries"])
 
+    @property
+    def target(self) -> dict[str, Any]:
+        """What is explained: `name`, `unit` of the scores, `better_high`.
+
+        Positive scores are helpful whatever it is: of a target that is better when it is higher,
+        they are the predicted fall.
+        """
+        return dict(self.info.get("target") or LOSS)
+
     def folder(self, method: str) -> Path:
         """The folder that holds this method's rows: this one, or a sibling it is shared with."""
         return (self.path / self.info["methods"][method].get("folder", ".")).resolve()
@@ -138,7 +148,7 @@ class Record:
     # --- its tables -------------------------------------------------------------------------
 
     def scores(self, method: str, query: int) -> pd.DataFrame:
-        """Return train_index, influence [nats], rank (0 = most helpful), in order of rank."""
+        """Return train_index, influence (in `target`'s unit), rank (0 = most helpful), by rank."""
         path = self.folder(method) / SCORES
         try:
             with pq.ParquetFile(path) as file:

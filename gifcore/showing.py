@@ -58,7 +58,12 @@ def show(record: Record) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for line in (*_on_themselves(info), *fastif_words.lines(record), *preview.words(info)):
+    for line in (
+        *_explained(record),
+        *_on_themselves(info),
+        *fastif_words.lines(record),
+        *preview.words(info),
+    ):
         console.print(escape(line), highlight=False, soft_wrap=True)
     if record.mislabel:
         _wrong_labels(console, record.mislabel)
@@ -84,6 +89,18 @@ def _ranked(queries: list[dict[str, Any]]) -> str:
         return f"{words}."
     names = ", ".join(f"{group['name']} ({group['size']:,} images)" for group in groups)
     return f"{words}, and {len(groups)} groups: {names}."
+
+
+def _explained(record: Record) -> list[str]:
+    """Return what the rankings are of, if it is not the loss."""
+    target = record.target
+    if target["name"] == "loss" or not record.queries:
+        return []
+    moves = "lowers" if target["better_high"] else "raises"
+    return [
+        f"Rankings explain the {target['name']} ({target['unit']}), not the loss; positive = "
+        f"helpful: the removal {moves} it."
+    ]
 
 
 def _on_themselves(info: dict[str, Any]) -> list[str]:

@@ -114,9 +114,9 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         LOSS,
-        Target("logit", logit, better_high=True),
-        Target("margin", margin, "nats", better_high=True),
-        Target("probability", probability, better_high=True),
+        Target("logit", logit, "logits", better_high=True),
+        Target("margin", margin, "log odds", better_high=True),
+        Target("probability", probability, "probability", better_high=True),
     )
 }
 

@@ -1,21 +1,32 @@
 """What a query asks about: groups of samples, and targets other than the loss."""
 
-from typing import Any
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from gifcore.change import RemoveSamples
+from gifcore import data as datasets
+from gifcore import runner
+from gifcore.change import RemoveClass, RemoveSamples
 from gifcore.errors import GifError
+from gifcore.models import build, bundled, load_weights
 from gifcore.problem import Problem, targets
 from gifcore.queries import Queries, predictions
 from gifcore.scoring import rank
+from gifcore.selection import select
+from gifcore.stages import load_problem, tensors
+from gifcore.study import RankedTarget, Study, dumps, for_query, parse, study_hash
 from gifcore.targets import TARGETS, Target
 from tests import cases, oracles
+from tests.test_cli import gif
 from tests.test_influence import CONVERGED, chosen, refitted
+from tests.test_runner import TINY, run
 
 # name -> the number of one sample, written from its definition
 SLOW = {
@@ -185,3 +196,76 @@ def test_groups_that_are_empty_or_no_mask() -> None:
     ):
         with pytest.raises(GifError, match=words):
             make()
+
+
+# --- in a study -----------------------------------------------------------------------------------
+
+ASKED = TINY | {"methods": ["gradient", "gif"], "edit": {"enabled": False}}
+
+
+def asked(target: str, **more: Any) -> Study:
+    return parse(ASKED | {"ranking": {"queries": [3, 7], "target": target}} | more)
+
+
+def test_a_study_knows_the_targets_of_the_engine() -> None:
+    assert set(get_args(RankedTarget)) == set(TARGETS)
+    plain, named = parse(ASKED | {"ranking": {"queries": [3, 7]}}), asked("margin")
+    assert parse(tomllib.loads(dumps(named))) == named
+    assert study_hash(plain, "d", "w") == study_hash(asked("loss"), "d", "w")
+    assert study_hash(plain, "d", "w") != study_hash(named, "d", "w")
+    assert for_query(named, 5).ranking.target == "margin"
+    with pytest.raises(
+        GifError, match="'accuracy' .* 'loss', 'logit', 'margin' or"
+    ):
+        asked("accuracy")
+    with pytest.raises(GifError, match="previews are of the loss, not of ranking.target"):
+        asked("margin", preview={"rank": 8})
+
+
+@pytest.mark.parametrize("name", ["logit", "margin", "probability"])
+def test_a_study_ranks_by_minus_the_change_of_a_target_that_is_better_high(
+    name: str, tmp_path: Path
+) -> None:
+    """Positive stays helpful; the record and `show` say what of, and in which unit."""
+    record = run(asked(name), tmp_path / "runs", "x")
+    target = TARGETS[name]
+    assert record.target == {"name": name, "unit": target.unit, "better_high": True}
+    prepared = runner.prepare(asked(name))
+    problem = load_problem(
+        prepared.study, datasets.load("digits"), prepared.weights, prepared.weight_decay
+    )
+    test = tensors(datasets.load("digits"), "test")
+    J = select(problem, RemoveClass(8), selector="highest-k-gradients", ratio=0.2, seed=0)
+    found = rank(problem, Queries(test, [[3], [7]], name), method="gradient", selected=J)
+    for row, query in enumerate((3, 7)):
+        frame = record.scores("gradient", query).sort_values("train_index")
+        np.testing.assert_allclose(
+            frame["influence"], -found.values[row].numpy(), rtol=1e-3, atol=1e-9
+        )
+    said = " ".join(gif("show", record.path).stdout.split())
+    assert f"Rankings explain the {name} ({target.unit}), not the loss" in said
+    assert "positive = helpful: the removal lowers it" in said
+
+
+def test_a_record_of_the_loss_states_no_target(tmp_path: Path) -> None:
+    record = run(asked("loss", methods=["gradient"]), tmp_path / "runs", "x")
+    assert "target" not in record.info
+    assert record.target == {"name": "loss", "unit": "nats", "better_high": False}
+    assert "Rankings explain" not in gif("show", record.path).stdout
+
+
+def test_a_study_whose_target_does_not_depend_on_the_parameters_is_refused(tmp_path: Path) -> None:
+    """Of a model without a doubt the probability is 1 in float32, and moves with nothing."""
+    data = datasets.load("digits")
+    model = build("logistic", data.shape, data.n_classes)
+    bundle = bundled("logistic", "digits")
+    assert bundle is not None
+    load_weights(model, bundle)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1e4)
+    sure = tmp_path / "sure.safetensors"
+    save_file(model.state_dict(), sure)
+    study = asked("probability", model={"name": "logistic", "weights": str(sure)})
+    with pytest.raises(GifError, match="target 'probability' does not depend on the parameters"):
+        run(study, tmp_path / "runs", "x")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -122,6 +123,29 @@ def exponent(values: np.ndarray) -> int:
 def power(exp: int, unit: str) -> str:
     """Return a unit with its power of ten: `power(-6, "nats")` is "10⁻⁶ nats"."""
     return unit if exp == 0 else f"10{str(exp).translate(_SUPERSCRIPTS)} {unit}"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the scores of a record are about, in words: by default the loss, in nats."""
+
+    noun: str = "loss"
+    unit: str = "nats"
+    worse: str = "raise"  # what the removal of a helpful training image does to it
+    better: str = "lower"
+
+
+def explained(info: dict[str, Any]) -> Explained:
+    """Return what the scores of this record are about.
+
+    >>> explained({"target": {"name": "margin", "unit": "log odds", "better_high": True}}).worse
+    'lower'
+    """
+    target = info.get("target")
+    if target is None:
+        return Explained()
+    worse, better = ("lower", "raise") if target["better_high"] else ("raise", "lower")
+    return Explained(target["name"], target["unit"], worse, better)
 
 
 def signed(value: float, exp: int = 0) -> str:

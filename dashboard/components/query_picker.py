@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, jobs, settings, state
-from dashboard.components import messages, previews, progress
+from dashboard.components import measures, messages, previews, progress
 from dashboard.components.gallery import Pictures
 from dashboard.components.messages import plain
 from dashboard.components.sidebar import is_group, query_noun
@@ -42,7 +42,9 @@ def draw(context: Context, source: Pictures, *, preview: bool = False) -> None:
 
 def _card(query: dict[str, Any], context: Context, source: Pictures, *, chosen: bool) -> None:
     index = query["index"]
-    name, words, caption = _of_group(query) if is_group(query) else _of_image(query, source)
+    name, words, caption = (
+        _of_group(query, context) if is_group(query) else _of_image(query, source)
+    )
     with st.container(gap="xxsmall", horizontal_alignment="center"):
         alt = f"{query_noun(query)} {name.removeprefix('#')}: {words}"
         st.image(source.query_png(query, SIDE), width=SIDE, alt=alt)
@@ -71,10 +73,10 @@ def _of_image(query: dict[str, Any], source: Pictures) -> tuple[str, str, str]:
     return f"#{query['index']}", words, caption
 
 
-def _of_group(query: dict[str, Any]) -> tuple[str, str, str]:
-    """Return the same of a group of test images, one query by their mean loss."""
+def _of_group(query: dict[str, Any], context: Context) -> tuple[str, str, str]:
+    """Return the same of a group of test images, one query by their mean loss, or other target."""
     size = query["group"]["size"]
-    words = f"the mean loss of {size:,} images"
+    words = f"the mean {measures.explained(context.info).noun} of {size:,} images"
     return query["group"]["name"], words, f"{size:,} images  \ngroup"
 
 

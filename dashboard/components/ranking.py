@@ -31,6 +31,7 @@ def section(
 
     With `preview` what is saved says that it is approximate.
     """
+    about = measures.explained(context.info)
     st.subheader("The whole ranking" + (" (approximate)" if preview else ""))
     table = build(scores, source)
     by, shown = _filter(table, list(scores), source)
@@ -46,10 +47,14 @@ def section(
             "images",
             "ranking-show",
         )
-        _paged(shown, by, source, exp) if with_images == "images" else _plain(shown, exp)
+        if with_images == "images":
+            _paged(shown, by, source, exp, about.unit)
+        else:
+            _plain(shown, exp, about.unit)
     st.caption(
-        "Positive = helpful: removing this training image is predicted to raise the test image’s "
-        f"loss. Scores in {measures.power(exp, 'nats')}; rank 0 is the most helpful."
+        f"Positive = helpful: removing this training image is predicted to {about.worse} the test "
+        f"image’s {about.noun}. Scores in {measures.power(exp, about.unit)}; rank 0 is the most "
+        "helpful."
     )
     kind = "preview" if preview else "ranking"
     stem = f"{kind}-test-{context.query}-{context.selector}-{context.ratio:g}"
@@ -58,7 +63,7 @@ def section(
 
 
 def build(scores: dict[str, np.ndarray], source: Pictures) -> pd.DataFrame:
-    """Return train_index, label and, per method, influence [nats] and rank (0 = most helpful)."""
+    """Return train_index, label and, per method, influence and rank (0 = most helpful)."""
     n = len(next(iter(scores.values())))
     table = pd.DataFrame({"train_index": np.arange(n)})
     labels = source.labels("train")
@@ -107,7 +112,7 @@ def select(table: pd.DataFrame, by: str, sign: str, classes: list[str]) -> pd.Da
     return table.sort_values(f"{by}_rank", ascending=sign != "harmful")
 
 
-def scaled(table: pd.DataFrame, exp: int) -> pd.DataFrame:
+def scaled(table: pd.DataFrame, exp: int, unit: str = "nats") -> pd.DataFrame:
     """Return the table with scores divided by the one power of ten that its header names."""
     renamed = {}
     table = table.copy()
@@ -115,7 +120,7 @@ def scaled(table: pd.DataFrame, exp: int) -> pd.DataFrame:
         method, _, what = column.rpartition("_")
         if what == "influence":
             table[column] = table[column] / 10.0**exp
-            renamed[column] = f"{label(method)} influence ({measures.power(exp, 'nats')})"
+            renamed[column] = f"{label(method)} influence ({measures.power(exp, unit)})"
         elif what == "rank":
             renamed[column] = f"{label(method)} rank"
     return table.rename(columns={"train_index": "number", "label": "class"} | renamed)
@@ -129,14 +134,14 @@ def _formats(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _paged(shown: pd.DataFrame, by: str, source: Pictures, exp: int) -> None:
+def _paged(shown: pd.DataFrame, by: str, source: Pictures, exp: int, unit: str) -> None:
     slot = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = st.selectbox("Rows on a page", PER_PAGE, key="ranking-size", width=140)
         pages = -(-len(shown) // size)
         number = st.pagination(pages, key=f"ranking-page-{by}-{pages}") if pages > 1 else 1
     part = shown.iloc[(number - 1) * size : number * size]
-    table = scaled(part, exp)
+    table = scaled(part, exp, unit)
     table.insert(
         0, "image", [gallery.data_uri(source.png("train", int(i), 56)) for i in part["train_index"]]
     )
@@ -153,8 +158,8 @@ def _paged(shown: pd.DataFrame, by: str, source: Pictures, exp: int) -> None:
     )
 
 
-def _plain(shown: pd.DataFrame, exp: int) -> None:
-    table = scaled(shown, exp)
+def _plain(shown: pd.DataFrame, exp: int, unit: str) -> None:
+    table = scaled(shown, exp, unit)
     st.dataframe(
         table,
         width="stretch",

@@ -93,11 +93,12 @@ def _pick(methods: list[str]) -> tuple[str, str]:
 
 def _settings(context: Context, n: int) -> tuple[measures.Side, int]:
     left, right = st.columns([1, 1], vertical_alignment="bottom")
+    about = measures.explained(context.info)
     with left:
         side = one_of("Which end of the ranking", SIDES, "helpful", "compare-side")
     right.caption(
         "Top k is set in the sidebar. Positive = helpful: removing the training sample is "
-        "predicted to raise this image’s loss (nats); negative = harmful."
+        f"predicted to {about.worse} this image’s {about.noun} ({about.unit}); negative = harmful."
     )
     return side, min(context.k, n)
 
@@ -135,6 +136,7 @@ def _scatter(context: Context, scores: dict[str, np.ndarray]) -> None:
     exponents = [measures.exponent(values) for values in (x, y)]
     exp = max(exponents) if abs(exponents[0] - exponents[1]) <= 3 else None
     used = [exp, exp] if exp is not None else exponents
+    unit = measures.explained(context.info).unit
     marked, name = _marked(context, len(x))
     title = scatter_title(x, y, (label(first), label(second)))
     figure = score_scatter(
@@ -144,7 +146,7 @@ def _scatter(context: Context, scores: dict[str, np.ndarray]) -> None:
         marked_name=name,
         texts=_texts(context, len(x)),
         names=(label(first), label(second)),
-        units=(measures.power(used[0], "nats"), measures.power(used[1], "nats")),
+        units=(measures.power(used[0], unit), measures.power(used[1], unit)),
         title=title,
         palette=look.palette(),
     )
@@ -294,16 +296,17 @@ def _touched(entry: dict[str, Any], p: int) -> str:
 
 def _export(context: Context, scores: dict[str, np.ndarray]) -> None:
     st.subheader("Take it with you")
+    unit = measures.explained(context.info).unit.replace(" ", "_")
     stem = f"scores-test-{context.query}-{context.selector}-{context.ratio:g}"
-    frame.downloads(stem, lambda: score_table(scores), "Both methods’ scores")
+    frame.downloads(stem, lambda: score_table(scores, unit), "Both methods’ scores")
 
 
-def score_table(scores: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Return train_index and each method's influence [nats] and rank (0 = most helpful)."""
+def score_table(scores: dict[str, np.ndarray], unit: str = "nats") -> pd.DataFrame:
+    """Return train_index and each method's influence [unit] and rank (0 = most helpful)."""
     table = pd.DataFrame({"train_index": np.arange(len(next(iter(scores.values()))))})
     for method, values in scores.items():
         rank = np.empty(len(values), dtype=int)
         rank[measures.order(values, "helpful")] = np.arange(len(values))
-        table[f"{method}_influence_nats"] = values
+        table[f"{method}_influence_{unit}"] = values
         table[f"{method}_rank"] = rank
     return table

@@ -12,7 +12,7 @@ from dashboard import cache, state
 from dashboard.charts.style import label as method_label
 from dashboard.components import gallery, messages
 from dashboard.components.gallery import Pictures, Tile
-from dashboard.components.measures import exponent, percent, power, signed, times
+from dashboard.components.measures import explained, exponent, percent, power, signed, times
 from dashboard.components.sidebar import query_label, query_noun
 from dashboard.state import Context
 from dashboard.texts import text
@@ -145,20 +145,21 @@ def _prediction(context: Context) -> None:
     method = "gif" if "gif" in ranked else ranked[0]
     source = gallery.pictures(context)
     table = cache.scores(context.shown.path, method, context.query)
-    exp = exponent(table["influence"].to_numpy())
+    exp, about = exponent(table["influence"].to_numpy()), explained(context.info)
     with st.container(border=True):
         label = messages.plain(query_label(query, context.info["data"]["classes"]))
         noun = query_noun(query)
         st.subheader("The training images behind one prediction")
         st.caption(
-            f"Score: how much the loss on {noun.lower()} {label} is predicted to change if the "
-            f"training image is removed, in {power(exp, 'nats')}, by {method_label(method)}. "
-            "**+** helpful (removing it raises the loss), **−** harmful (removing it lowers it)."
+            f"Score: how much the {about.noun} on {noun.lower()} {label} is predicted to change if "
+            f"the training image is removed, in {power(exp, about.unit)}, by "
+            f"{method_label(method)}. **+** helpful (removing it {about.worse}s the {about.noun}), "
+            f"**−** harmful (removing it {about.better}s it)."
         )
         asked, helpful, harmful = st.columns([1.2, 4, 4], gap="medium")
         _query_tile(asked, source, query, label)
-        _side(helpful, HELPFUL, source, table.head(SHOWN), exp)
-        _side(harmful, HARMFUL, source, table.tail(SHOWN).iloc[::-1], exp)
+        _side(helpful, HELPFUL, source, table.head(SHOWN), exp, about.unit)
+        _side(harmful, HARMFUL, source, table.tail(SHOWN).iloc[::-1], exp, about.unit)
         state.link(
             "samples", "All training images, any test image", icon=":material/arrow_forward:"
         )
@@ -170,13 +171,13 @@ def _query_tile(slot: DeltaGenerator, source: Pictures, query: dict[str, Any], l
 
 
 def _side(
-    slot: DeltaGenerator, heading: str, source: Pictures, rows: pd.DataFrame, exp: int
+    slot: DeltaGenerator, heading: str, source: Pictures, rows: pd.DataFrame, exp: int, unit: str
 ) -> None:
     tiles = [
         Tile(
             source.png("train", index, 84),
             f"{signed(score, exp)}  \n{messages.plain(source.label('train', index))}",
-            f"Training image {index}, score {score:.3g} nats",
+            f"Training image {index}, score {score:.3g} {unit}",
         )
         for index, score in zip(rows["train_index"], rows["influence"], strict=True)
     ]

@@ -37,10 +37,10 @@ HEADINGS = {
     "harmful": ":material/remove: Most harmful (negative)",
 }
 MEANINGS = {
-    "helpful": "Removing one of these from training is predicted to **raise** the loss of this "
-    "test image: the model leans on them.",
-    "harmful": "Removing one of these is predicted to **lower** the loss of this test image: they "
-    "speak against its label.",
+    "helpful": "Removing one of these from training is predicted to **{0.worse}** the {0.noun} of "
+    "this test image: the model leans on them.",
+    "harmful": "Removing one of these is predicted to **{0.better}** the {0.noun} of this test "
+    "image: they speak against its label.",
 }
 
 
@@ -92,10 +92,9 @@ def _exact(context: Context, source: Pictures, said: DeltaGenerator) -> None:
         st.caption(unranked(context, silent))
     exp = measures.exponent(_all(scores))
     for side in ("helpful", "harmful"):
-        _side(side, scores, source, exp)
+        _side(side, scores, source, exp, measures.explained(context.info))
     certificate.panel(context, "samples", query=context.query)
-    with st.expander("How to read a score", icon=":material/help:"):
-        st.markdown(text("score"))
+    _how_to_read(context)
     ranking.section(context, scores, source, exp)
 
 
@@ -110,10 +109,22 @@ def _previewed(
     previews.banner(context, found)
     exp = measures.exponent(_all(scores))
     for side in ("helpful", "harmful"):
-        _side(side, scores, source, exp, preview=True)
-    with st.expander("How to read a score", icon=":material/help:"):
-        st.markdown(text("score"))
+        _side(side, scores, source, exp, measures.explained(context.info), preview=True)
+    _how_to_read(context)
     ranking.section(replace(context, query=index), scores, source, exp, preview=True)
+
+
+def _how_to_read(context: Context) -> None:
+    about = measures.explained(context.info)
+    with st.expander("How to read a score", icon=":material/help:"):
+        if about.noun != "loss":
+            st.markdown(
+                f"**This study explains the {about.noun}, not the loss** (`ranking.target`): read "
+                f"{about.noun} for loss below, and {about.unit} for nats. A **+** still means "
+                f"helpful: without the training image the {about.noun} would "
+                f"{'fall' if about.worse == 'lower' else 'rise'}."
+            )
+        st.markdown(text("score"))
 
 
 def _ranked_by(context: Context) -> list[str]:
@@ -171,11 +182,15 @@ def _side(
     scores: dict[str, np.ndarray],
     source: Pictures,
     exp: int,
+    explained: measures.Explained,
     *,
     preview: bool = False,
 ) -> None:
     st.subheader(HEADINGS[side] + (f" {previews.BADGE}" if preview else ""))
-    st.markdown(MEANINGS[side] + (" ◆ is named by all methods." if len(scores) > 1 else ""))
+    st.markdown(
+        MEANINGS[side].format(explained)
+        + (" ◆ is named by all methods." if len(scores) > 1 else "")
+    )
     tops = {m: top_of(values, side) for m, values in scores.items()}
     width = min(len(tops), ABREAST)
     rows = [st.columns(width, gap="medium") for _ in range(-(-len(tops) // width))]
@@ -183,13 +198,14 @@ def _side(
     for column, (method, chosen) in zip(columns, tops.items(), strict=False):
         with column, st.container(border=True):
             about = "approximate influence" if preview else "influence"
-            st.markdown(f"**{label(method)}**: {about}, {measures.power(exp, 'nats')}")
+            st.markdown(f"**{label(method)}**: {about}, {measures.power(exp, explained.unit)}")
             cards = [
                 card(
                     int(i),
                     float(scores[method][i]),
                     exp,
                     source,
+                    explained.unit,
                     shared=len(tops) > 1 and all(i in top for top in tops.values()),
                 )
                 for i in chosen
@@ -207,7 +223,9 @@ def top_of(values: np.ndarray, side: measures.Side) -> np.ndarray:
     return chosen[right[chosen]]
 
 
-def card(index: int, score: float, exp: int, source: Pictures, *, shared: bool) -> Card:
+def card(
+    index: int, score: float, exp: int, source: Pictures, unit: str = "nats", *, shared: bool
+) -> Card:
     """Return a training image with label, score, sign in words, and a diamond if all name it."""
     name = source.label("train", index)
     word = "helpful" if score > 0 else "harmful" if score < 0 else "neutral"
@@ -218,6 +236,6 @@ def card(index: int, score: float, exp: int, source: Pictures, *, shared: bool) 
         word,
         f"{name} #{index}",
         f"Training image {index}, {name or 'label unknown'}: influence {value} "
-        f"{measures.power(exp, 'nats')}, {word}",
+        f"{measures.power(exp, unit)}, {word}",
         shared,
     )
