@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gifcore import runner
+from gifcore.record import Record
 from gifcore.study import Study, parse
 
 COMBINATIONS = {
@@ -120,3 +121,27 @@ def fastif_record(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = tmp_path_factory.mktemp("fastif") / "runs"
     prepared = runner.prepare(fastif_study(("if", "gif")))
     return runner.run(prepared, workspace / "fastif", workspace=workspace).path
+
+
+def mislabel_study(**section: Any) -> Study:
+    """A study that looks for the wrong labels of the bundled digits in a second or two."""
+    return parse(
+        {
+            "title": "Wrong labels (digits)",
+            "methods": ["gradient"],
+            "data": {"source": "digits"},
+            "model": {"name": "fcn"},
+            "selection": {"selector": "all"},
+            "ranking": {"count": 0},
+            "edit": {"enabled": False},
+            "mislabel": {"rate": 0.1} | section,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def mislabel_record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """A real record of wrong labels that are known; only to be read, copy it to change it."""
+    workspace = tmp_path_factory.mktemp("mislabel") / "runs"
+    prepared = runner.prepare(mislabel_study())
+    return runner.run(prepared, workspace / "wrong", workspace=workspace)
