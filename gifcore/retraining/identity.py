@@ -114,13 +114,18 @@ def _without_labels(batch: Any) -> Any:
 
 
 def _leaves(batch: Any, name: str = "") -> list[tuple[bytes, Any]]:
-    """Return what a batch is made of, by place: tensors and lists."""
+    """Return what a batch is made of, by place: tensors, and lists of texts or numbers."""
     if isinstance(batch, dict):
         return [leaf for key in sorted(batch) for leaf in _leaves(batch[key], f"{name}.{key}")]
-    if isinstance(batch, tuple):
+    if isinstance(batch, tuple) or (isinstance(batch, list) and not _plain(batch)):
         return [leaf for i, part in enumerate(batch) for leaf in _leaves(part, f"{name}.{i}")]
     kind = f"{batch.dtype}{tuple(batch.shape[1:])}" if isinstance(batch, Tensor) else ""
     return [(f"{name}:{kind}".encode(), batch)]
+
+
+def _plain(values: list[Any]) -> bool:
+    """Is this a field of the samples, and no list of fields?"""
+    return all(isinstance(value, PLAIN) for value in values)
 
 
 def _lines(values: Any) -> Any:

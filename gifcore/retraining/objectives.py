@@ -73,7 +73,7 @@ def _weighted(
     problem: Problem, values: Callable[[dict[str, Tensor], Any, int], Tensor]
 ) -> Objective:
     """Return sum w_i v_i / W and its gradient as a function of theta."""
-    w = problem.weights_of(problem.positions)
+    w = problem.weights_of(problem.positions).double()  # rounding of a sum misleads line searches
 
     def value(theta: Tensor) -> tuple[float, Tensor]:
         leaves = problem.leaves(theta)
@@ -81,7 +81,7 @@ def _weighted(
         with engine_mode(problem.model):
             for start, batch in _chunks(problem):
                 found = values(leaves, batch, start)
-                part = (found * w[start : start + CHUNK]).sum() / w.sum()
+                part = (found.double() * w[start : start + CHUNK]).sum() / w.sum()
                 total += float(part.detach())
                 gradient += problem.flat_gradient(part, leaves)
         return total, gradient
