@@ -7,6 +7,7 @@ the triggered images their own labels again. Every model of the comparison is tr
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,9 +28,9 @@ from gifcore.evaluate.backdoor import backdoor_metrics
 from gifcore.experiments.kind import Numbers, Place
 from gifcore.models import build
 from gifcore.operators import LinearOperator
-from gifcore.problem import Problem, Progress, silent
+from gifcore.problem import Problem, Progress
 from gifcore.retraining import Job, Recipe, Retrained, expected_seconds, retrain_all
-from gifcore.solvers import MINRES, Solution
+from gifcore.solvers import Solution
 
 Pair = tuple[Predictions, Predictions]  # on triggered and on clean images
 CALIBRATION = 250  # images on which a forward pass is timed
@@ -191,16 +192,18 @@ def difference(problem: Problem, change: Change, *, samples: int, seed: int) -> 
 
 
 def second_order(
-    H: LinearOperator, D: LinearOperator, g: Tensor, *, iterations: int, progress: Progress = silent
+    solve: Callable[[Tensor], Solution], D: LinearOperator, g: Tensor
 ) -> tuple[Tensor, list[Solution]]:
     """Return d1 - H^-1 D d1, d1 = H^-1 g, (p,): (H + D)^-1 g to first order in D, with its solves.
 
     For a removal D = c (H - H_U) and this is the engine's second-order step; for a repair D is
     `difference`.
 
+    Args:
+        solve: b -> x with H x = b.
+
     Reference: Basu et al. 2020, "On second-order group influence functions", the sign corrected.
     """
-    solver = MINRES(iterations)
-    first = solver.solve(H, g, progress=progress)
-    second = solver.solve(H, D @ first.value, progress=progress)
+    first = solve(g)
+    second = solve(D @ first.value)
     return first.value - second.value, [first, second]
