@@ -17,9 +17,9 @@ from dashboard.components import (
     mislabel_form,
     own_forms,
     possible,
+    ranking_form,
     uploads,
 )
-from dashboard.components.change_form import positions
 from dashboard.components.own_forms import OWN
 from dashboard.texts import text
 from dashboard.texts.options import CURVATURES, HELP, PRECONDITIONERS, SAMPLERS, SOLVERS
@@ -45,7 +45,7 @@ def draw() -> Study | None:
         st.subheader("2 · Which parameters may move, and how the move is computed")
         chosen = _selection(asked)
     with st.expander("Advanced: curvature, solver, test images to explain, seed"):
-        advanced = _advanced(chosen["methods"])
+        advanced = _advanced(chosen["methods"], asked["data"]["source"] if asked else None)
     if asked is None:
         return None
     title = st.text_input(
@@ -273,7 +273,7 @@ def _choice(name: str, label: str, choices: dict[str, tuple[str, str]]) -> str:
     return chosen
 
 
-def _advanced(methods: list[str]) -> dict[str, Any]:
+def _advanced(methods: list[str], source: str | None) -> dict[str, Any]:
     left, middle, right = st.columns(3, gap="large")
     with left:
         curvature = _curvature()
@@ -281,7 +281,7 @@ def _advanced(methods: list[str]) -> dict[str, Any]:
         solver = _solver()
     with right:
         st.markdown("**Test images and chance**")
-        ranking = _ranking()
+        ranking = ranking_form.fields(source)
         preview = {"rank": _number("preview", "Sketch for previews (0: none)", 0, 0, 100_000)}
         fastif = fastif_form.fields(methods)
         mislabel = mislabel_form.fields()
@@ -359,18 +359,6 @@ def _lissa() -> dict[str, Any]:
     }
     st.caption(f"Effective damping: damp × scale = {values['damp'] * values['scale']:g}.")
     return values
-
-
-def _ranking() -> dict[str, Any]:
-    count = _number("count", "Test images to explain", 2, 0, 1000)
-    listed = st.text_input(
-        "… or these ones",
-        key="new_queries",
-        placeholder="17, 256, 1024",
-        help=HELP["queries"],
-        persist_state="session",
-    )
-    return {"count": count, "queries": positions(listed)}
 
 
 def said(study: Study) -> str:

@@ -92,6 +92,19 @@ PRECONDITIONERS = {
     ),
     "none": ("None", "The plain solver, for comparisons."),
 }
+TARGETS = {
+    "loss": ("Their loss", "What training lowers, in nats; the default."),
+    "margin": (
+        "Their margin",
+        "How far the right class is ahead of all others, in log odds. It does not fade where the "
+        "model is sure, as the loss does.",
+    ),
+    "logit": ("The output of their class", "The raw output, before softmax."),
+    "probability": (
+        "The probability of their class",
+        "Easy to read; changes little where the model is sure.",
+    ),
+}
 CHANGES = {
     "remove-class": (
         "Remove a class",
@@ -165,6 +178,16 @@ HELP = {
     "probes": "Random vectors that measure the curvature for the preconditioner; each costs one "
     "Hessian product. 0 lets the engine decide.",
     "queries": "Test images to explain: positions in the test split, separated by commas.",
+    "groups": "One question about all test images of a class: the mean over them. Numbers of "
+    "classes, separated by commas.",
+    "group_cells": "One question about the test images of a class that the model takes for another "
+    "one: label > prediction, by number. Separate several by commas.",
+    "group_images": "One question about these test images together. Separate several groups by "
+    "semicolons.",
+    "target": "What a score predicts the change of. Positive stays helpful, whatever is asked. "
+    "Previews are of the loss alone.",
+    "self_influence": "How much each training image holds up the prediction on itself, by every "
+    "method that ranks. High values are rare or wrongly labelled images.",
     "count": "How many test images to explain; half of them wrongly predicted, spread over the "
     "classes. More can be ranked later, one by one.",
     "preview": "Numbers a training image in a sketch, from which the page Samples shows an "

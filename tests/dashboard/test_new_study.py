@@ -8,17 +8,26 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard import jobs
-from dashboard.components import possible, study_form, uploads
+from dashboard.components import possible, ranking_form, study_form, uploads
 from dashboard.texts import options
 from dashboard.views import new_study
 from gifcore import record as records
 from gifcore import run_state
 from gifcore.models import bundled
 from gifcore.models.bundle import checkpoints_beside
-from gifcore.study import METHODS, SELECTORS, CurvatureSection, SolverSection, Study, parse
+from gifcore.study import (
+    METHODS,
+    SELECTORS,
+    CurvatureSection,
+    RankedTarget,
+    SolverSection,
+    Study,
+    parse,
+)
 from tests.dashboard.opened import again_until, keys, open_page, said
 
 DIGITS = {"new_model": "fcn", "new_data": "digits"}
@@ -503,3 +512,91 @@ def test_the_engine_refuses_weights_of_another_backdoor_in_a_sentence() -> None:
         "\\", ""
     )
     assert "run" not in keys(app)
+
+
+# --- the section ranking --------------------------------------------------------------------------
+
+
+def ranking_of(app: AppTest) -> dict[str, Any]:
+    """The section as the form has it now: what the page would hand to the engine."""
+    assert not app.exception
+    assert not app.error, [error.value for error in app.error]
+    return asked_of(app).ranking.model_dump(by_alias=True)
+
+
+def asked_of(app: AppTest) -> Study:
+    study = app.session_state["seen_study"]
+    assert isinstance(study, Study)
+    return study
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = study_form.draw
+
+    def draw() -> Study | None:
+        study = inner()
+        st.session_state["seen_study"] = study
+        return study
+
+    monkeypatch.setattr(study_form, "draw", draw)
+
+
+@pytest.mark.usefixtures("empty_workspace", "seen")
+def test_groups_self_influence_and_target_are_fields() -> None:
+    app = filled({"new_count": 1})
+    plain = ranking_of(app)
+    assert (plain["groups"], plain["self_influence"], plain["target"]) == ((), False, "loss")
+    app.text_input(key="new_group_classes").set_value("8, 3")
+    app.text_input(key="new_group_cells").set_value("8 > 6,3>5")
+    app.text_input(key="new_group_images").set_value("17, 256; 3")
+    app.selectbox(key="new_target").set_value("margin")
+    app.toggle(key="new_self_influence").set_value(True).run()
+    section = ranking_of(app)
+    assert (section["count"], section["self_influence"], section["target"]) == (1, True, "margin")
+    wanted = [
+        ("all of class 8", {"class": 8}),
+        ("all of class 3", {"class": 3}),
+        ("class 8 taken for class 6", {"cell": (8, 6)}),
+        ("class 3 taken for class 5", {"cell": (3, 5)}),
+        ("images 17, 256", {"samples": (17, 256)}),
+        ("images 3", {"samples": (3,)}),
+    ]
+    for group, (name, what) in zip(section["groups"], wanted, strict=True):
+        assert group["name"] == name
+        assert {key: group[key] for key in what} == what
+
+
+@pytest.mark.usefixtures("empty_workspace")
+@pytest.mark.parametrize(
+    ("key", "typed", "words"),
+    [
+        ("new_group_classes", "11", "there is no class 11; 0 … 9 exist"),
+        ("new_group_classes", "Bag", "'Bag' is not a position"),
+        ("new_group_cells", "8-6", "'8-6' is not a position"),
+        ("new_group_cells", "8 6", "is not of the form 8 > 6"),
+        ("new_group_cells", "8 > ", "is not of the form 8 > 6"),
+        ("new_group_cells", "8 > 6,", "'' is not of the form 8 > 6"),
+        ("new_group_images", "3, 3", "name each test image once"),
+        ("new_group_classes", "3, 3", "each group has a name of its own"),
+    ],
+)
+def test_groups_that_are_none_are_one_sentence(key: str, typed: str, words: str) -> None:
+    app = filled({})
+    app.text_input(key=key).set_value(typed).run()
+    assert not app.exception
+    assert words in app.error[0].value.replace("\\", "")
+
+
+def test_the_form_offers_every_target_of_a_study() -> None:
+    assert set(options.TARGETS) == set(get_args(RankedTarget))
+
+
+@pytest.mark.parametrize("names", [None, ["T-shirt", "Bag"]])
+def test_a_long_group_keeps_a_name_that_a_study_takes(names: list[str] | None) -> None:
+    (group,) = ranking_form._images(", ".join(str(i) for i in range(500)))
+    assert len(group["name"]) <= ranking_form.LONGEST
+    assert group["name"].endswith(" …")
+    (cell,) = ranking_form._cells("1 > 0", names)
+    assert cell["name"] == ("Bag taken for T-shirt" if names else "class 1 taken for class 0")
+    parse({"ranking": {"groups": [group, cell]}})
