@@ -151,9 +151,9 @@ def agreement(info: dict[str, Any], methods: Sequence[str], found: Truth, key: s
     judged = outcome(info["change"])
     headings = ("All test images", judged.own.short, "The rest")
     panels = {}
-    if judged.task != "class":  # the rest is the whole test split
-        headings = headings[:-1]
-    for figure, heading in zip(PANELS, headings, strict=False):
+    for figure, heading in zip(PANELS, headings, strict=True):
+        if figure == PANELS[-1] and judged.task != "class":
+            continue  # the rest is the whole test split
         rows = []
         for name, method, step in named(info, methods):
             spread = of_model(found, method, step, figure)

@@ -18,6 +18,7 @@ from dashboard.components import (
     own_forms,
     possible,
     ranking_form,
+    retrain_form,
     uploads,
 )
 from dashboard.components.own_forms import OWN
@@ -44,6 +45,9 @@ def draw() -> Study | None:
     with st.container(border=True):
         st.subheader("2 · Which parameters may move, and how the move is computed")
         chosen = _selection(asked)
+    with st.container(border=True):
+        st.subheader("3 · Hold it against models that are really retrained")
+        chosen["retrain"] = retrain_form.fields()
     with st.expander("Advanced: curvature, solver, test images to explain, seed"):
         advanced = _advanced(chosen["methods"], asked["data"]["source"] if asked else None)
     if asked is None:
@@ -124,7 +128,7 @@ def _own_weights(model: str, data: str, *, backdoor: bool) -> bool:
         st.info(
             f"No {models.title(model)} trained on {DATASETS[data].title} with a backdoor comes "
             "with GIF Studio: train one in a terminal (`python -m gifcore train --backdoor …`) and "
-            "give its path below, its card beside it; or choose Digits and the model FCN.",
+            "pick it below, its card beside it; or choose Digits and the model FCN.",
             icon=":material/info:",
         )
         return True

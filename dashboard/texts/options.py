@@ -92,6 +92,23 @@ PRECONDITIONERS = {
     ),
     "none": ("None", "The plain solver, for comparisons."),
 }
+RECIPES = {
+    "sgd": (
+        "As the weights were trained",
+        "SGD with the settings and the number of epochs on the checkpoint's card, every seed with "
+        "other starting weights and another order. What people mean by retraining.",
+    ),
+    "minimise": (
+        "To the minimum",
+        "Full-batch L-BFGS down to the minimum of the loss, for small models: no noise of an "
+        "optimiser is left in the comparison.",
+    ),
+    "proximal": (
+        "Proximal (PBRF)",
+        "How this very model would respond: the loss on the changed data, held near the trained "
+        "weights. For models whose training is far from a minimum.",
+    ),
+}
 TARGETS = {
     "loss": ("Their loss", "What training lowers, in nats; the default."),
     "margin": (
@@ -213,6 +230,15 @@ HELP = {
     "every method that ranks and by the model's own probabilities. Takes the influence of all "
     "training images on themselves.",
     "seed": "Fixes every random draw: curvature samples, probes, random selection.",
+    "retrain": "So many models are really trained on the changed data, with the seeds 1, 2, …, and "
+    "the edits are held against them. Each takes about as long as training the model did; they are "
+    "kept, and other studies of the same change find them.",
+    "retrain_recipe": "What the edits are held against. Proximal and warm minimising draw nothing "
+    "at random, so there is one model.",
+    "retrain_start": "Cold: from new weights. Warm: from the trained ones, nearer to them and "
+    "cheaper, and perhaps with a trace of what was to be forgotten.",
+    "retrain_epochs": "Fewer are quicker, and no longer what the weights were trained with: the "
+    "verdict says so if accuracy suffers.",
     "memory_mb": "Memory that may be spent on keeping gradient graphs between products; more is "
     "faster, up to a point. Too little is slower, never wrong.",
     "weight_decay": "The weight decay the model was trained with. Empty: what the checkpoint's "

@@ -115,8 +115,10 @@ def _check_and_run(study: Study) -> None:
         return
     if _new_names(study, answer):
         st.rerun()
-    seconds = estimate(study, answer["data"]["sizes"], answer["costs"])["seconds"]
-    _facts(answer, seconds)
+    expected = estimate(study, answer["data"]["sizes"], answer["costs"])
+    _facts(answer, expected["seconds"])
+    if study.retrain.enabled:
+        st.caption(retraining(study.retrain.seeds, expected["stages"]["retrain"]))
     _run(study, answer)
 
 
@@ -125,7 +127,17 @@ def _facts_of(study: Study) -> Study:
     free = ("title", "selection", "solver")
     default = {name: Study.model_fields[name].default for name in free}
     with_checkpoints = tuple(m for m in study.methods if m == "tracin")
-    return study.model_copy(update=default | {"methods": with_checkpoints})
+    one = study.retrain.model_copy(update={"seeds": min(study.retrain.seeds, 1)})
+    return study.model_copy(update=default | {"methods": with_checkpoints, "retrain": one})
+
+
+def retraining(seeds: int, seconds: float) -> str:
+    """Return what retraining adds to the time."""
+    models = "one retrained model" if seeds == 1 else f"{seeds} retrained models"
+    return (
+        f"Of this time about {messages.duration(seconds)} are for {models}; those that another "
+        "study of this workspace left are not trained again."
+    )
 
 
 def _new_names(study: Study, answer: dict[str, Any]) -> bool:
