@@ -257,7 +257,7 @@ def test_unknown_and_impossible_keys_are_refused(tmp_path: Path, more: str, word
         (Asked(), FILE.replace("selectors", "selector"), "'selector' is not known; choose one of"),
         (Asked(), FILE.replace("experiment =", "model2 ="), "names no experiment"),
         (Asked(), "a = [", "is not a TOML file"),
-        (Asked(), "quick = 3\n" + FILE.split("[quick]")[0], "a preset is a table"),
+        (Asked(), "quick = 3\n" + FILE.split("[quick]", maxsplit=1)[0], "a preset is a table"),
         (Asked(data="svhn-of-mine"), FILE, "no data set 'svhn-of-mine'"),
     ],
 )

@@ -40,7 +40,7 @@ from gifcore.training import Settings
 CALIBRATION = 250  # images on which a forward pass is timed
 TIMED = 4
 PASS = 3.0  # forward passes in a gradient
-PRODUCT = 6.0  # forward passes in a Hessian product
+PRODUCT = 4.0  # forward passes in a Hessian product
 SHARES = 10  # classes whose share of the predictions is kept
 
 
