@@ -36,6 +36,12 @@ def evidence(one: Verdict) -> str:
     return "  \n".join(words(f"{part[:1].upper()}{part[1:]}.") for part in one.parts)
 
 
+def brief(one: Verdict) -> str:
+    """Return whether to believe it: retrained models, gradient and solve, without other steps."""
+    parts = [part for part in (one.held, one.control, one.trust) if part]
+    return " ".join(words(f"{part[:1].upper()}{part[1:]}.") for part in parts)
+
+
 def words(text: str) -> str:
     """Return text that Markdown shows as it is, its numbers not parted from their signs."""
     text = text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")

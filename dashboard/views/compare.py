@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,19 @@ from dashboard.charts.agreement import agreement
 from dashboard.charts.overlap import overlap as overlap_figure
 from dashboard.charts.score_scatter import MOST, score_scatter
 from dashboard.charts.style import label, listed
-from dashboard.components import certificate, gallery, look, measures
+from dashboard.components import certificate, gallery, held, look, measures, verdict
 from dashboard.components import page as frame
 from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.measures import SIDES, percent, significant
 from dashboard.components.messages import plain
 from dashboard.components.sidebar import query_label, query_noun
 from dashboard.state import Context
+from gifcore.held_against import truth
 from gifcore.record import products
 
 
 def page() -> None:
-    """Draw the page: scatter and overlap for the query, all queries, then the costs."""
+    """Draw the page: scatter and overlap for the query, all queries, the edits, the costs."""
     context = state.context()
     methods = context.shown.methods
     if len(methods) < 2:
@@ -37,6 +39,7 @@ def page() -> None:
     ranked = ranked_by(context)
     if context.query is None or len(ranked) < 2:
         slot.markdown(too_few(context, ranked))
+        _edits(context, context.methods)
         _costs(context, methods)
         return
     if silent := [label(m) for m in methods if m not in ranked]:
@@ -52,6 +55,7 @@ def page() -> None:
         _overlap(scores, side, k)
     certificate.panel(context, "compare", query=context.query, methods=(first, second))
     _all_queries(context, first, second)
+    _edits(context, (first, second))
     _costs(context, methods)
     _export(context, scores)
 
@@ -246,6 +250,22 @@ def agreement_title(rhos: list[float]) -> str:
         f"Median rank correlation {np.nanmedian(rhos):.2f} over {len(rhos)} test images "
         f"({np.nanmin(rhos):.2f} to {np.nanmax(rhos):.2f})"
     )
+
+
+# --- as edits -------------------------------------------------------------------------------------
+
+
+def _edits(context: Context, methods: Sequence[str]) -> None:
+    """Draw the verdict on the methods as edits, and how near each comes to retrained models."""
+    info = context.info
+    edited = [m for m in methods if info["methods"][m].get("steps")]
+    if not edited:
+        return
+    st.subheader("As edits of the model")
+    verdict.draw(info, edited)
+    found = truth(info)
+    if found is not None:
+        held.agreement(info, edited, found, "compare")
 
 
 # --- costs ----------------------------------------------------------------------------------------

@@ -152,3 +152,18 @@ def test_downloads_hold_the_retrained_models(empty_workspace: Path) -> None:
 
     rows = before_after.predictions(at.session_state["context"], ["gif"])
     assert set(rows[rows["method"] == "retrained"]["step"]) == {"seed-1", "seed-3"}
+
+
+@pytest.mark.parametrize("seeds", [(), (1, 2)])
+def test_compare_and_home_say_the_same_of_the_edits(
+    empty_workspace: Path, seeds: tuple[int, ...]
+) -> None:
+    info = made(empty_workspace, seeds)
+    compare, home = said(open_page("compare")), said(open_page())
+    for one in verdicts(info, ["if", "gif"]):
+        assert lines.first(one) in compare
+        assert lines.evidence(one) in compare
+        assert lines.brief(one) in home
+    drawn = "Same prediction as retrained models" in compare
+    assert drawn == bool(seeds)
+    assert ("Not held against retrained models." in home) == (not seeds)
