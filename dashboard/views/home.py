@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, state
 from dashboard.charts.style import label as method_label
-from dashboard.components import gallery, messages
+from dashboard.components import gallery, messages, verdict
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.measures import explained, exponent, percent, power, signed, times
 from dashboard.components.sidebar import query_label, query_noun
@@ -20,6 +20,7 @@ from gifcore.data import DATASETS
 from gifcore.models import MODELS
 from gifcore.outcome import Outcome, Want, outcome
 from gifcore.record import NATURAL, SEARCHED
+from gifcore.verdict import verdicts
 
 COLOURS: dict[Want, Literal["normal", "inverse", "off"]] = {
     "higher": "normal",
@@ -126,6 +127,7 @@ def _method(info: dict[str, Any], method: str, judged: Outcome) -> None:
         f"Searched step, {times(steps[SEARCHED]['scale'])} the update. The natural step (× 1) "
         f"leaves {percent(natural[judged.own.key])} and {percent(natural[judged.rest.key])}."
     )
+    st.caption(verdict.brief(verdicts(info, [method])[0]))
 
 
 def _points(difference: float) -> str:
