@@ -37,17 +37,20 @@ class Question:
 
 def data_question() -> Question | None:
     """Draw the choice of the data and how they are read; None while something is missing."""
-    source = st.selectbox(
-        "Data",
-        [OWN, *DATASETS],
-        format_func=lambda name: DATASETS[name].title if name in DATASETS else "My own file",
-        key="own_source",
-        persist_state="session",
-    )
+    left, right = st.columns([1, 2], gap="large")
+    with left:
+        source = st.selectbox(
+            "Data",
+            [OWN, *DATASETS],
+            format_func=lambda name: DATASETS[name].title if name in DATASETS else "My own file",
+            key="own_source",
+            persist_state="session",
+        )
     if source != OWN:
-        st.caption(DATASETS[source].text)
+        left.caption(DATASETS[source].text)
         return Question(("--data", source), (), {"name": DATASETS[source].title})
-    path = uploads.pick("own_data", "Data file", DATA)
+    with right:
+        path = uploads.pick("own_data", "Data file", DATA)
     with st.expander("Which files are understood?"):
         st.markdown(text("own_formats"))
     if path is None:
@@ -170,11 +173,12 @@ def model_question(data: dict[str, Any]) -> Question | None:
     with right:
         weights = _weights(name, data["source"])
     if weights == "":
-        return Question(("--data", data["source"], "--model", name), ())
+        asked = {"name": f"{models.title(name)}, as it comes along"}
+        return Question(("--data", data["source"], "--model", name), (), asked)
     if weights is None:
         return None
     arguments = ("--data", data["source"], "--model", name, "--weights", weights)
-    return Question(arguments, (Path(data["source"]), Path(weights)), {"file": Path(weights).name})
+    return Question(arguments, (Path(data["source"]), Path(weights)), {"name": Path(weights).name})
 
 
 def about(name: str) -> str:

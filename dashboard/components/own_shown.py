@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache
 from dashboard.components import messages
@@ -18,15 +19,13 @@ SIDE = 72
 
 def data(found: dict[str, Any]) -> None:
     """Draw the data: sizes, what to beware of, one picture of each class, the class balance."""
-    cells = st.columns(5)
-    for cell, (label, split) in zip(
-        cells,
-        (("Training samples", "train"), ("Validation", "validation"), ("Test", "test")),
-        strict=False,
-    ):
-        cell.metric(label, f"{found['sizes'][split]:,}")
-    cells[3].metric("One input", " x ".join(map(str, found["shape"])), help=SHAPE)
-    cells[4].metric("Classes", f"{len(found['classes']):,}")
+    sizes = found["sizes"]
+    with _figures():
+        _figure("Training samples", f"{sizes['train']:,}")
+        _figure("Validation", f"{sizes['validation']:,}")
+        _figure("Test", f"{sizes['test']:,}")
+        _figure("One input", " x ".join(map(str, found["shape"])), SHAPE)
+        _figure("Classes", f"{len(found['classes']):,}")
     low, high = found["range"]
     kind = "bytes" if found["dtype"] == "uint8" else "numbers"
     st.caption(messages.plain(f"{found['note']} Inputs are {kind} from {low:g} to {high:g}."))
@@ -90,20 +89,20 @@ def pictures(found: dict[str, Any]) -> None:
 def model(answer: dict[str, Any]) -> None:
     """Draw the model on these data: accuracies, what was undone, right answers by class."""
     found, accuracy = answer["model"], answer["accuracy"]
-    cells = st.columns(5)
-    for cell, (label, split) in zip(
-        cells,
-        (("Right on test", "test"), ("On validation", "validation"), ("On training", "train")),
-        strict=False,
-    ):
-        cell.metric(label, percent(accuracy[split]))
-    most = answer["data"]["most_frequent"]
-    cells[3].metric("Guessing", percent(most), help=GUESSING)
-    cells[4].metric("Parameters", f"{found['parameters']:,}")
+    with _figures():
+        _figure("Right on test", percent(accuracy["test"]))
+        _figure("On validation", percent(accuracy["validation"]))
+        _figure("On training", percent(accuracy["train"]))
+        _figure("One answer for all", percent(answer["data"]["most_frequent"]), GUESSING)
+        _figure("Parameters", f"{found['parameters']:,}")
     few = answer["train_measured"]
     sampled = "" if few == answer["data"]["sizes"]["train"] else f" On training: {few:,} of them."
     decay = found["weight_decay"]
-    known = "not stated beside the file" if decay is None else f"{decay:g}"
+    known = (
+        f"{decay:g}"
+        if decay is not None
+        else ("not known, taken as 0 unless New study is told another")
+    )
     st.caption(
         messages.plain(
             f"{found['title']}: {found['tensors']} tensors ({', '.join(found['kinds'])}), every "
@@ -127,4 +126,13 @@ def model(answer: dict[str, Any]) -> None:
         )
 
 
-GUESSING = "The share that is right if the most frequent class is always said."
+GUESSING = "The share that is right on test if the most frequent class is always said."
+
+
+def _figures() -> DeltaGenerator:
+    """A row of figures that wraps on a phone."""
+    return st.container(horizontal=True, gap="large")
+
+
+def _figure(label: str, value: str, explained: str | None = None) -> None:
+    st.metric(label, value, help=explained, width="content")

@@ -59,7 +59,7 @@ def _uploaded(kind: str, label: str, extensions: tuple[str, ...]) -> str | None:
     if saved and not saved[1].lower().endswith(extensions):
         return None
     if saved and file is None:
-        st.caption(f"In use: {messages.plain(saved[0])}")
+        st.markdown(f":material/check_circle: In use: **{messages.plain(saved[0])}**")
     return saved[1] if saved else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import streamlit as st
@@ -9,7 +10,6 @@ import streamlit as st
 from dashboard import own_checks, settings, state
 from dashboard.components import messages, own_forms, own_shown, uploads
 from dashboard.components.own_forms import Question
-from dashboard.own_checks import Check
 from dashboard.texts import text
 from gifcore.data import DATASETS
 
@@ -42,8 +42,9 @@ def _data_step() -> dict[str, Any] | None:
     with st.container(border=True):
         st.subheader("1 · Data")
         question = own_forms.data_question()
-        _ask_button("data", question, "Read the data", "Shapes, classes, balance, duplicates.")
-        answer = _answer("data")
+        what = "Shapes, class balance, and what occurs twice; a minute for many pictures."
+        _ask_button("data", question, "Read the data", what)
+        answer = _answer("data", question)
         if answer is None or "data" not in answer:
             return None
         own_shown.data(answer["data"])
@@ -57,8 +58,9 @@ def _model_step(data: dict[str, Any] | None) -> dict[str, Any] | None:
             st.caption("Opens when the data are read: the model is built for their shape.")
             return None
         question = own_forms.model_question(data)
-        _ask_button("model", question, "Load the model", "Every name and shape, then accuracy.")
-        answer = _answer("model")
+        what = "Compares every name and shape, then measures how often it is right."
+        _ask_button("model", question, "Load the model", what)
+        answer = _answer("model", question)
         if answer is None or not answer["ok"] or answer["data"]["hash"] != data["hash"]:
             return None
         own_shown.model(answer)
@@ -92,9 +94,9 @@ def _start_step(answer: dict[str, Any] | None) -> None:
 def command(answer: dict[str, Any]) -> str:
     """Return the command line that says the same of this model and these data."""
     model = answer["model"]
-    words = ["python -m gifcore own", f"--data {answer['data']['source']}"]
-    words.append(f"--model {model['name']}")
-    words += [] if model["bundled"] else [f"--weights {model['weights']}"]
+    words = ["python -m gifcore own", f"--data {shlex.quote(answer['data']['source'])}"]
+    words.append(f"--model {shlex.quote(model['name'])}")
+    words += [] if model["bundled"] else [f"--weights {shlex.quote(model['weights'])}"]
     return " \\\n  ".join(words)
 
 
@@ -146,7 +148,7 @@ def _ask_button(name: str, question: Question | None, label: str, what: str) -> 
         st.query_params.pop("model", None)
 
 
-def _answer(name: str) -> dict[str, Any] | None:
+def _answer(name: str, question: Question | None) -> dict[str, Any] | None:
     """Draw how far the question of the address has come; return the answer when it is there."""
     key = st.query_params.get(name, "")
     found = own_checks.look(key, settings.workspace()) if key else None
@@ -158,16 +160,14 @@ def _answer(name: str) -> dict[str, Any] | None:
     if found.answer is None:
         st.caption("Cancelled.")
         return None
-    if not found.answer["ok"]:
-        _said(found, name)
+    about = messages.plain(str(found.asked.get("name", "")))
+    if found.answer["ok"]:
+        st.markdown(f":material/check_circle: **Understood: {about}**")
+    else:
+        st.error(messages.plain(str(found.answer["error"])), icon=":material/error:")
+    if question is not None and own_checks.key_of(question.arguments, question.files) != key:
+        st.caption(f":orange[The choice above changed since {about} was read; ask again.]")
     return found.answer
-
-
-def _said(found: Check, name: str) -> None:
-    answer = found.answer or {}
-    file = found.asked.get("file" if name == "model" else "name")
-    where = f"**{messages.plain(str(file))}** · " if file else ""
-    st.error(where + messages.plain(str(answer.get("error"))), icon=":material/error:")
 
 
 def _live(key: str) -> None:

@@ -111,8 +111,8 @@ def test_from_a_table_and_wrapped_weights_to_a_filled_in_study(opened: Path) -> 
     go(app, "new-study")
     assert app.selectbox(key="new_model").value == "logistic"
     assert app.selectbox(key="new_data").value == own_forms.OWN
-    assert "In use: digits.npz" in said(app).replace("\\", "")
-    assert "In use: parallel.safetensors" in said(app).replace("\\", "")
+    assert "In use: **digits.npz**" in said(app).replace("\\", "")
+    assert "In use: **parallel.safetensors**" in said(app).replace("\\", "")
     assert "check" in keys(app)
     assert len(app.selectbox(key="new_label").options) == 10
 
