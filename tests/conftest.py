@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from gifcore import runner
+from gifcore.cli import app
 from gifcore.record import Record
 from gifcore.study import Study, parse
 
@@ -145,3 +148,33 @@ def mislabel_record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     workspace = tmp_path_factory.mktemp("mislabel") / "runs"
     prepared = runner.prepare(mislabel_study())
     return runner.run(prepared, workspace / "wrong", workspace=workspace)
+
+
+@pytest.fixture(scope="session")
+def numbers_record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The same of a small table of numbers, trained by the command, with held-out models."""
+    folder = tmp_path_factory.mktemp("numbers")
+    source, weights = _numbers(folder / "numbers.npz"), folder / "numbers.safetensors"
+    words = ["train", "--data", str(source), "--model", "logistic", "--noise", "rate=0.2,seed=1"]
+    words += ["--epochs", "20", "--lr", "0.5", "--out", str(weights)]
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code == 0, said.output
+    study = mislabel_study(rate=0.2, seed=1, folds=3).model_dump() | {
+        "title": "Numbers",
+        "data": {"source": str(source)},
+        "model": {"name": "logistic", "weights": str(weights)},
+        "change": {"kind": "remove-samples", "indices": [0]},
+    }
+    workspace = folder / "runs"
+    return runner.run(runner.prepare(parse(study)), workspace / "numbers", workspace=workspace)
+
+
+def _numbers(path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, n in (("train", 90), ("validation", 30), ("test", 30)):
+        y = np.arange(n) % 3
+        x = np.eye(3)[y].repeat(2, axis=1) + 0.4 * generator.standard_normal((n, 6))
+        arrays |= {f"x_{split}": x.astype(np.float32), f"y_{split}": y}
+    np.savez(path, **arrays)
+    return path

@@ -6,7 +6,6 @@ import json
 import shutil
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -173,43 +172,19 @@ def test_labels_as_they_are_are_listed_and_nothing_is_measured(tmp_path: Path) -
     assert "as they are" in mislabel_words.labels_of(info)
 
 
-def test_held_out_probabilities_are_of_models_that_never_saw_the_sample(tmp_path: Path) -> None:
-    """A tiny table of numbers from an .npz file, trained with wrong labels by the command."""
-    source = table_of_numbers(tmp_path / "numbers.npz")
-    weights = tmp_path / "numbers.safetensors"
-    said = CliRunner().invoke(app, [
-        "train", "--data", str(source), "--model", "logistic", "--noise", "rate=0.2,seed=1",
-        "--epochs", "20", "--lr", "0.5", "--out", str(weights),
-    ])  # fmt: skip
-    assert said.exit_code == 0, said.output
-    study = parse({
-        "title": "Numbers", "methods": ["gradient"],
-        "data": {"source": str(source)}, "model": {"name": "logistic", "weights": str(weights)},
-        "change": {"kind": "remove-samples", "indices": [0]},
-        "selection": {"selector": "all"}, "ranking": {"count": 0}, "edit": {"enabled": False},
-        "mislabel": {"rate": 0.2, "seed": 1, "folds": 3},
-    })  # fmt: skip
-    record = runner.run(runner.prepare(study), tmp_path / "r", workspace=tmp_path)
-    info, table = record.mislabel, record.suspects()
-    assert info["folds"] == 3
+def test_held_out_probabilities_are_of_models_that_never_saw_the_sample(
+    numbers_record: Record,
+) -> None:
+    info, table = numbers_record.mislabel, numbers_record.suspects()
+    assert (info["folds"], info["wrong"], info["n"]) == (3, 18, 90)
     assert {"held_loss", "held_confident"} <= set(info["methods"])
-    assert len(list((tmp_path / ".retrained").glob("*.safetensors"))) == 3
+    kept = numbers_record.path.parent / ".retrained"
+    assert len(list(kept.glob("*.safetensors"))) == 3
     # without its own label to learn from, a model contradicts a wrong label more
     wrong = (table["given"] != table["true"]).to_numpy(bool)
     assert table["held_loss"][wrong].mean() > table["loss"][wrong].mean()
-    shown = record.thumbnails()["train.index"]
+    shown = numbers_record.thumbnails()["train.index"]
     assert set(np.argsort(-table["gradient"].to_numpy())[:5]) <= set(shown)
-
-
-def table_of_numbers(path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for split, n in (("train", 90), ("validation", 30), ("test", 30)):
-        y = np.arange(n) % 3
-        x = np.eye(3)[y].repeat(2, axis=1) + 0.4 * generator.standard_normal((n, 6))
-        arrays |= {f"x_{split}": x.astype(np.float32), f"y_{split}": y}
-    np.savez(path, **arrays)
-    return path
 
 
 def test_a_record_without_a_search_has_an_empty_table() -> None:
