@@ -6,6 +6,7 @@ Data, layers, labels, loss, determinism, before anything is computed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from gifcore.errors import GifError
 from gifcore.problem import Problem, cross_entropy, engine_mode, fetch, inputs_of
 
 PROBE = 4  # samples that are read
+PASS_SIZE = 256  # samples a forward pass in search of what is not finite
 IGNORED = -100  # the label that torch's cross-entropy passes over
 
 ANYTHING = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)  # of users' code
@@ -41,7 +43,7 @@ def check_problem(problem: Problem) -> tuple[str, ...]:
         )
     with engine_mode(problem.model):
         losses = _losses(problem, batch)
-        _check_losses(losses, len(part))
+        _check_losses(losses, problem, part)
         _check_repeatable(losses.detach(), problem, batch)
         _check_alone(losses.detach(), problem, part)
     return _notes(problem.model)
@@ -224,7 +226,8 @@ def _check_labels(problem: Problem, outputs: Any, batch: Any) -> None:
         )
 
 
-def _check_losses(losses: Any, count: int) -> None:
+def _check_losses(losses: Any, problem: Problem, part: Tensor) -> None:
+    count = len(part)
     if not isinstance(losses, Tensor) or losses.shape != (count,):
         tensor = isinstance(losses, Tensor)
         found = f"shape {tuple(losses.shape)}" if tensor else f"a {type(losses).__name__}"
@@ -233,12 +236,74 @@ def _check_losses(losses: Any, count: int) -> None:
             f"shape ({count},), for example with reduction='none'."
         )
     if not losses.is_floating_point() or not bool(torch.isfinite(losses).all()):
-        raise GifError("The losses of the first samples are not finite; check inputs and weights.")
+        raise not_finite(problem, part) or GifError(
+            "The losses of the first samples are not finite; check inputs and weights."
+        )
     if not losses.requires_grad:
         raise GifError(
             "The losses do not depend on the parameters; take detach(), no_grad() or argmax out "
             "of the model and the loss."
         )
+
+
+def not_finite(problem: Problem, positions: Tensor | None = None) -> GifError | None:
+    """Return the error that names the first sample and layer whose numbers are not finite.
+
+    None where inputs and the outputs of all layers are finite.
+
+    Args:
+        positions: of training samples; None: all that count.
+
+    Cost: one forward pass, in batches; asked for once something has failed.
+    """
+    positions = problem.positions if positions is None else positions
+    for part in positions.split(PASS_SIZE):
+        batch = fetch(problem.train, part, problem.device)
+        bad = [("inputs", x) for x in tensors_of(inputs_of(batch))]
+        with engine_mode(problem.model), torch.no_grad(), _outputs(problem.model) as seen:
+            problem.outputs(problem.space.unflatten(problem.theta), batch)
+        bad += [(f"outputs of layer '{name}'", y) for name, y in seen]
+        rows = [
+            (int(row), order, what)
+            for order, (what, values) in enumerate(bad)
+            for row in _rows_not_finite(values, len(part))[:1]
+        ]
+        if rows:
+            row, _, what = min(rows)
+            return GifError(
+                f"The {what} hold NaN or infinity at training sample {int(part[row])}; check its "
+                "inputs and the weights of the model."
+            )
+    return None
+
+
+def _rows_not_finite(values: Tensor, count: int) -> Tensor:
+    """Return the samples, in order, whose numbers are not all finite; none without a row each."""
+    if values.dim() == 0 or len(values) != count or not values.is_floating_point():
+        return torch.zeros(0, dtype=torch.long)
+    return (~torch.isfinite(values.reshape(count, -1)).all(dim=1)).nonzero().flatten()
+
+
+@contextmanager
+def _outputs(model: nn.Module) -> Iterator[list[tuple[str, Tensor]]]:
+    """Give a list of what layers without layers in them return, in the order of their calls."""
+    seen: list[tuple[str, Tensor]] = []
+
+    def noted(name: str) -> Any:
+        return lambda _module, _inputs, found: seen.extend(
+            (name, y.detach().clone()) for y in tensors_of(found)
+        )
+
+    handles = [
+        module.register_forward_hook(noted(name))
+        for name, module in model.named_modules()
+        if name and next(module.children(), None) is None
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _check_repeatable(losses: Tensor, problem: Problem, batch: Any) -> None:
@@ -251,8 +316,8 @@ def _check_repeatable(losses: Tensor, problem: Problem, batch: Any) -> None:
 
 def _check_alone(losses: Tensor, problem: Problem, part: Tensor) -> None:
     alone = [_losses(problem, fetch(problem.train, i, problem.device)) for i in part.split(1)]
-    for losses_of_one in alone:
-        _check_losses(losses_of_one, 1)
+    for i, losses_of_one in zip(part.split(1), alone, strict=True):
+        _check_losses(losses_of_one, problem, i)
     if not _close(torch.cat(alone).detach(), losses):
         raise GifError(
             "A sample's loss depends on the other samples in its batch; every sample needs a loss "

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gifcore.block_adjoints import adjoints_together, block_size
 from gifcore.checkpoints import Checkpoint
-from gifcore.checks import check_problem
+from gifcore.checks import check_problem, not_finite
 from gifcore.curved import Curved, preconditioned
 from gifcore.errors import GifError
 from gifcore.gradient_products import Directions, choose, product_batches, way_of
@@ -371,7 +371,9 @@ def _stream(
         block = sum(blocks[1:], start=blocks[0])
         total += block.sum(dim=1)
         if not bool(torch.isfinite(total).all()):
-            raise GifError("The scores hold NaN or infinity; raise `damping` or check the model.")
+            raise not_finite(problem) or GifError(
+                "The scores hold NaN or infinity; raise `damping` or check the model."
+            )
         if isinstance(known, Tensor):
             block = (block - known[:, None]) * factors[first : first + block.shape[1]]
         for sink in sinks:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gifcore.checks import check_problem, first_line, named, tensors_of
+from gifcore.checks import check_problem, first_line, named, not_finite, tensors_of
 from gifcore.errors import GifError
 from gifcore.problem import Problem, engine_mode, fetch
 
@@ -38,6 +38,9 @@ OTHERWISE = (
     "build it from differentiable operations, or choose curvature 'fisher', which differentiates "
     "once"
 )
+CHECKED = 2  # samples that every layer is checked on
+LARGE = 1e6  # outputs beyond it are scaled down, so that their squares stay finite
+OVERFLOWS = "it overflows"
 SILENT = "its gradient does not follow the rules of differentiation"
 
 
@@ -105,6 +108,11 @@ def check_second_derivatives(problem: Problem) -> None:
     if found is None:
         return
     where, reason = found
+    if reason == OVERFLOWS:
+        raise not_finite(problem, problem.positions[:CHECKED]) or GifError(
+            f"{where} has outputs or weights so large that its second derivatives are not finite; "
+            "scale the inputs, or train the model again with a smaller learning rate."
+        )
     advice = next(
         (text for words, text in ADVICE if any(word in reason for word in words)), OTHERWISE
     )
@@ -113,7 +121,7 @@ def check_second_derivatives(problem: Problem) -> None:
 
 def _without_second_derivative(problem: Problem) -> tuple[str, str] | None:
     """Return the innermost layer without a second derivative and the reason, None if all have."""
-    batch = fetch(problem.train, problem.positions[:2], problem.device)
+    batch = fetch(problem.train, problem.positions[:CHECKED], problem.device)
     parameters = problem.leaves()
     state = {**parameters, **problem.buffers}
     with engine_mode(problem.model):
@@ -210,7 +218,7 @@ def _second_derivative_fails(call: _Call, state: dict[str, Tensor]) -> str | Non
             return None
         weights = [random(y).requires_grad_() for y in outputs]
         phi = torch.stack(
-            [(c * y.square()).sum() / 2 for c, y in zip(weights, outputs, strict=True)]
+            [(c * _scaled(y).square()).sum() / 2 for c, y in zip(weights, outputs, strict=True)]
         ).sum()
         first = torch.autograd.grad(phi, variables, create_graph=True, materialize_grads=True)
         if any(bool(g.any()) and not g.requires_grad for g in first):
@@ -220,8 +228,16 @@ def _second_derivative_fails(call: _Call, state: dict[str, Tensor]) -> str | Non
         Hu, Hv = (_second(first, variables, direction) for direction in (u, v))
     except RuntimeError as error:
         return first_line(error)
+    if not all(bool(torch.isfinite(x).all()) for x in (*Hu, *Hv)):
+        return OVERFLOWS
     symmetric = _close_products(_dot(u, Hv), _dot(v, Hu), (_dot(Hu, Hu) * _dot(v, v)).sqrt())
     return None if symmetric else SILENT
+
+
+def _scaled(y: Tensor) -> Tensor:
+    """Return y, divided by its largest number where that is beyond LARGE."""
+    largest = y.detach().abs().amax() if y.numel() else y.new_zeros(())
+    return y / largest if largest > LARGE else y
 
 
 def _writable(value: Any) -> Any:

@@ -4,23 +4,31 @@ The rows that belong to one module are tested beside it; here is what any user c
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from gifcore import data as datasets
 from gifcore.change import AddSamples, Relabel, RemoveSamples, Reweight
 from gifcore.checkpoints import Checkpoint
+from gifcore.checks import not_finite
 from gifcore.curved import Curved, curvature
 from gifcore.errors import GifError
 from gifcore.influence import influence
+from gifcore.models import build, bundled, load_weights
 from gifcore.operators import Matrix
 from gifcore.problem import Problem
 from gifcore.scoring import Queries, rank
+from gifcore.second_derivatives import check_second_derivatives
 from gifcore.solvers import LSMR
+from gifcore.study import parse
 from tests import cases
+from tests.test_runner import TINY, run
 
 CHANGE = RemoveSamples([0, 3, 4])
 X, Y = cases.features((3,), 11, 0)
@@ -164,3 +172,76 @@ def test_a_curvature_made_by_hand_has_the_type_of_the_problem() -> None:
     found = influence(problem, CHANGE, curvature=curved, solver=LSMR(50))
     assert found.solution.preconditioner["status"] == "used"
     torch.testing.assert_close(found.delta, found.gradient / 2)
+
+
+# --- numbers that are not finite ------------------------------------------------------------------
+
+
+def scaled(problem: Problem, name: str, factor: float) -> Problem:
+    """The problem with one parameter of its model multiplied."""
+    with torch.no_grad():
+        dict(problem.model.named_parameters())[name].mul_(factor)
+    return Problem(problem.model, problem.train)
+
+
+def test_the_first_sample_and_layer_that_are_not_finite_are_named() -> None:
+    X_far = X.clone()
+    X_far[9] = 1e200  # its outputs are finite, their squares and the loss are not read ahead
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).double()
+    problem = scaled(Problem(model, TensorDataset(X_far, Y)), "1.weight", 1e200)
+    found = not_finite(problem)
+    assert str(found) == (
+        "The outputs of layer '1' hold NaN or infinity at training sample 9; check its inputs and "
+        "the weights of the model."
+    )
+    assert not_finite(problem, torch.arange(9)) is None
+    X_far[7, 1] = torch.nan
+    assert "The inputs hold NaN or infinity at training sample 7" in str(not_finite(problem))
+    for method in ("gradient", "gif"):
+        with pytest.raises(GifError, match="at training sample 7; check its inputs"):
+            rank(problem, Queries(TensorDataset(X, Y), [[0]]), method=method)
+
+
+def test_a_layer_of_large_finite_numbers_has_a_second_derivative() -> None:
+    problem = scaled(Problem(linear().float(), TensorDataset(X.float(), Y)), "0.weight", 1e30)
+    assert not_finite(problem) is None
+    check_second_derivatives(problem)
+
+
+STUDIES: dict[str, tuple[dict[str, Any], float, str]] = {
+    "random selection": (
+        {"selection": {"selector": "random", "ratio": 0.2}},
+        1e30,
+        "The outputs of layer 'linear2' hold NaN or infinity at training sample 0",
+    ),
+    "selection by gradients": (
+        {},
+        1e30,
+        "The outputs of layer 'linear[12]' hold NaN or infinity at training sample",
+    ),
+    "features of FastIF": (
+        {"fastif": {"k": [10]}, "selection": {"selector": "random", "ratio": 0.2}},
+        1e30,
+        "The outputs of layer 'linear[12]' hold NaN or infinity at training sample",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_names_the_layer_and_the_sample_that_are_not_finite(
+    name: str, tmp_path: Path
+) -> None:
+    changes, factor, sentence = STUDIES[name]
+    data = datasets.load("digits")
+    model, weights = build("fcn", data.shape, data.n_classes), bundled("fcn", "digits")
+    assert weights is not None
+    load_weights(model, weights)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(factor)
+    save_file(model.state_dict(), tmp_path / "far.safetensors")
+    named = {"name": "fcn", "weights": str(tmp_path / "far.safetensors")}
+    study = parse(TINY | {"model": named, "edit": {"enabled": False}} | changes)
+    with pytest.raises(GifError, match=sentence) as refused:
+        run(study, tmp_path / "runs", "x")
+    assert "second derivative" not in str(refused.value)

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from gifcore.checks import not_finite
 from gifcore.errors import GifError
 from gifcore.parameters import ParameterSpace
 from gifcore.problem import Problem, Progress, engine_mode, silent
@@ -139,7 +140,7 @@ def _responses(
             progress(done, len(samples), "unit scores")
     for name, value in sums.items():
         if not bool(torch.isfinite(value).all()):
-            raise GifError(
+            raise not_finite(problem, _there(samples)) or GifError(
                 f"The outputs of layer '{name}' or their gradients hold NaN or infinity; check "
                 "the inputs and the weights."
             )
