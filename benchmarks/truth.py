@@ -1,11 +1,14 @@
 """`python -m benchmarks.truth [part …] [--processes N]`: predictions against retrained models.
 
-    loo             removing one sample from logistic regression, digits and fashion-mnist-mini
+    loo             removing one sample from logistic regression, on digits and on
+                    fashion-mnist-mini with as many parameters as samples
+    loo-wide        the same on all of fashion-mnist-mini: hours where the others take minutes
     lds-logistic    60 halves of digits, logistic regression trained to convergence
     lds-mlp         60 halves of digits, tanh MLP 64-24-10, fresh and continued trainings
+    damping         the same halves at every damping, beside the automatic one
     lds-two-layer   50 halves, a two-layer MLP trained by SGD, beside kronfluence's EK-FAC
     brittleness     how many of the highest ranked samples must go to flip a prediction
-    all             all of them (the default)
+    all             all of them but loo-wide (the default)
 
 Tables go to runs/bench/truth; retrained models and scores are kept there, so that a run that was
 stopped goes on where it was. Nothing here looks at retrained models before it predicts.
@@ -26,12 +29,14 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from benchmarks import truth_flips, truth_peer
+from benchmarks import truth_damping, truth_flips, truth_peer
 from benchmarks.truth_bases import (
     DECAY,
     Base,
     Runner,
+    Source,
     by_sgd,
     converged,
     halves,
@@ -51,16 +56,17 @@ from gifcore.evaluate.agreement import (
     lds_difference,
 )
 from gifcore.queries import Queries
-from gifcore.retraining import Minimise, Retrained
+from gifcore.retraining import Minimise, Recipe, Retrained
 from gifcore.scoring import rank
 from gifcore.solvers import MINRES
 from gifcore.version import ENGINE_VERSION
 
-POINTS = 128  # removed one by one from digits
-FEW_POINTS = 48  # from fashion-mnist-mini
+DIGITS = Source("digits")
+POINTS = 128  # removed one by one
+FEW_POINTS = 48  # of loo-wide
 DRAWS = 300  # of the bootstrap where a draw is slow
-TWO_LAYER = ("fashion-mnist-mini", 4000, 32)  # samples, hidden units
-SEEDS = 3  # trainings of each half by SGD
+POOLED, HIDDEN = 7, 32  # side of the images and units of the two-layer network
+SEEDS = 2  # trainings of each half by SGD
 
 
 @dataclass
@@ -106,13 +112,22 @@ def loo(runner: Runner) -> None:
     """Removing one sample: predicted by `if`, and done."""
     columns = ("data", "figure", "median over queries", "all pairs together")
     report = Report(runner, "loo", "Leave-one-out, logistic regression", columns)
-    digits = converged(runner, "digits-logistic", logistic(64), "digits", scaled=True)
+    digits = converged(runner, "digits-logistic", logistic(64), DIGITS, scaled=True)
     one_by_one(report, digits, POINTS, 50)
     report.write()
-    fashion = converged(
-        runner, "fashion-logistic", logistic(784), "fashion-mnist-mini", scaled=False
-    )
-    one_by_one(report, fashion, FEW_POINTS, 16)
+    pooled = Source("fashion-mnist-mini", 2000, pool=2)
+    fashion = converged(runner, "fashion-logistic-14x14", logistic(196), pooled, scaled=True)
+    one_by_one(report, fashion, POINTS, 50)
+    report.write()
+
+
+def loo_wide(runner: Runner) -> None:
+    """The same with 7,850 parameters and 8,000 samples: too many for Newton's coordinates."""
+    columns = ("data", "figure", "median over queries", "all pairs together")
+    report = Report(runner, "loo-wide", "Leave-one-out, logistic regression", columns)
+    source = Source("fashion-mnist-mini")
+    base = converged(runner, "fashion-logistic", logistic(784), source, scaled=False)
+    one_by_one(report, base, FEW_POINTS, 16)
     report.write()
 
 
@@ -169,7 +184,7 @@ def _trained(models: Sequence[Retrained]) -> str:
 
 def lds_logistic(runner: Runner) -> None:
     """LDS of a convex model."""
-    base = converged(runner, "digits-logistic", logistic(64), "digits", scaled=True)
+    base = converged(runner, "digits-logistic", logistic(64), DIGITS, scaled=True)
     base = on_the_way(runner, base)
     recipe = base.recipe
     assert isinstance(recipe, Minimise)
@@ -180,15 +195,37 @@ def lds_logistic(runner: Runner) -> None:
 
 def lds_mlp(runner: Runner) -> None:
     """LDS of a small network at a minimum; trained afresh, and from the trained parameters."""
+    base, recipes = small_network(runner)
+    against(runner, "lds-mlp", on_the_way(runner, base), 60, 100, recipes, ALL).write()
+
+
+def damping(runner: Runner) -> None:
+    """The same halves at every damping, after the automatic one was chosen."""
+    base, recipes = small_network(runner)
+    queries, out = range(100), halves(base.problem.n, 60)
+    truth = {
+        label: table_of(base, halved(runner, base, out, recipe), queries)
+        for label, recipe in recipes.items()
+    }
+    columns = ("damping", *(f"LDS, {label}" for label in recipes))
+    report = Report(runner, "damping", f"{base.name}: `if` at every damping", columns)
+    truth_damping.fill(report, base, queries, truth)
+    report.write()
+
+
+def small_network(runner: Runner) -> tuple[Base, dict[str, Minimise]]:
+    """Return a tanh MLP 64-24-10 at a minimum, and how its halves are trained."""
     torch.manual_seed(0)
-    base = converged(runner, "digits-mlp", mlp(64, 24), "digits", scaled=True)
-    base = on_the_way(runner, base)
+    base = converged(runner, "digits-mlp", mlp(64, 24), DIGITS, scaled=True)
     assert isinstance(base.recipe, Minimise)
-    recipes = {
+    return base, {
         "trained afresh": Minimise("cold", 1e-6, 2500),
         "trained on": Minimise("warm", 1e-6, 2500, base.recipe.scaling),
     }
-    against(runner, "lds-mlp", base, 60, 100, recipes, ALL).write()
+
+
+def halved(runner: Runner, base: Base, out: Tensor, recipe: Recipe) -> list[Retrained]:
+    return runner.trained(base.problem, [without(o.nonzero()) for o in out], recipe)
 
 
 def against(
@@ -208,7 +245,7 @@ def against(
     report = Report(runner, name, title, columns)
     actual = {}
     for label, recipe in recipes.items():
-        models = runner.trained(base.problem, [without(o.nonzero()) for o in out], recipe)
+        models = halved(runner, base, out, recipe)
         actual[label] = table_of(base, models, queries)
         report.notes.append(f"{label}: {_trained(models)}")
     for method, found in predicted.items():
@@ -223,9 +260,10 @@ def against(
 
 def lds_two_layer(runner: Runner) -> None:
     """LDS of a network trained by SGD, all methods beside kronfluence on the same models."""
-    source, n, hidden = TWO_LAYER
     torch.manual_seed(0)
-    base = by_sgd(runner, "fashion-two-layer", mlp(784, hidden), source, n)
+    source = Source("fashion-mnist-mini", 2000, pool=28 // POOLED)
+    base = by_sgd(runner, "fashion-two-layer", mlp(POOLED**2, HIDDEN), source)
+    n = base.problem.n
     queries, out = range(50), halves(n, 50)
     predicted = dict(scores(base, queries, ALL, runner))
     predicted |= truth_peer.scores(base, queries, runner)
@@ -240,7 +278,7 @@ def lds_two_layer(runner: Runner) -> None:
         "method", "LDS, one training a half", f"LDS, mean of {SEEDS}",
         "minus kronfluence's best (paired)", "solves", "seconds",
     )  # fmt: skip
-    title = f"{base.name}: 50 halves of {n:,}, {len(queries)} queries, MLP 784-{hidden}-10"
+    title = f"{base.name}: 50 halves of {n:,}, {len(queries)} queries, MLP {POOLED**2}-{HIDDEN}-10"
     report = Report(runner, "lds-two-layer", title, columns)
     for name, found in predicted.items():
         difference = (
@@ -258,7 +296,7 @@ def lds_two_layer(runner: Runner) -> None:
 
 def brittleness(runner: Runner) -> None:
     """How many samples must go, by each ranking and at random."""
-    base = converged(runner, "digits-logistic", logistic(64), "digits", scaled=True)
+    base = converged(runner, "digits-logistic", logistic(64), DIGITS, scaled=True)
     columns = ("ranking", "flipped", "median k", "k of each query", "retrained models")
     report = Report(runner, "brittleness", "Brittleness, logistic regression on digits", columns)
     truth_flips.fill(report, base, runner, FEW)
@@ -267,8 +305,10 @@ def brittleness(runner: Runner) -> None:
 
 PARTS: dict[str, Callable[[Runner], None]] = {
     "loo": loo,
+    "loo-wide": loo_wide,
     "lds-logistic": lds_logistic,
     "lds-mlp": lds_mlp,
+    "damping": damping,
     "lds-two-layer": lds_two_layer,
     "brittleness": brittleness,
 }
@@ -285,7 +325,7 @@ def main() -> None:
     runner.folder.mkdir(parents=True, exist_ok=True)
     console.print(f"engine {ENGINE_VERSION}, torch {torch.__version__}, one thread a process")
     for name, part in PARTS.items():
-        if "all" in asked.parts or name in asked.parts:
+        if name in asked.parts or ("all" in asked.parts and name != "loo-wide"):
             part(runner)
 
 

@@ -34,7 +34,7 @@ FOLDER = Path("runs/bench/truth")
 SEED = 0
 DECAY = 1e-3
 EXACT = 1e-9  # gradient norm of base models trained to convergence
-EPOCHS, BATCH, RATE = 40, 50, 0.05  # of the two-layer network
+EPOCHS, BATCH, RATE = 40, 100, 0.1  # of the two-layer network
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,23 @@ class Base:
             return self.problem.losses(self.problem.space.unflatten(theta), (x[at], y[at]))
 
 
-def data_of(name: str, n: int | None, dtype: torch.dtype) -> tuple[TensorDataset, TensorDataset]:
-    """Return the training (the first n) and test samples."""
-    data = datasets.load(name)
-    found = []
-    for split, count in (("train", n), ("test", None)):
-        x, y = tensors(data, split).tensors
-        found.append(TensorDataset(x[:count].to(dtype), y[:count]))
-    return found[0], found[1]
+@dataclass(frozen=True)
+class Source:
+    """A data set: its first n training samples, images pooled by means of pool x pool pixels."""
+
+    name: str
+    n: int | None = None
+    pool: int = 1
+
+    def splits(self, dtype: torch.dtype) -> tuple[TensorDataset, TensorDataset]:
+        """Return the training and test samples."""
+        data = datasets.load(self.name)
+        found = []
+        for split, count in (("train", self.n), ("test", None)):
+            x, y = tensors(data, split).tensors
+            x = nn.functional.avg_pool2d(x[:count].to(dtype), self.pool)
+            found.append(TensorDataset(x, y[:count]))
+        return found[0], found[1]
 
 
 def logistic(pixels: int) -> nn.Module:
@@ -115,10 +124,10 @@ def mlp(pixels: int, hidden: int) -> nn.Module:
 
 
 def converged(
-    runner: Runner, name: str, net: nn.Module, source: str, scaled: bool, decay: float = DECAY
+    runner: Runner, name: str, net: nn.Module, source: Source, scaled: bool, decay: float = DECAY
 ) -> Base:
     """Return a model at a minimum: L-BFGS from fresh parameters, then in Newton's coordinates."""
-    train, test = data_of(source, None, torch.float64)
+    train, test = source.splits(torch.float64)
     problem = Problem(net.double(), train, weight_decay=decay)
     cold = Minimise("cold", 1e-7, 4000)
     (first,) = runner.trained(problem, [Job(None, SEED)], cold)
@@ -142,9 +151,9 @@ def on_the_way(runner: Runner, base: Base) -> Base:
     return replace(base, checkpoints=tuple(model.theta for model in found))
 
 
-def by_sgd(runner: Runner, name: str, net: nn.Module, source: str, n: int) -> Base:
+def by_sgd(runner: Runner, name: str, net: nn.Module, source: Source) -> Base:
     """Return a model trained by SGD, with shorter trainings of its seed as checkpoints."""
-    train, test = data_of(source, n, torch.float32)
+    train, test = source.splits(torch.float32)
     problem = Problem(net, train, weight_decay=DECAY)
     settings = Settings(SEED, EPOCHS, BATCH, RATE, 0.9, DECAY)
     thetas = []

@@ -9,7 +9,7 @@ from gifcore.problem import Problem
 from gifcore.solvers import CG
 
 PROBES = 16
-DENSE = 1000  # parameters, at most, for the exact trace
+DENSE = 2000  # parameters, at most, for the exact trace
 
 
 def mean_leverage(problem: Problem) -> tuple[float, bool]:

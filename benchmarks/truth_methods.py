@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from gifcore.problem import Problem
 from gifcore.queries import Queries
 from gifcore.scoring import rank
 from gifcore.selection import Selection, select
-from gifcore.solvers import LSMR, Dense, Solution
+from gifcore.solvers import LSMR, Dense, Solution, Status
 from gifcore.solvers.many import products_of
 
 Array = np.ndarray[Any, Any]
@@ -61,8 +61,8 @@ ALL = (
     Row("gif", damping="if", also="damped as if is"),
     Row("freeze", 0.05), Row("freeze", 0.3),
     Row("projected", 0.05), Row("projected", 0.3),
-    Row("hyperinf", 0.05), Row("hyperinf"),
     Row("datainf"), Row("ekfac"), Row("tracin"), Row("gradient"),
+    Row("hyperinf", 0.05), Row("hyperinf"),
 )  # fmt: skip
 FEW = tuple(row for row in ALL if row.name in ("if, undamped", "gif 5%", "ekfac", "gradient"))
 
@@ -144,20 +144,26 @@ class _Shared:
 
     def _small(self, made: Curved, kind: str) -> Curved:
         if kind not in self.matrices:
-            plain = curvature(self.problem, kind=kind).H
-            units = torch.eye(self.problem.space.size, dtype=self.problem.theta.dtype)
-            columns = [products_of(plain, part.T) for part in units.split(64)]
-            matrix = torch.cat(columns, dim=1)
-            self.matrices[kind] = (matrix + matrix.T) / 2
+            self.matrices[kind] = matrix_of(self.problem, kind)
         matrix = self.matrices[kind]
         eye = Identity(len(matrix))
         H = Matrix(matrix) + made.damping * eye if made.damping > 0 else Matrix(matrix)
         return replace(made, H=H)
 
 
+def matrix_of(problem: Problem, kind: str) -> Tensor:
+    """Return a curvature written out, (p, p), symmetric to the last bit."""
+    H = curvature(problem, kind=kind).H
+    units = torch.eye(problem.space.size, dtype=problem.theta.dtype)
+    matrix = torch.cat([products_of(H, part.T) for part in units.split(64)], dim=1)
+    return (matrix + matrix.T) / 2
+
+
 def _how(solutions: Sequence[Solution]) -> str:
     """Return the certificate of all solves in a line."""
     statuses = sorted({solution.status.value for solution in solutions})
+    if statuses == [Status.DIRECT.value]:
+        return statuses[0]
     worst = max(s.residual if s.judged_by == "residual" else s.normal_residual for s in solutions)
     damping, ridge = solutions[0].damping, solutions[0].ridge
     parts = [" / ".join(statuses), f"residual {worst:.1e} at most"]
@@ -170,6 +176,3 @@ def summed(values: Array, out: Tensor) -> Array:
     """Return what leaving each set out is predicted to do to each query, (m, s)."""
     found: Array = values @ out.double().numpy().T
     return found
-
-
-Scores = Callable[[], Iterator[tuple[str, Scored]]]
