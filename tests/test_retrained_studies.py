@@ -222,6 +222,16 @@ def test_methods_of_another_record_are_compared_too(workspace: Path, tmp_path: P
     assert set(found.info["retrained"]["agreement"]) == {"gif", "gradient"}
 
 
+def test_without_an_edit_the_models_are_compared_with_the_unedited_one(
+    workspace: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "runs"
+    shutil.copytree(workspace, mine)
+    found = run(forget(RETRAIN, edit={"enabled": False}), mine, "b").info["retrained"]
+    assert found["agreement"] == {}
+    assert found["before"] == Record.open(mine / "a").info["retrained"]["before"]
+
+
 def with_card(folder: Path, **changes: Any) -> dict[str, str]:
     """Copy the bundled checkpoint; its card states other settings."""
     weights = bundled("fcn", "digits")
