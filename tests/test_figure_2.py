@@ -1,4 +1,4 @@
-"""Figure 2: every truth is what it says, every method exact for its own, the published steps too."""
+"""Figure 2: every truth is what it says, every method exact for its own; the published steps."""
 
 import csv
 import io

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 from pydantic import Field, field_validator
+from pydantic import model_validator as validated
 from safetensors.torch import save
 from torch.utils.data import TensorDataset
 
@@ -30,7 +31,6 @@ from gifcore.evaluate import predict
 from gifcore.experiments.kind import Column, Kind, Numbers, Place, Run
 from gifcore.experiments.removal import TrainingKeys
 from gifcore.experiments.spec import Experiment
-from gifcore.fastif_section import SolveSection
 from gifcore.models import build
 from gifcore.neighbors import CRITERIA
 from gifcore.problem import Problem
@@ -55,9 +55,26 @@ class OursKeys(Section):
     damping: float = Field(0.5, gt=0)
     iterations: int = Field(60, ge=1)  # of the exact solves, at most
     tolerance: float = Field(1e-4, ge=0)
-    solve: SolveSection = SolveSection(
-        iterations=200, batch_size=16, chains=1, damp=0.0125, scale=40
-    )  # damp * scale is the damping above
+    lissa_iterations: int = Field(200, ge=1)  # J of LiSSA beside it, with the same damping
+    lissa_batch_size: int = Field(16, ge=1)  # B
+    lissa_chains: int = Field(1, ge=1)  # T
+    lissa_scale: float = Field(40.0, gt=0)
+
+    @validated(mode="after")
+    def _scaled(self) -> OursKeys:
+        if not self.damping < self.lissa_scale:
+            raise ValueError("lissa_scale must be above damping: damp = damping / scale is below 1")
+        return self
+
+    def lissa(self) -> dict[str, Any]:
+        """Return LiSSA's settings; damp * scale is the damping of the exact solves."""
+        return {
+            "iterations": self.lissa_iterations,
+            "batch_size": self.lissa_batch_size,
+            "chains": self.lissa_chains,
+            "damp": self.damping / self.lissa_scale,
+            "scale": self.lissa_scale,
+        }
 
 
 class PaperKeys(Section):
@@ -189,7 +206,7 @@ class Bench:
                 "damping": ours.damping,
             }
             solver: dict[str, Any] = {"iterations": 1, "tolerance": ours.tolerance}
-            fastif |= {"iterations": ours.iterations, "solves": [ours.solve.model_dump()]}
+            fastif |= {"iterations": ours.iterations, "solves": [ours.lissa()]}
         else:
             paper = spec.paper
             shared = {"iterations": paper.iterations, "damp": paper.damp, "scale": paper.scale}
@@ -242,7 +259,7 @@ class Bench:
             training = expected_seconds(self.blank, job, recipe, cache=self.place.cache)
         ours, paper = spec.ours, spec.paper
         if protocol == "ours":
-            walks = [(ours.solve.iterations * ours.solve.chains, ours.solve.batch_size)]
+            walks = [(ours.lissa_iterations * ours.lissa_chains, ours.lissa_batch_size)]
             products = ours.iterations * ours.samples
         else:
             truth = (paper.iterations, paper.truth_batch_size)  # ranked by it and measured with it
