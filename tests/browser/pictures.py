@@ -18,13 +18,15 @@ from dashboard import state
 from tests.browser.site import WIDTH, browser, served, settled
 
 PICTURES = Path(__file__).resolve().parents[2] / "assets" / "pictures"
-MEASURED = PICTURES.parent / "demo" / "fastif-recall" / "record.json"  # the study of "speed"
+DEMO = PICTURES.parent / "demo"
+STUDIES = {"speed": "fastif-recall", "wrong-labels": "wrong-labels"}  # pages about others
 PAGES = {
     "home": "/",
     "samples": "/samples",
     "parameters": "/parameters",
     "before-after": "/before-after",
     "compare": "/compare",
+    "wrong-labels": "/wrong-labels",
     "speed": "/speed",
     "new-study": "/new-study",
     "studies": "/studies",
@@ -48,14 +50,17 @@ def main(folder: Path = PICTURES, wanted: list[str] | None = None) -> None:
             for name, path in PAGES.items():
                 if not wanted or name in wanted:
                     page.set_viewport_size({"width": WIDTH, "height": TOP})
-                    page.goto(address + path + (f"?study={family()}" if name == "speed" else ""))
+                    page.goto(
+                        address + path + (f"?study={family(name)}" if name in STUDIES else "")
+                    )
                     take(page, folder / f"{name}-{scheme}.png", name in README)
             page.close()
 
 
-def family() -> str:
-    """Return what a link to the study that measures FastIF names it by."""
-    found: str = json.loads(MEASURED.read_text())["family"][: state.FAMILY_DIGITS]
+def family(page: str) -> str:
+    """Return what a link to the study that a page is about names it by."""
+    info = json.loads((DEMO / STUDIES[page] / "record.json").read_text())
+    found: str = info["family"][: state.FAMILY_DIGITS]
     return found
 
 

@@ -16,7 +16,7 @@ from gifcore.record import RECORD, Record
 from tests.dashboard.make_record import WEIGHTS_HASH, make_record, make_study
 from tests.dashboard.opened import ROOT, go, keys, open_page, said
 
-RECORD_PAGES = ("samples", "parameters", "before-after", "compare", "speed")
+RECORD_PAGES = ("samples", "parameters", "before-after", "compare", "wrong-labels", "speed")
 OTHER_PAGES = ("", "new-study", "studies")
 
 
