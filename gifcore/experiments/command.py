@@ -87,7 +87,8 @@ def reproduce(
 def _written(planned: Planned, done: list[Done]) -> str:
     spec, kind = planned.spec, planned.kind
     rows = rows_of(planned.runs, done)
-    text = report(rows, kind, spec.title or spec.experiment)
+    about = "" if kind.about is None else kind.about(spec)
+    text = report(rows, kind, spec.title or spec.experiment, about)
     files = [("table.md", text)]
     files += [
         ("table.csv", table_csv(rows, kind.columns, kind.published)),

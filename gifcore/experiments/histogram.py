@@ -11,7 +11,15 @@ from pydantic import Field
 from gifcore.experiments import by_ours, by_paper
 from gifcore.experiments.kind import Column, Kind, Place, Run
 from gifcore.experiments.points import points_of, seconds_of
-from gifcore.experiments.removal import COLUMNS, REFERENCES, SHARES, Bench, Removal, references
+from gifcore.experiments.removal import (
+    COLUMNS,
+    REFERENCES,
+    SHARES,
+    Bench,
+    Removal,
+    about,
+    references,
+)
 from gifcore.study import METHOD_LABELS, USES_SELECTION, Method, Selector
 
 
@@ -82,4 +90,5 @@ KIND = Kind(
     {"ours": by_ours.NOTE, "paper": by_paper.note("test")},
     smaller=True,
     references=REFERENCES,
+    about=about,
 )

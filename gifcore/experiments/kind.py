@@ -88,6 +88,7 @@ class Kind:
         published: (name of a row, key of a column) -> the published number; beside that column.
         published_in: where it is from, such as "table 3".
         files: further files from the finished runs, name -> content.
+        about: spec -> a line over the tables: which data, model and change.
     """
 
     spec: type[Experiment]
@@ -100,6 +101,7 @@ class Kind:
     published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
     published_in: str = ""
     files: Callable[[Sequence[Done]], Mapping[str, str]] | None = None
+    about: Callable[[Any], str] | None = None
 
     @property
     def judged_by(self) -> str:

@@ -54,6 +54,7 @@ class TrainingKeys(Section):
     weight_decay: float = Field(5e-4, ge=0)
 
     def recipe(self) -> Sgd:
+        """Return the training, from a fresh start."""
         return Sgd(
             Settings(
                 epochs=self.epochs,
@@ -98,6 +99,19 @@ class Removal(Experiment):
 
 
 Points = Callable[[], tuple[Checkpoint, ...]]  # of a base model's training, for tracin
+
+
+def about(spec: Removal) -> str:
+    """Return which models are edited, in a line."""
+    train = spec.train
+    return (
+        f"{spec.model} on {spec.data} without class {spec.label}; base and retrained models: "
+        f"{train.epochs} epochs, batches of {train.batch_size}, learning rate {train.lr:g} falling "
+        f"to 0 along a cosine, momentum {train.momentum:g}, weight decay {train.weight_decay:g}. "
+        "All settings are in experiment.toml."
+    )
+
+
 COLUMNS = (
     Column("self", "self", ".2%"),
     Column("retain", "retain", ".2%"),

@@ -284,9 +284,9 @@ def _against(ours: dict[Label, Cell], paper: dict[Label, Cell], label: Label) ->
     return f"{times:.1f} times the deviation of the runs"
 
 
-def report(rows: Sequence[Row], kind: Kind, title: str) -> str:
+def report(rows: Sequence[Row], kind: Kind, title: str, about: str = "") -> str:
     """Return all of it as markdown: a table a protocol with its note, then the comparison."""
-    parts = [f"# {title}"]
+    parts = [f"# {title}", about] if about else [f"# {title}"]
     for protocol, name in NAMES.items():
         mine = [row for row in rows if row.protocol == protocol]
         if mine:
