@@ -68,7 +68,7 @@ def ask(
 
 
 def look(key: str, workspace: Path) -> Check | None:
-    """Return how far a question has come, None if it was never asked."""
+    """Return how far a question has come, None if there is none or its files are gone."""
     if not KEY.fullmatch(key):
         return None
     jobs.reap()
@@ -82,6 +82,8 @@ def look(key: str, workspace: Path) -> Check | None:
         return None
     said = [one for line in lines if (one := _parsed(line)) is not None]
     if said and "ok" in said[-1]:
+        if _gone(said[-1]):
+            return None
         return Check(False, 1.0, "", said[-1], asked)
     if alive:
         starting: dict[str, Any] = {"progress": 0.0, "note": "the engine is starting"}
@@ -105,6 +107,12 @@ def cancel(key: str, workspace: Path) -> None:
         os.kill(launched["pid"], signal.SIGTERM)
     except ProcessLookupError:
         return
+
+
+def _gone(answer: dict[str, Any]) -> bool:
+    """Was a file deleted that the answer is about?"""
+    named = [answer.get("data", {}).get("source"), answer.get("model", {}).get("weights")]
+    return any(name and Path(name).is_absolute() and not Path(name).is_file() for name in named)
 
 
 def _base(key: str, workspace: Path) -> Path:

@@ -50,7 +50,7 @@ def checkpoints_problem(weights: Path | None) -> str:
     return (
         f"TracIn cannot run here: it needs checkpoints of the training, and there is no "
         f"`{needed.name}` beside the weights: train with `python -m gifcore train --checkpoints N` "
-        "and give the new weights by path, or leave TracIn out."
+        "and pick the new weights from its folder, or leave TracIn out."
     )
 
 

@@ -198,6 +198,18 @@ def test_the_same_question_is_asked_once_and_can_be_cancelled(
     assert "Cancelled" in said(open_page("own", data=first))
 
 
+def test_an_answer_about_a_file_that_is_gone_is_asked_again(
+    opened: Path, empty_workspace: Path
+) -> None:
+    app = asked(picked(open_page("own"), "own_data", digits_csv(opened)), "data")
+    key = str(one(app.query_params["data"]))
+    assert own_checks.look(key, empty_workspace) is not None
+    (made,) = (empty_workspace / "own").glob("*/digits.npz")
+    made.unlink()
+    assert own_checks.look(key, empty_workspace) is None
+    assert "Opens when the data are read" in said(open_page("own", data=key))
+
+
 def test_the_form_has_the_fields_of_what_was_understood() -> None:
     answer = {
         "data": {"source": "/w/own/0/a.npz"},
