@@ -8,7 +8,7 @@ from importlib import import_module
 import streamlit as st
 
 from dashboard import state
-from dashboard.components import look, messages, progress, sidebar
+from dashboard.components import look, messages, progress, sidebar, storyteller
 from gifcore.errors import GifError
 
 
@@ -34,9 +34,12 @@ PAGES = (  # module, title, icon, is it about one record?
     ("new_study", "New study", "add_circle", False),
     ("studies", "Studies", "folder_open", False),
 )
+WORKSHOP = ("new_study", "own", "studies")  # where one computes: not for an audience
 
 
 def _pages() -> dict[str, st.Page]:
+    """Return the pages that there are; presenter mode has only those that show something."""
+    hidden = WORKSHOP if state.presenting() else ()
     return {
         name: st.Page(
             _page(name),
@@ -46,6 +49,7 @@ def _pages() -> dict[str, st.Page]:
             default=name == "home",
         )
         for name, title, icon, _ in PAGES
+        if name not in hidden
     }
 
 
@@ -66,12 +70,14 @@ def _draw_record_page(page: st.Page) -> None:
 def main() -> None:
     """Draw the page of the address; whatever a study or a record is refused for is one sentence."""
     st.set_page_config(page_title="GIF Studio", page_icon=look.icon(), layout="wide")
+    state.begin_run()
     pages = _pages()
     state.register(pages)
     page = st.navigation(list(pages.values()), position="top")
-    state.begin_run()
+    shown = next((name for name, one in pages.items() if one is page), "home")
     try:
-        if any(page is pages[name] for name, *_, about_record in PAGES if about_record):
+        storyteller.draw(shown)
+        if any(name == shown for name, *_, about_record in PAGES if about_record):
             _draw_record_page(page)
         else:
             page.run()

@@ -149,9 +149,11 @@ def presenting() -> bool:
     return bool(picked().get("present"))
 
 
-def closed() -> bool:
-    """Can nothing be computed from here: a server of the demo alone, or presenter mode?"""
-    return settings.demo_only() or presenting()
+def closed() -> str:
+    """Return why nothing can be computed from here; "" where it can."""
+    if settings.demo_only():
+        return "This server only shows the demo: nothing can be computed here."
+    return "Presenter mode: nothing can be computed here." if presenting() else ""
 
 
 def dark() -> bool:

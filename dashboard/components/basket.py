@@ -85,6 +85,8 @@ def draw(context: Context, suspects: Suspects, first: list[int]) -> None:
             on_click=mark, args=(context, list(found)), kwargs={"put": False},
         )  # fmt: skip
     st.caption(_said(suspects, found))
+    if state.presenting():
+        return
     study = cache.study(context.shown.path)
     if study is None:
         st.caption("This version cannot read the study of this record: no study can follow it.")

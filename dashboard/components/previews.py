@@ -171,7 +171,7 @@ def _how_to_get_one(context: Context) -> None:
     )
     for note in context.info.get("preview", {}).get("notes", ()):
         st.caption(plain(note))
-    if study is None or study.preview.rank or settings.demo_only() or not previewed(study):
+    if study is None or study.preview.rank or state.closed() or not previewed(study):
         return
     wanted = study.model_copy(update={"preview": PreviewSection(rank=RANK)})
     info = context.info

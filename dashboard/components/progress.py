@@ -62,7 +62,7 @@ def _live_panel(folder: str) -> None:
                 "Cancel",
                 key=f"cancel-{Path(folder).name}",
                 icon=":material/stop_circle:",
-                disabled=settings.demo_only(),
+                disabled=bool(state.closed()),
                 on_click=_cancel,
                 args=(Path(folder),),
             )
@@ -148,8 +148,8 @@ def missing_combination(ctx: Context) -> None:
         f"**{state.selector_label(ctx.selector)}** at **{100 * ctx.ratio:g} %** of the parameters."
     )
     _computed(ctx)
-    if settings.demo_only():
-        st.info("This server only shows the demo: nothing can be computed here.")
+    if why := state.closed():
+        st.info(why)
         return
     sibling = _sibling(ctx)
     study = _study(sibling, ctx)

@@ -105,8 +105,8 @@ def others(context: Context, source: Pictures, *, preview: bool = False) -> None
             _show_button(index)
         elif not any(RANKS.get(method, True) for method in context.shown.methods):
             st.caption("The methods of this study give no ranking.")
-        elif settings.demo_only():
-            st.caption("This server only shows the demo: nothing can be computed here.")
+        elif why := state.closed():
+            st.caption(why)
         else:
             _rank(context, index, source, below, preview=preview)
     if index not in {query["index"] for query in cache.queries(context.shown)} and not preview:

@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, state
 from dashboard.charts.style import label as method_label
-from dashboard.components import gallery, messages, verdict
+from dashboard.components import gallery, messages, storyteller, verdict
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.measures import explained, exponent, percent, power, signed, times
 from dashboard.components.sidebar import query_label, query_noun
@@ -36,6 +36,8 @@ NEXT = (
     ("parameters", "Parameters", "grid_on", "which weights were moved, and how far"),
     ("before_after", "Before / after", "compare", "what the moved model still knows"),
     ("compare", "Compare", "scatter_plot", "where IF and GIF agree, and at what cost"),
+    ("wrong_labels", "Wrong labels", "new_label", "which training images to inspect first"),
+    ("speed", "Speed and recall", "speed", "what faster ways to a ranking lose"),
     ("new_study", "New study", "add_circle", "your own question, model or data"),
     ("studies", "Studies", "folder_open", "everything computed or running here"),
 )
@@ -45,6 +47,7 @@ def page() -> None:
     """Draw Home; without any record only the words and the links."""
     st.title("GIF Studio")
     st.markdown(text("home"))
+    storyteller.offer()
     families = state.families()
     if families:
         context = state.of(families[0], families[0].default())
@@ -190,7 +193,7 @@ def _side(
 
 def _next() -> None:
     st.subheader("Where to go next")
-    columns = [column for _ in range(2) for column in st.columns(3)]
-    for column, (name, label, icon, words) in zip(columns, NEXT, strict=True):
+    columns = [column for _ in range(3) for column in st.columns(3)]
+    for column, (name, label, icon, words) in zip(columns, NEXT, strict=False):
         with column:
             state.link(name, f"**{label}**: {words}", icon=f":material/{icon}:")

@@ -15,9 +15,9 @@ def test_the_headline_says_the_numbers_of_the_record(workspace: Path) -> None:
     app = open_page()
     info = Record.open(workspace / "g05").info
     after = info["methods"]["gif"]["steps"]["searched"]["test"]
-    assert app.subheader[0].value == home.headline(info, "gif")
-    assert f"{100 * after['self']:.1f} %" in app.subheader[0].value
-    assert f"{100 * after['retain']:.1f} %" in app.subheader[0].value
+    assert app.subheader[1].value == home.headline(info, "gif")
+    assert f"{100 * after['self']:.1f} %" in app.subheader[1].value
+    assert f"{100 * after['retain']:.1f} %" in app.subheader[1].value
     natural = "Searched step, × 12.6 the update. The natural step (× 1) leaves 90.0 % and 96.5 %."
     assert said(app).count(natural) == 2  # beside every searched step
 

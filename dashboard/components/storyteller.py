@@ -1,0 +1,110 @@
+"""A story as it is told: the words of a step above the page it is about, and the way on."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import cache, state
+from dashboard.stories import STORIES, Story
+from gifcore.errors import GifError
+from gifcore.record import Record
+
+
+def offer() -> None:
+    """Draw the stories that can be told here, and the switch for an audience."""
+    told = {story: record for story in STORIES.values() if (record := _record(story)) is not None}
+    if not told:
+        return
+    left, right = st.columns([4, 1], vertical_alignment="bottom")
+    left.subheader("Three stories, two minutes each" if len(told) == 3 else "Stories")
+    with right:
+        _switch()
+    for column, (story, record) in zip(st.columns(len(told)), told.items(), strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"**:material/{story.icon}: {story.title}**  \n{story.line}")
+            if st.button(
+                f"Start ({len(story.steps)} steps)",
+                key=f"story-{story.key}",
+                type="primary",
+                icon=":material/play_arrow:",
+            ):
+                turn(story, record, 1)
+
+
+def _switch() -> None:
+    wanted = st.toggle(
+        "Presenter mode",
+        value=state.presenting(),
+        key="presenter-switch",
+        help="For an audience: no uploads, nothing that computes, only what is there to be shown. "
+        "It is in the address, so a copied link opens it too.",
+    )
+    if wanted != state.presenting():
+        state.picked()["present"] = 1 if wanted else None
+        state.write_address()
+        st.rerun()
+
+
+def draw(page: str) -> None:
+    """Draw the step of the story that is being told above a page; nothing if none is."""
+    story = STORIES.get(str(state.picked().get("story")))
+    record = _record(story) if story else None
+    if story is None or record is None or page == "home":
+        return
+    steps = _told(story.key, record.hash, record)
+    number = min(max(int(state.picked().get("step") or 1), 1), len(steps))
+    heading, words = steps[number - 1]
+    away = page != story.steps[number - 1].page
+    with st.container(border=True, key="story"):
+        with st.container(
+            horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+        ):
+            st.caption(
+                f":material/{story.icon}: {story.title} · step {number} of {len(steps)}",
+                width="content",
+            )
+            if st.button("End the story", key="story-end", type="tertiary"):
+                _end()
+        if away:
+            st.markdown("You have left the story: this page is not part of the step.")
+        else:
+            st.markdown(f"#### {heading}\n\n{words}")
+        _ways(story, record, number, away=away)
+
+
+def _ways(story: Story, record: Record, number: int, *, away: bool) -> None:
+    with st.container(horizontal=True):
+        if away:
+            if st.button("Back to the story", key="story-back", type="primary"):
+                turn(story, record, number)
+            return
+        if number > 1 and st.button("Back", key="story-before", shortcut="B"):
+            turn(story, record, number - 1)
+        if number < len(story.steps):
+            if st.button("Next", key="story-next", type="primary", shortcut="N"):
+                turn(story, record, number + 1)
+        elif st.button("Finish", key="story-finish", type="primary", shortcut="N"):
+            _end()
+
+
+def turn(story: Story, record: Record, number: int) -> None:
+    """Go to a step: its page with what is picked there."""
+    step = story.steps[number - 1]
+    place = {"story": story.key, "step": number}
+    state.turn_to(step.page, **(state.picks_of(record.info) | step.picks | place))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _told(key: str, record_hash: str, _record: Record) -> list[tuple[str, str]]:  # noqa: ARG001
+    return STORIES[key].told(_record)
+
+
+def _end() -> None:
+    state.turn_to("home", story=None, step=None)
+
+
+def _record(story: Story) -> Record | None:
+    try:
+        return cache.open_record(story.path)
+    except GifError:
+        return None
