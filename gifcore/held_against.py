@@ -136,7 +136,10 @@ def remarks(info: dict[str, Any]) -> list[str]:
     lines = [_left_out(model, rest) for model in found.apart]
     lines += [f"Seed {m['seed']}: {m['note']}" for m in found.models if m.get("note")]
     if len(found.models) == 1:
-        lines.append("One retrained model has no spread: what another seed would do is not known.")
+        recipe = found.entry.get("recipe") or {}
+        fixed = recipe.get("kind") in ("minimise", "proximal") and recipe.get("start") == "warm"
+        why = "its recipe draws nothing" if fixed else "what another seed would do is not known"
+        lines.append(f"One retrained model has no spread: {why}.")
     open_ = [model["seed"] for model in found.models if model.get("converged") is False]
     if open_:
         lines.append(

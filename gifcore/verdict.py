@@ -15,14 +15,12 @@ from gifcore.change_section import REMOVALS
 from gifcore.held_against import Spread, Truth, percent, truth, with_spread
 from gifcore.outcome import Figure, Outcome, outcome
 from gifcore.record import NATURAL, SEARCHED
+from gifcore.solve_words import STABLE, stabilities, trust
 from gifcore.study import METHOD_LABELS, USES_SELECTION
 
 REACHED, PART = 0.95, 0.05  # of the way from the unedited model to the aim
 KEPT = 0.02  # of accuracy that an edit may lose on the rest and still keep it
 MARGIN = 0.01  # of F1 and of agreement: below it two methods are not told apart
-STABLE = 0.8  # share of the top of a ranking; below it the ranking still moves
-ALIKE = 0.9  # mean cosine of updates on several draws; below it their direction hangs on the draw
-SOLVED = ("converged", "exact termination", "zero right-hand side")
 SAME, OWN = "same_predictions", "same_predictions_own"
 CONTROL = "gradient"
 
@@ -103,15 +101,20 @@ def rules(info: dict[str, Any]) -> list[str]:
     if CONTROL in info["methods"] and len(info["methods"]) > 1:
         counted += f" Against the gradient, a difference counts from {MARGIN:g} of F1"
         counted += f" or {100 * MARGIN:g} point of agreement on."
+    if any(stabilities(entry) for entry in info["methods"].values()):
+        counted += (
+            f" A ranking is stable where at least {STABLE:g} of its top is there at half the "
+            "solver’s budget; given is the least over test images."
+        )
     return [*lines, counted]
 
 
 def _verdict(info: dict[str, Any], method: str) -> Verdict:
     entry = info["methods"][method]
     steps = entry.get("steps") or {}
-    name, trust = called(info, method), _trust(entry)
+    name, trusted = called(info, method), trust(entry)
     if not steps:
-        return Verdict(method, name, "no edit", (Clause("only ranked"),), "", "", "", trust)
+        return Verdict(method, name, "no edit", (Clause("only ranked"),), "", "", "", trusted)
     judged, found = outcome(info["change"]), truth(info)
     step = SEARCHED if SEARCHED in steps else NATURAL
     return Verdict(
@@ -125,7 +128,7 @@ def _verdict(info: dict[str, Any], method: str) -> Verdict:
         _held(info, method, step, found),
         _against_control(info, method, step, found),
         _natural(info, method, judged, found) if step == SEARCHED else "",
-        trust,
+        trusted,
     )
 
 
@@ -355,45 +358,3 @@ def _of(figure: Figure, metrics: dict[str, Any], task: str) -> str:
 
 def _times(scale: float) -> str:
     return f"× {scale:,.0f}" if scale >= 100 else f"× {scale:.3g}"
-
-
-# --- how far the numbers can be trusted -----------------------------------------------------------
-
-
-def _trust(entry: dict[str, Any]) -> str:
-    certificate = entry.get("certificate")
-    parts = [] if certificate is None else [_solve(certificate), *_draws(entry.get("spread"))]
-    return ", ".join(parts + _rankings(list(entry.get("query_certificates", {}).values())))
-
-
-def _solve(certificate: dict[str, Any]) -> str:
-    status = str(certificate["status"]).replace("_", " ")
-    if certificate["solver"] == "none":
-        return "no system to solve"
-    if str(certificate["solver"]).endswith("closed form"):
-        return "closed form, nothing to converge"
-    words = "solve converged" if status in SOLVED else f"solve not converged ({status})"
-    return words + (", negative curvature met" if certificate.get("negative_curvature") else "")
-
-
-def _draws(spread: dict[str, Any] | None) -> list[str]:
-    if not spread or spread["mean_cosine"] is None or spread["mean_cosine"] >= ALIKE:
-        return []
-    return [
-        f"its direction hangs on the curvature samples (mean cosine {spread['mean_cosine']:.2f})"
-    ]
-
-
-def _rankings(certificates: list[dict[str, Any]]) -> list[str]:
-    """Return how stable the least stable ranking is, and how many solves did not converge."""
-    known = [c["rank_stability"] for c in certificates if c.get("rank_stability") is not None]
-    found = []
-    if known:
-        word = "stable" if min(known) >= STABLE else "unstable"
-        found.append(f"ranking {word} ({min(known):.2f})")
-    elif any(c["status"] != "no system" for c in certificates):
-        found.append("stability of the ranking not measured")
-    open_ = [c for c in certificates if c["status"] not in (*SOLVED, "no system")]
-    if open_:
-        found.append(f"{len(open_)} of {len(certificates)} ranking solves not converged")
-    return found

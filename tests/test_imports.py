@@ -20,11 +20,11 @@ ORDER = (
     "solvers", "curved", "methods", "influence", "block_adjoints", "dual", "ways", "contraction",
     "gradient_products", "streams", "scoring", "small_space", "small_solve", "units", "closed_self",
     "dense_self", "self_influence", "sketch", "edit", "evaluate", "change_section", "group_section",
-    "fastif_section", "mislabel_section", "mislabel_words", "retrain_section", "explained", "study", "outcome",
-    "run_state", "record", "held_against", "verdict", "neighbors", "tables", "estimate", "changing",
-    "stages", "query_solves", "solving", "previewing", "themselves", "truth", "mislabel", "fastif_words", "fastif_ways",
-    "fastif", "showing", "runner", "understood", "manifest", "pipeline", "checkup",
-    "experiments", "cli", "__main__",
+    "fastif_section", "mislabel_section", "mislabel_words", "retrain_section", "explained", "study",
+    "outcome", "run_state", "record", "held_against", "solve_words", "verdict", "neighbors",
+    "tables", "estimate", "changing", "stages", "query_solves", "solving", "previewing",
+    "themselves", "truth", "mislabel", "fastif_words", "fastif_ways", "fastif", "showing", "runner",
+    "understood", "manifest", "pipeline", "checkup", "experiments", "cli", "__main__",
 )  # fmt: skip
 
 

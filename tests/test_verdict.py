@@ -227,7 +227,9 @@ def test_one_retrained_model_has_no_spread() -> None:
     assert "one retrained model 90.0 %)" in line(info)
     assert "spread" not in line(info)
     assert "agree with the one retrained model on 97.0 % of test images (the unedited" in line(info)
-    assert any("One retrained model has no spread" in rule for rule in rules(info))
+    assert any("has no spread: what another seed would do" in rule for rule in rules(info))
+    info["retrained"]["recipe"] = {"kind": "minimise", "start": "warm"}
+    assert any("has no spread: its recipe draws nothing" in rule for rule in rules(info))
 
 
 def test_retrained_models_set_the_aim() -> None:
@@ -434,6 +436,13 @@ def test_solves_and_rankings(update: dict[str, Any], rankings: list[Any], words:
         str(q): certificate(stability=share) for q, share in enumerate(rankings)
     }
     assert line(info).endswith(f"; {words}")
+
+
+def test_what_stable_means_is_said_where_it_was_measured() -> None:
+    info = record(gif=method("remove-class", 0.0, 0.9))
+    assert any("0.8 of its top is there at half the solver" in rule for rule in rules(info))
+    info["methods"]["gif"]["query_certificates"] = {"3": certificate()}
+    assert not any("of its top" in rule for rule in rules(info))
 
 
 def test_unfinished_ranking_solves_and_scattered_draws_are_said() -> None:

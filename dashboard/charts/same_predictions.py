@@ -36,7 +36,7 @@ def same_predictions(panels: dict[str, list[Same]], title: str, palette: Palette
     for column, rows in enumerate(panels.values(), start=1):
         for row in rows:
             _row(figure, row, palette, column)
-        figure.update_xaxes(range=_range(rows), nticks=4, row=1, col=column)
+        figure.update_xaxes(range=_range(rows), nticks=3, row=1, col=column)
     abreast(figure, len(panels), "images with the same prediction (%)")
     most = max(len(rows) for rows in panels.values())
     figure.update_yaxes(type="category", range=[most - 0.4, -0.8])

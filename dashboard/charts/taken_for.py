@@ -67,9 +67,9 @@ def taken_for(
             cliponaxis=False,
             hovertemplate=f"%{{customdata}}: %{{x:.1f}} %<extra>{mark.name}</extra>",
         )
-    figure.update_xaxes(title="share of its test images taken for the class (%)", range=[0, 102])
+    figure.update_xaxes(title=f"images of {classes[removed]} taken for it (%)", range=[-3, 103])
     figure.update_yaxes(tickvals=places, ticktext=names, showgrid=False, zeroline=False)
-    figure.update_yaxes(range=[len(rows) - 0.5, -0.5], title="taken for")
+    figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     tall = max(30, 12 + 9 * len(marks))
     return finish(figure, title, height=150 + tall * len(rows), top=70)
 

@@ -16,11 +16,11 @@ from dashboard.components.messages import plain
 from dashboard.state import Context
 from dashboard.texts.options import CURVATURES, SAMPLERS
 from gifcore.record import curve_query
+from gifcore.solve_words import ALIKE, STABLE
 from gifcore.study import Study
 
 UPDATE = -1  # the query number of the update's own residual history
-TOP, STABLE = 50, 0.8  # of gifcore.scoring; below this share the ranking still moves
-ALIKE = 0.9  # mean cosine of updates; below this their direction depends on the draw
+TOP = 50  # of gifcore.scoring
 ABREAST = 5  # methods in one table
 CLOSED = "closed form"  # the end of a solver's name where nothing was solved
 _MEANING = (

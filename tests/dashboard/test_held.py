@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from dashboard.charts.style import Palette
 from dashboard.charts.taken_for import TakenFor, shown, taken_for
 from dashboard.components import held
 from dashboard.components import verdict as lines
+from dashboard.components.measures import percent
+from gifcore import runner
 from gifcore.held_against import truth
 from gifcore.outcome import outcome
 from gifcore.record import RECORD, Record
+from gifcore.study import parse
 from gifcore.verdict import rules, verdicts
 from tests.dashboard.make_record import make_record
 from tests.dashboard.opened import charts, open_page, said
@@ -34,16 +38,18 @@ def sure(page: str) -> AppTest:
     return at
 
 
-@pytest.mark.parametrize("seeds", [(), (1,), (1, 2, 3)])
+@pytest.mark.parametrize("seeds", [(), (1, 2, 3)])
 def test_before_after_opens_with_the_verdict(empty_workspace: Path, seeds: tuple[int, ...]) -> None:
     info = made(empty_workspace, seeds)
-    at = open_page("before-after")
+    at = sure("before-after")
     for number, one in enumerate(verdicts(info, ["if", "gif"])):
         assert at.markdown[number].value == lines.first(one)
         assert lines.evidence(one) in said(at)
     assert all(lines.words(rule) in said(at) for rule in rules(info))
     assert ("Against retrained models" in said(at)) == bool(seeds)
-    assert charts(at) == (6 if seeds else 4)
+    assert charts(at) == (7 if seeds else 5)  # with the residuals of the panel
+    assert ("Held against" in said(at)) == bool(seeds)
+    assert len(at.dataframe) == (3 if seeds else 1)
     assert ("is not measured here" in said(at)) == (not seeds)
     table = at.dataframe[0].value
     assert table["model"].tolist()[-1] == (
@@ -68,13 +74,6 @@ def test_the_panel_holds_the_evidence_and_what_was_not_measured(empty_workspace:
     assert accuracies["Others (retain)"].tolist()[1] == "96.5 % (within)"
     assert figures["Retrained, each other"].tolist()[0] == "96.9 ± 0.4 %"
     assert figures.iloc[0, 0] == "same prediction, all"
-
-
-def test_without_retrained_models_the_panel_draws_no_tables(empty_workspace: Path) -> None:
-    made(empty_workspace, ())
-    at = sure("before-after")
-    assert "Held against" not in said(at)
-    assert len(at.dataframe) == 1
 
 
 def test_one_retrained_model_is_drawn_without_a_spread(empty_workspace: Path) -> None:
@@ -154,7 +153,7 @@ def test_downloads_hold_the_retrained_models(empty_workspace: Path) -> None:
     assert set(rows[rows["method"] == "retrained"]["step"]) == {"seed-1", "seed-3"}
 
 
-@pytest.mark.parametrize("seeds", [(), (1, 2)])
+@pytest.mark.parametrize("seeds", [(1, 2)])
 def test_compare_and_home_say_the_same_of_the_edits(
     empty_workspace: Path, seeds: tuple[int, ...]
 ) -> None:
@@ -167,3 +166,72 @@ def test_compare_and_home_say_the_same_of_the_edits(
     drawn = "Same prediction as retrained models" in compare
     assert drawn == bool(seeds)
     assert ("Not held against retrained models." in home) == (not seeds)
+
+
+# --- records that the engine made -----------------------------------------------------------------
+
+REAL: dict[str, dict[str, Any]] = {
+    "class": {"change": {"label": 8}, "retrain": {"seeds": 2, "recipe": "minimise"}},
+    "samples": {
+        "change": {"kind": "remove-samples", "indices": [3, 57, 999]},
+        "retrain": {"seeds": 1, "recipe": "minimise", "start": "warm"},
+    },
+    "backdoor": {
+        "model": {"name": "fcn"},
+        "change": {"kind": "backdoor", "label": 4, "count": 100, "strength": 0.25},
+        "retrain": {"seeds": 2, "epochs": 2},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def retrained_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace of real records with retrained models; only to be read."""
+    workspace = tmp_path_factory.mktemp("retrained") / "runs"
+    for name, more in REAL.items():
+        values: dict[str, Any] = {
+            "title": f"Retrained {name}",
+            "methods": ["gif", "gradient"],
+            "data": {"source": "digits"},
+            "model": {"name": "logistic"},
+            "selection": {"ratio": 0.1},
+            "curvature": {"samples": 64},
+            "solver": {"iterations": 4},
+            "edit": {"evaluations": 6},
+            "ranking": {"count": 1},
+        }
+        runner.run(runner.prepare(parse(values | more)), workspace / name, workspace=workspace)
+    return workspace
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_retrained_models_are_what_the_pages_say(
+    empty_workspace: Path, retrained_records: Path, name: str
+) -> None:
+    record = Record.open(shutil.copytree(retrained_records / name, empty_workspace / name))
+    info = record.info
+    at = sure("before-after")
+    text = plain_of(said(at)).replace("\u00a0", " ")
+    rest = outcome(info["change"]).rest
+    values = [model["test"][rest.key] for model in info["retrained"]["models"]]
+    assert percent(float(np.mean(values))).removesuffix(" %") in text
+    same = info["retrained"]["agreement"]["gif"]["searched"]["same_predictions"]
+    assert f"on {percent(same['mean'])} of test images" in text
+    assert len(verdicts(info)) == 2
+    assert charts(at) == (6 if name == "class" else 5) + 1  # with the residuals of the panel
+    for step, metrics in held.steps(info):
+        rows = record.samples("retrained", step)
+        assert (rows["predicted"] == rows["label"]).mean() == pytest.approx(
+            metrics.get("accuracy", metrics.get("clean"))
+        )
+    if name == "class":
+        figures = info["retrained"]["agreement"]["gif"]["searched"]
+        own, truths = (
+            held._shares(record.samples(*which), 8, 10)
+            for which in (("gif", "searched"), ("retrained", "seed-1"))
+        )
+        assert own is not None
+        assert truths is not None
+        assert 0.5 * np.abs(own - truths).sum() == pytest.approx(
+            figures["total_variation_own"]["values"][0]
+        )
