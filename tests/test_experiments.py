@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gifcore.assets_path import asset
 from gifcore.errors import Cancelled, GifError
 from gifcore.experiments import registry, runner
 from gifcore.experiments.command import Asked, reproduce
@@ -266,6 +267,17 @@ def test_what_cannot_be_asked_is_one_sentence(
 ) -> None:
     with pytest.raises(GifError, match=words):
         reproduce(file(tmp_path, text=text), asked, None, tmp_path, listen=quiet, say=print)
+
+
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_every_bundled_experiment_is_one(preset: str) -> None:
+    found = 0
+    for path in sorted(asset("studies").glob("*.toml")):
+        if path.read_text(encoding="utf-8").count("\nexperiment = "):
+            spec, of = registry.read(path, preset)
+            assert isinstance(spec, of.spec), path.name
+            found += 1
+    assert found >= 3
 
 
 def test_every_kind_can_be_loaded() -> None:

@@ -72,7 +72,9 @@ def reproduce(
     planned = plan(spec, kind, folder, workspace / CACHE)
     left, total = len(planned.left), len(planned.runs)
     kept = f", {total - left} of them finished before" if left < total else ""
-    say(f"{total} runs{kept}; about {words_of(planned.seconds)} on an idle machine. {folder}")
+    say(
+        f"{total} runs{kept}; about {words_of(planned.seconds)} at the speed measured now. {folder}"
+    )
     try:
         done = carry_out(planned, listen)
     except (Cancelled, KeyboardInterrupt):

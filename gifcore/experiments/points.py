@@ -23,7 +23,8 @@ def points_of(bench: Bench, seed: int, count: int, method: str) -> tuple[Checkpo
     recipe = bench.spec.train.recipe()
     asked, found, before = recipe.settings, [], 0
     for epoch in epochs_of(asked.epochs, count):
-        model = bench.trained(Job(None, seed), replace(recipe, stop=epoch))
+        whole = epoch == asked.epochs  # the base model itself
+        model = bench.trained(Job(None, seed), recipe if whole else replace(recipe, stop=epoch))
         falling = (1 + math.cos(math.pi * (epoch - 1) / asked.epochs)) / 2
         rate = asked.lr * falling / (1 - asked.momentum)
         steps = (epoch - before) * math.ceil(bench.blank.n / asked.batch_size)

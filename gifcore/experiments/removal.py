@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -33,7 +34,7 @@ from gifcore.experiments.spec import Experiment
 from gifcore.models import build
 from gifcore.problem import Problem
 from gifcore.retraining import Job, Retrained, Sgd, expected_seconds, retrain_all
-from gifcore.retraining.cache import Cache
+from gifcore.retraining.cache import Cache, Damaged
 from gifcore.retraining.identity import Identity
 from gifcore.training import Settings
 
@@ -138,6 +139,7 @@ class Bench:
     place: Place
     _base: Base | None = None
     _truth: dict[int, Predictions] = field(default_factory=dict)
+    _identity: dict[Sgd, Identity] = field(default_factory=dict)
 
     @cached_property
     def data(self) -> Data:
@@ -189,16 +191,25 @@ class Bench:
         """Return the trainings of these seeds: base and retrained model of each."""
         return [Job(change, seed) for seed in seeds for change in (None, self.change)]
 
+    def key(self, job: Job, recipe: Sgd) -> str:
+        """Return the content hash of a training; the data are hashed once a recipe."""
+        if recipe not in self._identity:
+            self._identity[recipe] = Identity(self.blank, recipe)
+        return self._identity[recipe].key(job.change, job.seed)
+
     def expected(self, *jobs: Job, recipe: Sgd | None = None) -> float:
         """Return how long these trainings take; those in the cache take nothing."""
         recipe = recipe or self.spec.train.recipe()
-        kept, identity = Cache(self.place.cache), Identity(self.blank, recipe)
-        left = [job for job in jobs if not kept.holds(identity.key(job.change, job.seed))]
+        kept = Cache(self.place.cache)
+        left = [job for job in jobs if not kept.holds(self.key(job, recipe))]
         return len(left) * self.epoch * recipe.epochs
 
     def trained(self, job: Job, recipe: Sgd | None = None) -> Retrained:
         """Return a model, from the cache if it was trained before, by whatever experiment."""
         recipe = recipe or self.spec.train.recipe()
+        with suppress(Damaged):  # it is trained again then
+            if Cache(self.place.cache).holds(self.key(job, recipe)):
+                return Cache(self.place.cache).read(self.key(job, recipe))
         found = retrain_all(
             self.blank, [job], recipe, cache=self.place.cache, progress=self.training
         )
