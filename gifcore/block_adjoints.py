@@ -31,6 +31,7 @@ from gifcore.operators import Identity, LinearOperator
 from gifcore.problem import Problem, Progress
 from gifcore.selection import Selection
 from gifcore.solvers import CG, LSMR, MINRES, Dense, Solution
+from gifcore.solvers.many import shares
 from gifcore.solvers.solution import VECTORS_MB, Observed, kept_vectors
 
 MOST = 16  # queries of one block
@@ -74,6 +75,18 @@ def block_size(method: str, solver: Solver, selected: Selection | None, theta: T
     window = kept_vectors(solver.reorthogonalise, solver.iterations, numbers, theta)
     held = max(window, 1) * numbers * theta.element_size()
     return max(1, min(MOST, int(VECTORS_MB * 2**20 // held)))
+
+
+def next_block(size: int, solver: Solver, H: LinearOperator, *, first: bool) -> int:
+    """Return how many queries go next: `size` where that saves work, else one alone.
+
+    It does where one decomposition serves all, and where a graph is made anew for every product;
+    with all graphs kept it does not (`python -m benchmarks.block_solves`). Which are kept is known
+    after a product: the first query goes alone.
+    """
+    if isinstance(solver, Dense):
+        return size
+    return 1 if first or not shares(H) else size
 
 
 def adjoints_together(

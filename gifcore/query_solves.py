@@ -1,20 +1,16 @@
-"""The adjoint solves of a study's queries: in blocks where that saves work, else one by one.
-
-A product with many vectors at once costs less than as many single ones where a graph is made anew
-for every product, and where one decomposition serves all. With every graph kept it does not
-(`python -m benchmarks.block_solves`).
-"""
+"""The adjoint solves of a study's queries: in blocks where that saves work, else one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gifcore.block_adjoints import adjoints_together, block_size
+from gifcore.block_adjoints import adjoints_together, block_size, next_block
 from gifcore.curved import Curved
 from gifcore.estimate import products
 from gifcore.influence import adjoint
@@ -23,8 +19,7 @@ from gifcore.problem import Progress
 from gifcore.queries import Queries
 from gifcore.scoring import with_halfway
 from gifcore.selection import Selection
-from gifcore.solvers import Dense, Solution
-from gifcore.solvers.many import shares
+from gifcore.solvers import Solution
 from gifcore.stages import Kept, Loaded, Meter
 from gifcore.study import METHOD_LABELS, Study
 from gifcore.targets import TARGETS, as_loss, independent
@@ -92,17 +87,14 @@ class QuerySolves:
         return [found[one] for one in stack]
 
     def _together(self, method: str) -> int:
-        """Return how many queries the next block takes.
-
-        Which graphs are kept is known after a product: the first query goes alone.
-        """
+        """Return how many queries the next block takes."""
         size = block_size(method, self.solver, self.selected, self.loaded.problem.theta)
-        if size == 1 or isinstance(self.solver, Dense):
-            return size
+        if size == 1:
+            return 1
         H = self.curvature(method).H
-        fresh = id(H) not in self._known
+        first = id(H) not in self._known
         self._known.add(id(H))
-        return 1 if fresh or not shares(H) else size
+        return next_block(size, self.solver, H, first=first)
 
     def _solve(self, method: str, block: Sequence[int]) -> list[Solution]:
         gradients = [
@@ -116,7 +108,9 @@ class QuerySolves:
             "progress": self._report(method, block),
         }
         if len(block) > 1:
-            return adjoints_together(self.loaded.problem, gradients, **shared)
+            found = adjoints_together(self.loaded.problem, gradients, **shared)
+            note = f"solved in a block of {len(block)} queries: its extreme curvatures are of all"
+            return [replace(one, notes=(*one.notes, note)) for one in found]
         return [adjoint(self.loaded.problem, gradients[0], seed=self.study.seed, **shared)]
 
     def _report(self, method: str, block: Sequence[int]) -> Progress:

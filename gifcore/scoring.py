@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gifcore.block_adjoints import adjoints_together, block_size
+from gifcore.block_adjoints import adjoints_together, block_size, next_block
 from gifcore.checkpoints import Checkpoint
 from gifcore.checks import check_problem, not_finite
 from gifcore.curved import Curved, preconditioned
@@ -135,7 +135,7 @@ def adjoints(
 ) -> list[Solution]:
     """Return s_q of every query with its iterate at half the budget, as `rank` scores them.
 
-    Queries are solved in blocks (`block_adjoints`), as many at once as memory allows.
+    Queries are solved in blocks (`block_adjoints`) where that saves work.
     """
     row, heard = scored(method), Heard(progress)
     solver = solver or LSMR()
@@ -150,7 +150,8 @@ def adjoints(
     gradients = queries.gradients(problem, heard)
     solutions: list[Solution] = []
     while len(solutions) < m:
-        few = list(itertools.islice(gradients, block))
+        size = next_block(block, solver, curved.H, first=not solutions)
+        few = list(itertools.islice(gradients, size))
         if len(few) > 1:
             solutions += adjoints_together(
                 problem,

@@ -40,7 +40,8 @@ def test_a_block_is_each_query_alone(method: str, solver: Solver, damping: float
     problem, data = cases.problem("perceptron with decay"), cases.queries("perceptron with decay")
     groups = [[0], [3], [1, 2, 4]]
     given: dict[str, Any] = {
-        "method": method, "selected": chosen(problem), "damping": damping, "solver": solver,
+        "method": method, "selected": chosen(problem), "solver": solver,
+        "curvature": curvature(problem, damping=damping, memory_mb=0),
     }  # fmt: skip
     assert block_size(method, solver, chosen(problem), problem.theta) == MOST
     block = rank(problem, Queries(data, groups), **given)
@@ -54,8 +55,9 @@ def test_a_block_is_each_query_alone(method: str, solver: Solver, damping: float
             assert getattr(found, name) == getattr(alone, name), name
         assert found.residual == pytest.approx(alone.residual, rel=1e-5, abs=1e-10)
         assert found.residual_history == pytest.approx(alone.residual_history, abs=1e-8)
-        # the extremes are of the products of all queries
-        if alone.lambda_max is not None:
+        # the extremes are of the products of all queries of a block; the last products of a solve
+        # that came to its end are of rounding
+        if alone.lambda_max is not None and alone.residual > 1e-9:
             assert found.lambda_max >= alone.lambda_max - 1e-12
             assert found.lambda_min <= alone.lambda_min + 1e-12
 
@@ -76,7 +78,7 @@ def test_blocks_share_the_graphs_that_are_not_kept(monkeypatch: pytest.MonkeyPat
         curved = curvature(problem, memory_mb=0)
         rank(problem, Queries(data, groups), method="if", curvature=curved, solver=LSMR(9, 0))
         counts.append(len(made))
-    assert counts[1] == counts[0]
+    assert counts[1] == 2 * counts[0]  # the first alone, the other three as one
 
 
 def test_a_block_keeps_as_many_krylov_vectors_as_a_query_alone() -> None:
