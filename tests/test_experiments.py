@@ -15,7 +15,7 @@ from gifcore.experiments import registry, runner
 from gifcore.experiments.command import Asked, reproduce
 from gifcore.experiments.kind import Column, Kind, Numbers, Place, Run
 from gifcore.experiments.runner import Done
-from gifcore.experiments.spec import Experiment, checked, dumps
+from gifcore.experiments.spec import Experiment, checked, dumps, identity
 from gifcore.experiments.tables import disagreement, markdown, raw_csv, report, rows_of, table_csv
 
 COLUMNS = (Column("f1", "F1", ".4f"), Column("self", "self", ".1%"))
@@ -278,6 +278,13 @@ def test_every_bundled_experiment_is_one(preset: str) -> None:
             assert isinstance(spec, of.spec), path.name
             found += 1
     assert found >= 3
+
+
+def test_class_removal_shares_its_runs_with_figure_5() -> None:
+    files = [asset("studies") / f"{name}.toml" for name in ("class-removal", "figure-5")]
+    one, other = (identity(registry.read(path, "quick")[0]) for path in files)
+    assert one == other
+    assert one != identity(registry.read(files[0], "quick", {"label": 0})[0])
 
 
 def test_every_kind_can_be_loaded() -> None:
