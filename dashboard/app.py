@@ -8,7 +8,7 @@ from importlib import import_module
 import streamlit as st
 
 from dashboard import state
-from dashboard.components import look, messages, progress, sidebar, storyteller
+from dashboard.components import look, messages, progress, share, sidebar, storyteller
 from gifcore.errors import GifError
 
 
@@ -65,6 +65,8 @@ def _draw_record_page(page: st.Page) -> None:
         progress.missing_combination(context)
     else:
         page.run()
+    with st.sidebar:  # last: the page's own picks belong to the view
+        share.draw(context)
 
 
 def main() -> None:
@@ -75,6 +77,7 @@ def main() -> None:
     state.register(pages)
     page = st.navigation(list(pages.values()), position="top")
     shown = next((name for name, one in pages.items() if one is page), "home")
+    gone = st.empty()
     try:
         storyteller.draw(shown)
         if any(name == shown for name, *_, about_record in PAGES if about_record):
@@ -83,6 +86,8 @@ def main() -> None:
             page.run()
     except GifError as problem:
         messages.error(problem)
+    if words := state.gone():
+        gone.warning(messages.plain(words), icon=":material/link_off:")
 
 
 main()

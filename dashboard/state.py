@@ -240,7 +240,10 @@ def begin_run() -> None:
     picks, said = picked(), _address()
     touched = any(k in st.session_state and st.session_state[k] != picks.get(k) for k in PARAMS)
     changed = {k: v for k, v in said.items() if v != st.session_state.get("address", {}).get(k)}
-    pending = st.session_state.pop("pending", {}) | ({} if touched else _parsed(changed))
+    asked = {} if touched else _parsed(changed)
+    st.session_state["asked"] = {k: v for k, v in asked.items() if v is not None}
+    st.session_state["gone"] = {k: v for k, v in changed.items() if k not in _parsed(changed)}
+    pending = st.session_state.pop("pending", {}) | asked
     for key, value in pending.items():
         picks[key] = value
         st.session_state.pop(key, None)
@@ -303,7 +306,36 @@ def write_address() -> None:
 def seed(key: str, options: Sequence[Pick], default: Pick) -> None:
     """Give a sidebar widget its value before it is drawn: the pick if possible, else `default`."""
     value = st.session_state.get(key, picked().get(key))
+    if (
+        value not in options
+        and st.session_state.get("asked", {}).get(key) == value
+        and value is not None
+    ):
+        st.session_state["gone"][key] = _text(value)
     st.session_state[key] = value if value in options else default
+
+
+WORDS = {
+    "study": "the study",
+    "selector": "the selector",
+    "ratio": "the ratio",
+    "query": "test image",
+    "methods": "the methods",
+    "layer": "layer",
+    "unit": "unit",
+}
+
+
+def gone() -> str:
+    """Return what the address asks for and is not here, in one sentence; "" if all of it is."""
+    found = [
+        f"{WORDS.get(key, key)} “{value}”"
+        for key, value in st.session_state.get("gone", {}).items()
+    ]
+    if not found:
+        return ""
+    are = "is" if len(found) == 1 else "are"
+    return f"This link asks for {', '.join(found)}, which {are} not here; what is here is shown."
 
 
 def keep(key: str) -> Any:  # noqa: ANN401 - whatever the widget holds

@@ -141,14 +141,14 @@ def _scatter(context: Context, scores: dict[str, np.ndarray]) -> None:
     exp = max(exponents) if abs(exponents[0] - exponents[1]) <= 3 else None
     used = [exp, exp] if exp is not None else exponents
     unit = measures.explained(context.info).unit
-    marked, name = _marked(context, len(x))
+    own, name = marked(context, len(x))
     title = scatter_title(x, y, (label(first), label(second)))
     figure = score_scatter(
         x / 10.0 ** used[0],
         y / 10.0 ** used[1],
-        marked=marked,
+        marked=own,
         marked_name=name,
-        texts=_texts(context, len(x)),
+        texts=texts(context, len(x)),
         names=(label(first), label(second)),
         units=(measures.power(used[0], unit), measures.power(used[1], unit)),
         title=title,
@@ -179,7 +179,8 @@ def scatter_title(first: np.ndarray, second: np.ndarray, names: tuple[str, str])
     return text
 
 
-def _marked(context: Context, n: int) -> tuple[np.ndarray, str]:
+def marked(context: Context, n: int) -> tuple[np.ndarray, str]:
+    """Return which training samples are of the query's class, and its name."""
     source = gallery.pictures(context)
     labels = source.labels("train")
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
@@ -189,7 +190,8 @@ def _marked(context: Context, n: int) -> tuple[np.ndarray, str]:
     return (np.zeros(n, bool) if labels is None else labels == query["label"]), name
 
 
-def _texts(context: Context, n: int) -> np.ndarray:
+def texts(context: Context, n: int) -> np.ndarray:
+    """Return what hovering says of each training sample: its number and class."""
     source = gallery.pictures(context)
     labels = source.labels("train")
     if labels is None:

@@ -1,0 +1,135 @@
+"""Links that open the same view or say what is gone; the report; how to compute it again."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from dashboard import report, reproduce
+from gifcore.assets_path import asset
+from gifcore.record import SEARCHED, Record
+from gifcore.study import parse
+from tests.dashboard.make_record import make_record
+from tests.dashboard.opened import open_page
+
+DEMO = asset("demo") / "highest-k-gradients-05"
+
+
+@pytest.fixture(scope="module")
+def written() -> str:
+    return report.report(report.context_of(Record.open(DEMO)))
+
+
+@pytest.mark.usefixtures("workspace")
+def test_the_link_holds_every_pick_and_opens_the_same_view() -> None:
+    app = open_page("parameters", layer="conv2.weight", ratio="0.1")
+    app.selectbox(key="unit").set_value(3).run()
+    (link,) = [code.value for code in app.code if code.value.startswith(("http", "?"))]
+    picks = {key: value[0] for key, value in parse_qs(urlsplit(link).query).items()}
+    assert picks["layer"] == "conv2.weight"
+    assert picks["unit"] == "3"
+    assert {"study", "selector", "ratio", "query", "methods", "k"} <= set(picks)
+    other = open_page("parameters", **picks)
+    assert other.selectbox(key="unit").value == 3
+    assert other.select_slider(key="ratio").value == 0.1
+    assert not other.warning
+
+
+@pytest.mark.parametrize(
+    ("picks", "words"),
+    [
+        ({"study": "000000000000"}, "the study “000000000000”, which is not here"),
+        ({"query": "99999"}, "test image “99999”, which is not here"),
+        ({"layer": "gone.weight", "unit": "4"}, "layer “gone.weight”"),
+        ({"ratio": "many", "selector": "best"}, "which are not here"),
+    ],
+)
+@pytest.mark.usefixtures("workspace")
+def test_a_link_to_what_is_gone_says_so_once(picks: dict[str, str], words: str) -> None:
+    app = open_page("parameters", **picks)
+    assert words in app.warning[0].value.replace("\\", "")
+    app.run()
+    assert not app.warning
+
+
+# --- the report -----------------------------------------------------------------------------------
+
+
+def test_the_report_needs_no_network(written: str) -> None:
+    markup = re.sub(r"<script.*?</script>", "<script></script>", written, flags=re.DOTALL)
+    assert re.findall(r'(?:src|href)="(?!data:|#)([^"]+)"', markup) == []
+    assert 'src="' not in "".join(re.findall(r"<script[^>]*>", written))
+    assert written.count('class="plotly-graph-div"') == 3
+    assert written.count("Plotly.newPlot(") >= 3
+
+
+def test_the_report_says_verdict_numbers_and_certificates_of_the_record(written: str) -> None:
+    info = Record.open(DEMO).info
+    after = info["methods"]["gif"]["steps"][SEARCHED]["test"]
+    assert f"{100 * after['self']:.1f}" in written
+    assert "GIF at 5 %" in written
+    assert "Most helpful, by GIF" in written
+    assert info["hash"][:16] in written
+    assert written.count('<img src="data:image/png') == 1 + 2 * 2 * report.SHOWN
+    assert all('alt="' in tag for tag in re.findall(r"<img [^>]+>", written))
+
+
+def test_what_a_record_says_is_never_markup(tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "one")
+    record = Record.open(folder)
+    bad = "<script>alert(1)</script>"
+    record.info["title"] = bad
+    record.info["data"]["classes"] = [bad] * 10
+    record.info["change"]["class_name"] = bad
+    found = report.report(report.context_of(record))
+    assert bad not in found  # Plotly's own JSON escapes it too
+    assert html.escape(bad) in found
+
+
+def test_the_command_line_writes_it_and_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r.html"
+    assert report.main([str(asset("demo") / "wrong-labels"), "--out", str(out)]) == 0
+    assert "Wrong labels (digits)" in out.read_text(encoding="utf-8")
+    assert report.main([str(tmp_path / "none")]) == 1
+    assert "no record here" in capsys.readouterr().err
+    assert report.main([str(asset("demo") / "wrong-labels"), "--out", str(tmp_path)]) == 1
+    assert "Cannot write" in capsys.readouterr().err
+
+
+# --- computing it again ---------------------------------------------------------------------------
+
+
+def test_the_lines_of_python_are_python_and_the_study_is_the_records() -> None:
+    import tomllib
+
+    lines = reproduce.of(report.context_of(Record.open(DEMO)))
+    compile(lines.python, "view", "exec")
+    assert 'record.update("gif")' in lines.python
+    assert parse(tomllib.loads(lines.study)).selection.ratio == 0.05
+
+
+def test_the_lines_of_python_do_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backdoor's record: run again it is the same study, and the names are there."""
+    from gifcore import runner
+
+    context = report.context_of(Record.open(asset("demo") / "backdoor"))
+    lines = reproduce.of(context)
+    (tmp_path / "study.toml").write_text(lines.study, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def run(prepared: runner.Prepared, out: Path, *, workspace: Path) -> Record:
+        asked.append((prepared.hash, out, workspace))
+        return context.shown
+
+    monkeypatch.setattr(runner, "run", run)  # a minute otherwise; its own tests run it
+    exec(lines.python, {})  # noqa: S102 - our own lines
+    assert asked == [(context.shown.hash, Path("runs/again"), Path("runs"))]
