@@ -1,11 +1,13 @@
 """How well wrong labels are found: one in ten training labels wrong, models trained as bundled.
 
-    python -m benchmarks.mislabel [--rows logistic-digits fcn-digits …] [--seeds N] [--folds K]
+    python -m benchmarks.mislabel [--rows logistic-digits fcn-digits …] [--seeds N] [--folds K] [--selector S]
 
 Each seed draws other wrong labels and trains another model. Printed is the mean over the seeds and
 the least: area under the curve, and the share of wrong labels in the first 10 and 20 % inspected.
 The aim is 0.95 and 80 % in the first 20 %, with the best score. TracIn is left out where a seed
-kept no checkpoint before its best epoch.
+kept no checkpoint before its best epoch. All methods but IF see the selected 5 % of the parameters
+alone: where those belong to few classes, as whole units of a logistic regression do, they miss the
+wrong labels of the others; --selector random takes single weights of all.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from gifcore.data import load
 from gifcore.data.noise import Noise
 from gifcore.mislabel_words import name_of
 from gifcore.record import Record
-from gifcore.study import parse
+from gifcore.study import SELECTORS, parse
 from gifcore.training import Settings, train_with
 
 RATE = 0.1
@@ -52,7 +54,7 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def one(row: str, seed: int, folds: int, folder: Path) -> Record:
+def one(row: str, seed: int, given: Namespace, folder: Path) -> Record:
     """Train with wrong labels of a seed and look for them."""
     model, _, source = row.partition("-")
     asked, noise = ROWS[row], Noise(RATE, seed)
@@ -66,12 +68,12 @@ def one(row: str, seed: int, folds: int, folder: Path) -> Record:
             "methods": asked["methods"],
             "data": {"source": source},
             "model": {"name": model, "weights": str(weights)},
-            "selection": {"selector": "highest-k-magnitude", "ratio": 0.05},
+            "selection": {"selector": given.selector, "ratio": 0.05},
             "curvature": asked["curvature"],
             "solver": asked.get("solver", {}),
             "ranking": {"count": 0},
             "edit": {"enabled": False},
-            "mislabel": {"rate": RATE, "seed": seed, "folds": folds},
+            "mislabel": {"rate": RATE, "seed": seed, "folds": given.folds},
         }
     )
     return runner.run(runner.prepare(study), folder / f"{row}-{seed}", workspace=folder)
@@ -103,6 +105,7 @@ def asked() -> Namespace:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=0)
+    parser.add_argument("--selector", choices=list(SELECTORS), default="highest-k-magnitude")
     return parser.parse_args()
 
 
@@ -113,7 +116,7 @@ def main() -> None:
         found = []
         with TemporaryDirectory() as folder:
             for seed in range(given.seeds):
-                found.append(one(row, seed, given.folds, Path(folder)).mislabel)
+                found.append(one(row, seed, given, Path(folder)).mislabel)
                 sys.stderr.write(f"{row}, seed {seed}: done\n")
         Console(width=100).print(table(row, found))
 
