@@ -57,14 +57,16 @@ def read_npz(path: str | Path) -> Data:
     check_one_kind({name: split.x.shape[1:] for name, split in splits.items()}, where)
     check_seen({name: split.y for name, split in splits.items()}, where)
     classes = _classes(arrays.get("classes"), splits["train"], where)
-    note = _note(arrays.get("note"), where) or "The validation split is the file's own."
+    said = _note(arrays.get("note"), where)
+    note = said or "The validation split is the file's own."
     validation, test = splits.get("validation"), splits["test"]
     if validation is None:
         validation, test = _halved(test, where)
-        note = (
+        halved = (
             f"The file has no validation split: a stratified half of its test images"
             f" ({len(validation)}, seed {HALF_SEED}) is used, the other {len(test)} are the test."
         )
+        note = f"{said} {halved}".strip()
     return Data(
         name=path.stem,
         train=splits["train"],

@@ -28,6 +28,7 @@ PAGES = {
     "compare": "/compare",
     "wrong-labels": "/wrong-labels",
     "speed": "/speed",
+    "own": "/own",
     "new-study": "/new-study",
     "studies": "/studies",
 }

@@ -17,7 +17,7 @@ from tests.dashboard.make_record import WEIGHTS_HASH, make_record, make_study
 from tests.dashboard.opened import ROOT, go, keys, open_page, said
 
 RECORD_PAGES = ("samples", "parameters", "before-after", "compare", "wrong-labels", "speed")
-OTHER_PAGES = ("", "new-study", "studies")
+OTHER_PAGES = ("", "own", "new-study", "studies")
 
 
 @pytest.mark.parametrize("page", RECORD_PAGES + OTHER_PAGES)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dashboard import settings
-from dashboard.components import page, uploads
+from dashboard import __main__ as server
+from dashboard import jobs, settings
+from dashboard.components import own_forms, page, uploads
 from gifcore.errors import GifError
+from gifcore.models import plugins
 
 NPZ = ("npz",)
 
@@ -110,3 +112,48 @@ def test_formulas_in_a_csv_are_neutral() -> None:
     lines = page.csv(frame).decode().splitlines()
     assert lines == ["'=name,score", "'=1+1,-1.5", "'@x,2.0", "'-cmd,3.0", "-1,4.0", "plain,5.0",
                      "+2.5,6.0"]  # fmt: skip
+
+
+# --- what the server is started with -------------------------------------------------------------
+
+
+@pytest.fixture
+def started(empty_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The first options of a server that is not really served."""
+    for name in (settings.DATA_VARIABLE, settings.MODELS_VARIABLE, plugins.VARIABLE):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(server, "_serve", lambda *_: None)
+    monkeypatch.setattr(server, "_port_problem", lambda *_: "")
+    return ["--workspace", str(empty_workspace)]
+
+
+def test_a_server_opens_the_folder_it_was_given(started: list[str], tmp_path: Path) -> None:
+    assert server.main([*started, "--data-root", str(tmp_path)]) == 0
+    assert settings.data_root() == tmp_path.resolve()
+    assert settings.plugin_models() == []
+    assert server.main(started) == 0
+    assert settings.data_root() is None
+
+
+def test_a_server_says_what_it_cannot_take(
+    started: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert server.main([*started, "--data-root", str(tmp_path / "none")]) == 1
+    assert "There is no folder" in capsys.readouterr().err
+    assert server.main([*started, "--plugin", "not a name"]) == 1
+    assert "is no name of a Python module" in capsys.readouterr().err
+
+
+def test_the_architectures_of_a_plugin_can_be_named_and_are_run_by_the_engine(
+    started: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_nets.py").write_text("MODELS = {'small': print}\n")
+    monkeypatch.chdir(tmp_path)
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", root)
+    assert server.main([*started, "--plugin", "their_nets"]) == 0
+    assert settings.plugin_models() == ["their_nets:small"]
+    assert "their_nets:small" in own_forms.model_names()
+    environment = jobs._environment()
+    assert environment[plugins.VARIABLE] == "their_nets"  # engines that are started may too
+    assert str(tmp_path) in environment["PYTHONPATH"].split(os.pathsep)

@@ -105,6 +105,13 @@ def test_own_validation_and_class_names(tmp_path: Path) -> None:
     assert (len(data.validation), len(data.test)) == (2, 7)
 
 
+def test_names_and_notes_cannot_be_html(tmp_path: Path) -> None:
+    names = np.array(["<script>alert(1)</script>", "=2+5"])
+    data = read_npz(write(tmp_path, arrays(classes=names, note=np.array("Made by <b>me</b>."))))
+    assert data.classes == ("‹script›alert(1)‹/script›", "'=2+5")
+    assert data.note.startswith("Made by ‹b›me‹/b›. The file has no validation split")
+
+
 def test_hash_is_the_files_and_changes_with_it(tmp_path: Path) -> None:
     path = write(tmp_path, arrays())
     before = load(str(path)).hash
@@ -131,6 +138,7 @@ REFUSED: list[tuple[str, dict[str, np.ndarray | None], str]] = [
     ("shapes", {"x_test": np.zeros((7, 5, 5))}, "x_test has images of shape (1, 5, 5) (C, H, W)"),
     ("text pixels", {"x_train": np.full((12, 5, 4), "a")}, "x_train must hold numbers"),
     ("objects", {"x_train": np.full((12, 5, 4), None)}, "x_train holds Python objects"),
+    ("note", {"note": np.array([1, 2])}, "note must be one text, found shape (2,)"),
     ("few names", {"classes": np.array(["cat"])}, "classes must be a list of at least 2 names"),
     ("big label", {"y_train": np.array([0, 1, 10**7] * 4)}, "label 10000000 would mean 10000001"),
     ("one test image", {"x_test": np.zeros((1, 5, 4)), "y_test": np.zeros(1, int)}, "only 1 test"),
