@@ -37,11 +37,10 @@ def fields() -> dict[str, Any]:
         st.caption(RECIPES[recipe][1])
     with right:
         start = _start(recipe)
-        epochs = (
-            _whole("retrain_epochs", "Epochs (0: as the card says)", 0, 0, 100_000)
-            if recipe == "sgd"
-            else 0
-        )
+    epochs = 0
+    if recipe == "sgd":
+        with left:
+            epochs = _whole("retrain_epochs", "Epochs (0: as the card says)", 0, 0, 100_000)
     if not RetrainSection(recipe=recipe, start=start).draws and seeds > 1:
         st.caption(":orange[Trained so, every seed gives the same model: one is trained.]")
         seeds = 1
