@@ -15,6 +15,7 @@ STYLE = (
     "display:grid;grid-template-columns:repeat(auto-fill,minmax({side}px,1fr));gap:0.25rem 1rem;"
     "max-height:{height}px;overflow-y:auto"
 )
+FIGURE = "margin:0;content-visibility:auto;contain-intrinsic-size:auto 160px"  # unseen: not drawn
 CAPTION = "font-size:0.875rem;line-height:1.4;text-align:center;overflow-wrap:anywhere"
 
 
@@ -43,7 +44,7 @@ def draw(cards: Sequence[Card], palette: Palette, height: int) -> None:
 def _figure(card: Card, colour: str) -> str:
     diamond = " ◆" if card.shared else ""
     return (
-        f'<figure style="margin:0"><img src="{card.uri}" alt="{escape(card.alt)}" '
+        f'<figure style="{FIGURE}"><img src="{card.uri}" alt="{escape(card.alt)}" '
         f'width="{SIDE}" style="image-rendering:pixelated;border-radius:0.25rem;display:block;'
         f'margin:0 auto"><figcaption style="{CAPTION}"><span style="color:{colour}">'
         f"<b>{escape(card.score)}</b> {card.word}</span>{diamond}<br>{escape(card.name)}"
