@@ -1,27 +1,34 @@
-"""Solves of many queries in blocks, as a ratio of the same solves one by one, in one run."""
+"""Solves of many queries in blocks, as a ratio of the same solves one by one, in one run.
+
+What `gifcore.block_adjoints.next_block` decides by: which of the two is faster.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from gifcore import data as datasets
+from gifcore.block_adjoints import adjoints_together
 from gifcore.curved import Curved, curvature
+from gifcore.influence import adjoint
 from gifcore.models import build
-from gifcore.problem import Problem
+from gifcore.problem import Problem, silent
 from gifcore.queries import Queries
-from gifcore.scoring import adjoints
 from gifcore.solvers import LSMR
 from gifcore.stages import tensors
 
 SOURCE = "fashion-mnist-mini"
 ROWS = (("fcn", 512), ("fcn", 0), ("tinynet", 512), ("tinynet", 0))  # model, memory for graphs
-QUERIES, SAMPLES, ITERATIONS, ROUNDS = 4, 256, 3, 3
+QUERIES, SAMPLES, ITERATIONS, ROUNDS = 4, 128, 2, 3
+SOLVER = LSMR(ITERATIONS, 0)
 
 
 def main() -> None:
@@ -32,14 +39,10 @@ def main() -> None:
         torch.manual_seed(0)
         problem = Problem(build(name, data.shape, data.n_classes), tensors(data, "train"))
         curved = curvature(problem, samples=SAMPLES, memory_mb=memory_mb)
-        groups = [[i] for i in range(QUERIES)]
-        queries = Queries(tensors(data, "test"), groups)
-        alone = [Queries(queries.data, [group]) for group in groups]
+        queries = Queries(tensors(data, "test"), [[i] for i in range(QUERIES)])
+        gradients = list(queries.gradients(problem))
         block, single = (
-            lambda queries=queries, problem=problem, curved=curved: _solved(
-                problem, [queries], curved
-            ),
-            lambda alone=alone, problem=problem, curved=curved: _solved(problem, alone, curved),
+            partial(solve, problem, gradients, curved) for solve in (_together, _one_by_one)
         )
         far = float((block() - single()).norm() / single().norm())
         ratio = _ratio(block, single)
@@ -55,13 +58,19 @@ def main() -> None:
     )
 
 
-def _solved(problem: Problem, asked: list[Queries], curved: Curved) -> torch.Tensor:
-    found = []
-    for queries in asked:
-        found += adjoints(
-            problem, queries, method="if", selected=None, curvature=curved, samples=None,
-            solver=LSMR(ITERATIONS, 0), damping=0.0, seed=0, progress=lambda *_: None,
-        )  # fmt: skip
+def _together(problem: Problem, gradients: list[Tensor], curved: Curved) -> Tensor:
+    found = adjoints_together(
+        problem, gradients, method="if", selected=None, curved=curved, solver=SOLVER,
+        progress=silent,
+    )  # fmt: skip
+    return torch.stack([one.value for one in found])
+
+
+def _one_by_one(problem: Problem, gradients: list[Tensor], curved: Curved) -> Tensor:
+    found = [
+        adjoint(problem, g_q, method="if", selected=None, curved=curved, solver=SOLVER)
+        for g_q in gradients
+    ]
     return torch.stack([one.value for one in found])
 
 

@@ -25,8 +25,9 @@ from gifcore.curved import Curved, curvature, preconditioned
 from gifcore.models import build, bundled, load_weights
 from gifcore.preview import Sketch
 from gifcore.problem import Problem
+from gifcore.queries import Queries
 from gifcore.record import Record
-from gifcore.scoring import Queries, rank
+from gifcore.scoring import rank
 from gifcore.selection import Selection, select
 from gifcore.sketch import Known, build_sketch
 from gifcore.solvers import LSMR
