@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gifcore.assets_path import asset
 from gifcore.errors import GifError
 from gifcore.experiments import command, registry, regression, toy
 from gifcore.experiments.regression import FREE, METHODS, OWN_TRUTH
@@ -128,7 +129,7 @@ def test_steps_that_do_not_divide_the_toxic_samples_are_refused(tmp_path: Path) 
 
 
 def test_the_shipped_file_has_the_published_numbers() -> None:
-    spec, kind = registry.read(Path("assets/studies/figure-2.toml"), "full")
+    spec, kind = registry.read(asset("studies", "figure-2.toml"), "full")
     assert isinstance(spec, toy.Toy)
     assert (spec.samples, spec.toxic, spec.steps) == (4000, 500, 50)
     assert kind is toy.KIND

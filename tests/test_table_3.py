@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from gifcore.assets_path import asset
 from gifcore.change import Relabel
 from gifcore.curvature import Hessian
 from gifcore.data.backdoor import Backdoor
@@ -124,7 +125,7 @@ def test_the_experiment_end_to_end(tmp_path: Path) -> None:
 
 
 def test_every_published_name_is_a_row_of_the_shipped_file(tmp_path: Path) -> None:
-    spec, kind = registry.read(Path("assets/studies/table-3.toml"), "quick", {"seeds": 1})
+    spec, kind = registry.read(asset("studies", "table-3.toml"), "quick", {"seeds": 1})
     place = Place(tmp_path, lambda _: None)
     rows = [" ".join(w for w in run.row.values() if w) for run in kind.runs(spec, place)]
     names = {row for row in rows if not row.endswith(" it")}
@@ -136,7 +137,7 @@ def test_every_published_name_is_a_row_of_the_shipped_file(tmp_path: Path) -> No
 
 
 def test_the_full_preset_is_what_was_published() -> None:
-    spec, _ = registry.read(Path("assets/studies/table-3.toml"), "full")
+    spec, _ = registry.read(asset("studies", "table-3.toml"), "full")
     assert isinstance(spec, relabelling.Relabelling)
     paper = spec.paper
     assert (spec.seeds, spec.count, spec.label, spec.strength) == (10, 6000, 4, 16 / 255)
