@@ -176,7 +176,7 @@ def guessed(columns: list[str]) -> str | None:
 
 
 def _listed(columns: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in columns[:12])
+    shown = ", ".join(f"'{name[:60]}'" for name in columns[:12])
     return f"its columns are {shown}{' …' if len(columns) > 12 else ''}"
 
 

@@ -24,6 +24,8 @@ SUFFIXES = (".safetensors", ".pt", ".pth")
 MAX_BYTES = 4 * 10**9  # of a file, and of its tensors together
 MAX_HEADER = 10 * 10**6  # bytes of a safetensors header; a tensor needs about 120
 MAX_TENSORS = 50_000
+MAX_KEY = 1000  # characters of a tensor's name
+MAX_WRAPPERS = 4  # undone inside each other; a file may nest them a million times
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 TORCH = (2, 10)  # before it, weights_only could be got round (CVE-2025-32434, CVE-2026-24747)
 
@@ -58,7 +60,14 @@ def _check_file(path: Path) -> None:
 
 
 def _check_amount(state: Mapping[str, Tensor], where: str) -> None:
-    """Refuse what is huge once it is used: a few stored numbers can claim any shape."""
+    """Refuse what is empty, or huge once it is used: few stored numbers can claim any shape."""
+    if not state:
+        raise GifError(f"{where} holds no weights: expected a state dict, found no tensor.")
+    longest = max(map(len, state))
+    if longest > MAX_KEY:
+        raise GifError(
+            f"{where} has a name of {longest:,} characters; names have at most {MAX_KEY:,}."
+        )
     if len(state) > MAX_TENSORS:
         raise GifError(f"{where} holds {len(state):,} tensors; at most {MAX_TENSORS:,} are taken.")
     total = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
@@ -160,8 +169,9 @@ def _check_archive(path: Path) -> None:
 def _unwrapped(content: Any, where: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:  # noqa: ANN401
     """Return the state dict inside {"state_dict": …} and the like, and what was opened."""
     notes: tuple[str, ...] = ()
-    while isinstance(content, Mapping):
-        name = next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
+    for _ in range(MAX_WRAPPERS):
+        wrapped = content if isinstance(content, Mapping) else {}
+        name = next((w for w in WRAPPERS if isinstance(wrapped.get(w), Mapping)), None)
         if name is None:
             break
         others = [str(key) for key in content if key != name]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gifcore.errors import GifError
-from gifcore.models.weight_files import MAX_BYTES, SUFFIXES, read_weights
+from gifcore.models.weight_files import MAX_BYTES, MAX_WRAPPERS, SUFFIXES, read_weights
 
 __all__ = ["MAX_BYTES", "PREFIXES", "SUFFIXES", "load_weights"]
 
@@ -45,13 +45,14 @@ def without_prefixes(
     """Return the state without prefixes that every name has and the model's names have not."""
     found = dict(state)
     notes: list[str] = []
-    while True:
-        here = [p for p in PREFIXES if all(key.startswith(p) for key in found)]
+    for _ in range(MAX_WRAPPERS):
+        here = [p for p in PREFIXES if found and all(key.startswith(p) for key in found)]
         if not here or any(key.startswith(here[0]) for key in expected):
-            return found, tuple(notes)
+            break
         prefix = here[0]
         found = {key.removeprefix(prefix): value for key, value in found.items()}
         notes.append(f"The prefix '{prefix}' of every name ({PREFIXES[prefix]}) was left out.")
+    return found, tuple(notes)
 
 
 def _conversions(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

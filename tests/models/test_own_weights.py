@@ -84,6 +84,24 @@ def test_a_prefix_that_the_architecture_has_itself_stays() -> None:
     assert without_prefixes(named, named) == (named, ())
 
 
+def test_wrappers_without_end_are_refused(tmp_path: Path) -> None:
+    nested: object = state()
+    for _ in range(50):
+        nested = {"model": nested}
+    torch.save(nested, tmp_path / "w.pt")
+    with pytest.raises(GifError, match="entry 'model' is a dict, not a tensor"):
+        load_weights(build("logistic", SHAPE, 3), tmp_path / "w.pt")
+    save_file(prefixed("module." * 100), tmp_path / "w.safetensors")
+    with pytest.raises(GifError, match="has no weights 'linear.weight'"):
+        load_weights(build("logistic", SHAPE, 3), tmp_path / "w.safetensors")
+    save_file(prefixed("module." * 200), tmp_path / "w.safetensors")
+    with pytest.raises(GifError, match=r"has a name of 1,4\d\d characters"):
+        load_weights(build("logistic", SHAPE, 3), tmp_path / "w.safetensors")
+    save_file({}, tmp_path / "w.safetensors")
+    with pytest.raises(GifError, match="holds no weights"):
+        load_weights(build("logistic", SHAPE, 3), tmp_path / "w.safetensors")
+
+
 def test_another_number_of_classes_is_said_as_such(tmp_path: Path) -> None:
     save_file(dict(build("fcn", SHAPE, 10).state_dict()), tmp_path / "w.safetensors")
     with pytest.raises(GifError) as caught:
