@@ -47,7 +47,7 @@ from benchmarks.truth_bases import (
     without,
 )
 from benchmarks.truth_leverage import mean_leverage
-from benchmarks.truth_methods import ALL, FEW, Array, Row, scores, summed
+from benchmarks.truth_methods import ALL, FEW, Array, Row, scores, settings_of, summed
 from gifcore.evaluate.agreement import (
     CORRELATIONS,
     Interval,
@@ -58,7 +58,6 @@ from gifcore.evaluate.agreement import (
 from gifcore.queries import Queries
 from gifcore.retraining import Minimise, Recipe, Retrained
 from gifcore.scoring import rank
-from gifcore.solvers import MINRES
 from gifcore.version import ENGINE_VERSION
 
 DIGITS = Source("digits")
@@ -135,9 +134,8 @@ def one_by_one(report: Report, base: Base, count: int, asked: int) -> None:
     """Add the rows of one data set."""
     problem, queries = base.problem, range(asked)
     order = torch.randperm(problem.n, generator=torch.Generator().manual_seed(0))[:count]
-    solver = MINRES(3000, 1e-8, reorthogonalise=0)
     groups = Queries(base.test, [[q] for q in queries])
-    found = rank(problem, groups, method="if", solver=solver)
+    found = rank(problem, groups, **settings_of(problem, "if"))
     assert found.values is not None
     models = report.runner.trained(problem, [without(i) for i in order], base.recipe)
     before = base.losses(problem.theta, queries).double().numpy()[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -134,12 +136,24 @@ def converged(
     problem = first.problem(problem)
     if not scaled:
         return Base(name, problem, test, Minimise("warm", 1e-7, 4000))
-    (last,) = runner.trained(
-        problem, [Job(None, SEED)], Minimise("warm", EXACT, 500, newton_scaling(problem))
-    )
+    polish = Minimise("warm", EXACT, 500, scaling_of(runner, name, problem))
+    (last,) = runner.trained(problem, [Job(None, SEED)], polish)
     problem = last.problem(problem)
-    recipe = Minimise("warm", EXACT, 2000, newton_scaling(problem))
+    recipe = Minimise("warm", EXACT, 2000, scaling_of(runner, name, problem))
     return Base(name, problem, test, recipe)
+
+
+def scaling_of(runner: Runner, name: str, problem: Problem) -> Tensor:
+    """Return R, kept as a file: the keys of kept models hold its bits."""
+    file = runner.folder / "scalings" / f"{name}-{hash_of(problem.theta)}.safetensors"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"R": newton_scaling(problem)}, file)
+    return load_file(file)["R"]
+
+
+def hash_of(theta: Tensor) -> str:
+    return hashlib.sha256(theta.numpy().tobytes()).hexdigest()[:12]
 
 
 def on_the_way(runner: Runner, base: Base) -> Base:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.truth_bases import SEED, Base, Runner
+from benchmarks.truth_bases import SEED, Base, Runner, hash_of
 from gifcore.change import RemoveSamples
 from gifcore.checkpoints import Checkpoint
 from gifcore.curved import Curved, curvature
@@ -20,7 +20,7 @@ from gifcore.problem import Problem
 from gifcore.queries import Queries
 from gifcore.scoring import rank
 from gifcore.selection import Selection, select
-from gifcore.solvers import LSMR, Dense, Solution, Status
+from gifcore.solvers import LSMR, MINRES, Dense, Solution, Status
 from gifcore.solvers.many import products_of
 
 Array = np.ndarray[Any, Any]
@@ -53,15 +53,15 @@ class Row:
         return f"{self.method}{share}{f', {self.also}' if self.also else ''}"
 
 
-ALL = (
-    Row("if", also="undamped"),
+ALL = (  # those without a system first
+    Row("ekfac"), Row("datainf"), Row("tracin"), Row("gradient"),
     Row("if", damping="auto", also="automatic damping"),
-    Row("if", kind="ggn", damping="auto", also="GGN, automatic damping"),
+    Row("if", also="undamped"),
     Row("gif", 0.05), Row("gif", 0.3), Row("gif", 0.5), Row("gif"),
     Row("gif", damping="if", also="damped as if is"),
     Row("freeze", 0.05), Row("freeze", 0.3),
     Row("projected", 0.05), Row("projected", 0.3),
-    Row("datainf"), Row("ekfac"), Row("tracin"), Row("gradient"),
+    Row("if", kind="ggn", damping="auto", also="GGN, automatic damping"),
     Row("hyperinf", 0.05), Row("hyperinf"),
 )  # fmt: skip
 FEW = tuple(row for row in ALL if row.name in ("if, undamped", "gif 5%", "ekfac", "gradient"))
@@ -95,10 +95,11 @@ def scores(
         yield row.name, scored
 
 
-def hash_of(theta: Tensor) -> str:
-    import hashlib
-
-    return hashlib.sha256(theta.numpy().tobytes()).hexdigest()[:12]
+def settings_of(problem: Problem, method: str) -> dict[str, Any]:
+    """Return the arguments of one exact ranking on all parameters: dense, or by many iterations."""
+    if problem.space.size > DENSE:
+        return {"method": method, "solver": MINRES(3000, 1e-8, reorthogonalise=0)}
+    return {"method": method, "solver": Dense(), "curvature": _Shared(problem).of("hessian", 0.0)}
 
 
 class _Shared:
