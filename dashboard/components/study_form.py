@@ -157,6 +157,9 @@ def _own_files(data: str, own_weights: bool) -> tuple[str | None, str | None, fl
             if data == OWN:
                 st.markdown(text("own_data"))
                 source = uploads.pick("data", "Data", ("npz",))
+                if source is None:
+                    icon = ":material/upload_file:"
+                    state.link("own", "A zip, a table, or first see what is in it", icon=icon)
             else:
                 st.markdown(text("own_weights"))
         with right:
