@@ -234,7 +234,9 @@ def _methods(asked: dict[str, Any] | None) -> list[str]:
     ordered = [name for name in ORDER if name in methods]
     st.caption("  \n".join(method_line(m) for m in ordered))
     if asked is not None:
-        weights = cache.weights_file(parse(_without_names(asked)))
+        weights = cache.weights_file(
+            parse(_without_names(asked) | {"mislabel": mislabel_form.planted_section()})
+        )
         if problem := possible.checkpoints_problem(weights):
             st.caption(f":orange[{problem}]" if "tracin" in methods else problem)
     return ordered
@@ -373,9 +375,11 @@ def said(study: Study) -> str:
     solver, curvature = study.solver, study.curvature
     steps = "" if solver.kind == "dense" else f" with {solver.iterations:,} iterations"
     damping = ", damping by itself" if curvature.damping == "auto" else ""
+    seeds = study.retrain.seeds
+    held = f", held against {seeds} retrained model{'s' * (seeds > 1)}" if seeds else ""
     return messages.plain(
         f"{study.title}: {listed([method_label(m) for m in study.methods])}, "
         f"{state.selector_label(study.selection.selector).lower()} at "
         f"{100 * study.selection.ratio:g} %, {SOLVERS[solver.kind][0]}{steps}, "
-        f"{CURVATURES[curvature.kind][0]} of {curvature.samples} samples{damping}"
+        f"{CURVATURES[curvature.kind][0]} of {curvature.samples} samples{damping}{held}"
     )

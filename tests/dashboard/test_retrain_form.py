@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard import jobs
+from dashboard.components import study_form
 from dashboard.texts.options import RECIPES
 from dashboard.views import new_study
 from gifcore.estimate import estimate
@@ -57,6 +58,14 @@ def test_every_field_reaches_the_study(form: AppTest) -> None:
 def study(**retrain: Any) -> Study:
     values = {"data": {"source": "digits"}, "model": {"name": "fcn"}, "retrain": retrain}
     return parse(values)
+
+
+def test_the_line_before_run_says_what_is_retrained() -> None:
+    said_ = [study_form.said(study(seeds=n) if n else study()) for n in (0, 1, 2)]
+    assert [line.rpartition("held against ")[2] for line in said_][1:] == [
+        "1 retrained model", "2 retrained models",
+    ]  # fmt: skip
+    assert "retrained" not in said_[0]
 
 
 def test_the_time_of_more_models_needs_no_other_check() -> None:
