@@ -1,6 +1,6 @@
 """How well wrong labels are found: one in ten training labels wrong, models trained as bundled.
 
-    python -m benchmarks.mislabel [--rows logistic-digits fcn-digits …] [--seeds N] [--folds K] [--selector S]
+    python -m benchmarks.mislabel [--rows fcn-digits …] [--seeds N] [--folds K] [--selector S]
 
 Each seed draws other wrong labels and trains another model. Printed is the mean over the seeds and
 the least: area under the curve, and the share of wrong labels in the first 10 and 20 % inspected.

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import cache, state
+from dashboard import cache, settings, state
 from dashboard.components import change_form, mislabel_form, study_form, uploads
 from dashboard.components.suspects import Suspects
 from dashboard.state import Context
@@ -86,6 +86,9 @@ def draw(context: Context, suspects: Suspects, first: list[int]) -> None:
         )  # fmt: skip
     st.caption(_said(suspects, found))
     if state.presenting():
+        return
+    if settings.demo_only():
+        st.caption("This server only shows the demo: no study can be started from here.")
         return
     study = cache.study(context.shown.path)
     if study is None:

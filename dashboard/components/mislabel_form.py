@@ -10,7 +10,9 @@ from dashboard.texts.options import HELP
 from gifcore.data.noise import Noise
 from gifcore.mislabel_section import MislabelSection
 
-LABELS, RATE, SEED, LOOK = (f"new_mislabel{name}" for name in ("", "_rate", "_seed", "_look"))
+LABELS, RATE, SEED, LOOK, FOLDS = (
+    f"new_mislabel{name}" for name in ("", "_rate", "_seed", "_look", "_folds")
+)
 AS_THEY_ARE, PLANTED = "As they are", "Some made wrong before the training"
 PLANTED_HERE = Noise(0.1, 0)  # that of the weights that come with GIF Studio
 
@@ -46,13 +48,14 @@ def fields() -> dict[str, Any]:
                 help=HELP["mislabel_rate"],
                 persist_state="session",
             ),
-            "seed": _whole(SEED, "Seed of the wrong labels", PLANTED_HERE.seed, 2**31 - 1),
+            "seed": _whole(SEED, "Seed of the wrong labels", PLANTED_HERE.seed, 2**31 - 1, "seed"),
         }
     look = st.toggle(
         "Look for wrong labels", key=LOOK, help=HELP["mislabel_look"], persist_state="session"
     )
     if look:
-        return values
+        folds = _whole(FOLDS, "Models of held-out parts (0: none)", 0, 20, "folds")
+        return values | {"folds": folds}
     return values | {"measured": False} if labels == PLANTED else {}
 
 
@@ -60,16 +63,28 @@ def values(section: MislabelSection) -> dict[str, Any]:
     """Return the fields as a section has them."""
     noise = section.noise
     found: dict[str, Any] = {LABELS: PLANTED if noise else AS_THEY_ARE, LOOK: section.enabled}
-    return found | ({RATE: noise.rate, SEED: noise.seed} if noise else {})
+    return found | ({RATE: noise.rate, SEED: noise.seed} if noise else {}) | {FOLDS: section.folds}
 
 
-def _whole(key: str, label: str, value: int, most: int) -> int:
+def planted_section() -> dict[str, Any]:
+    """Return the planted wrong labels as a section, before the fields are drawn; {} if none."""
+    if not planted():
+        return {}
+    rate, seed = (st.session_state.get(key) for key in (RATE, SEED))
+    return {
+        "rate": PLANTED_HERE.rate if rate is None else rate,
+        "seed": PLANTED_HERE.seed if seed is None else seed,
+        "measured": False,
+    }
+
+
+def _whole(key: str, label: str, value: int, most: int, of: str) -> int:
     return st.number_input(
         label,
         min_value=0,
         max_value=most,
         value=value,
         key=key,
-        help=HELP["mislabel_seed"],
+        help=HELP[f"mislabel_{of}"],
         persist_state="session",
     )

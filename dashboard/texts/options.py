@@ -226,6 +226,9 @@ HELP = {
     "mislabel_rate": "Must be what the weights were trained with.",
     "mislabel_seed": "Of the draw of the images and of their labels. Must be what the weights were "
     "trained with.",
+    "mislabel_folds": "So many models are trained, each without one part of the training images; "
+    "confident learning then judges every image by a model that never saw it. Takes as long as so "
+    "many trainings.",
     "mislabel_look": "The page Wrong labels then lists the training images to inspect first, by "
     "every method that ranks and by the model's own probabilities. Takes the influence of all "
     "training images on themselves.",

@@ -15,13 +15,12 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.charts.found_curve import Line, found_curve, shown
 from dashboard.charts.style import Palette, heading
-from dashboard.components import basket, suspects
+from dashboard.components import basket, mislabel_form, suspects
 from dashboard.views import wrong_labels as view
+from gifcore.mislabel_section import MislabelSection
 from gifcore.record import MISLABEL, RECORD, Record
 from gifcore.study import parse, read
 from tests.dashboard.opened import captions, charts, go, keys, open_page, said
-
-FIRST = "Mark the first"
 
 
 @pytest.fixture
@@ -201,6 +200,8 @@ def other_family(record: Record) -> str:
 
 
 def test_self_influence_alone_is_shown_as_a_ranking(looked: Record) -> None:
+    labels = looked.suspects()
+
     def without(info: dict[str, Any]) -> None:
         del info["mislabel"], info["files"][MISLABEL]
 
@@ -210,7 +211,9 @@ def test_self_influence_alone_is_shown_as_a_ranking(looked: Record) -> None:
     assert charts(at) == 0
     order = np.argsort(-looked.self_influence("gradient")["value"].to_numpy(), kind="stable")
     assert at.checkbox[0].label == f"mark #{order[0]}"
-    assert "labelled" in captions(at)[0]
+    row = labels.iloc[order[0]]
+    assert row["given"] != row["true"]  # the label that the model was given is shown
+    assert f"labelled {row['given']}" in captions(at)[0]
     assert "basket-relabel" not in keys(at)  # nobody says what they should be
     at.button(key="mark-first").click().run()
     assert "Marked: 50" in said(at)
@@ -304,3 +307,47 @@ def test_the_figure_has_chance_and_the_best_possible(palette: Palette) -> None:
     assert figure.layout.xaxis.range == (0, pytest.approx(55))  # where the last line is full
     assert shown([Line("a", "A", "baseline", [0.0] * 101)], 0.1) == 100
     assert heading(figure) == "T"
+
+
+def asked_for(**fields: Any) -> dict[str, Any]:
+    """What the form says of [mislabel] with these fields."""
+
+    def script() -> None:
+        import streamlit as st
+
+        from dashboard.components import mislabel_form
+
+        st.session_state["said"] = mislabel_form.fields()
+        st.session_state["planted"] = mislabel_form.planted_section()
+
+    at = AppTest.from_function(script, default_timeout=60)
+    for key, value in fields.items():
+        at.session_state[f"new_mislabel{key}"] = value
+    at.run()
+    assert not at.exception
+    planted = at.session_state["planted"]
+    return {"said": at.session_state["said"], "planted": planted}
+
+
+def test_the_form_says_what_the_section_does() -> None:
+    assert asked_for() == {"said": {}, "planted": {}}
+    assert asked_for(_look=True) == {"said": {"rate": 0.0, "folds": 0}, "planted": {}}
+    planted = {"rate": 0.1, "seed": 0, "measured": False}
+    made_wrong = mislabel_form.PLANTED
+    assert asked_for(**{"": made_wrong}) == {"said": planted, "planted": planted}
+    found = asked_for(**{"": made_wrong, "_rate": 0.2, "_seed": 3, "_look": True, "_folds": 4})
+    section = MislabelSection(**found["said"])
+    assert section == MislabelSection(rate=0.2, seed=3, folds=4)
+    again = asked_for(**{
+        key.removeprefix("new_mislabel"): value
+        for key, value in mislabel_form.values(section).items()
+    })  # fmt: skip
+    assert MislabelSection(**again["said"]) == section
+
+
+@pytest.mark.usefixtures("looked")
+def test_the_demo_server_starts_no_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIF_STUDIO_DEMO", "1")
+    at = page()
+    assert "only shows the demo" in said(at)
+    assert "basket-remove" not in keys(at)
