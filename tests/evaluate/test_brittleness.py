@@ -140,8 +140,9 @@ def test_a_flip_was_seen_and_one_less_did_not_flip(pattern: str, every: bool, ch
 
 def test_checks_see_what_the_search_alone_does_not() -> None:
     truth = [sign == "1" for sign in PATTERNS["comes and goes"]]
+    once = [k == 4 for k in range(1, 21)]  # gone again above
 
-    def run(checks: int) -> Brittleness:
+    def run(checks: int, truth: list[bool] = truth) -> Brittleness:
         search = module._Search(20, checks, every=False)
         while search.wanted:
             for k in list(search.wanted):
@@ -150,6 +151,8 @@ def test_checks_see_what_the_search_alone_does_not() -> None:
 
     assert (run(0).k, run(0).monotone) == (12, True)
     assert (run(30).k, run(30).monotone) == (3, False)
+    assert (run(0, once).k, run(0, once).monotone) == (4, True)
+    assert (run(3, once).k, run(3, once).monotone) == (4, False)
 
 
 def test_models_are_kept_and_read_again(tmp_path: Path) -> None:
