@@ -24,9 +24,11 @@ from typing import Any
 from dashboard import jobs
 from gifcore import record as records
 from gifcore import run_state
+from gifcore.errors import GifError
 
 FOLDER = "own"
 KEY = re.compile(r"[0-9a-f]{16}")
+MAX_LIVE = 2  # questions answered at a time, of all visitors
 
 _lock = threading.Lock()
 
@@ -51,12 +53,23 @@ def key_of(arguments: Sequence[str], files: Sequence[Path]) -> str:
 def ask(
     arguments: Sequence[str], files: Sequence[Path], asked: dict[str, Any], *, workspace: Path
 ) -> str:
-    """Ask unless it is asked or answered already; return the question's key."""
+    """Ask unless it is asked or answered already; return the question's key.
+
+    Raises:
+        GifError: MAX_LIVE other questions are being answered.
+    """
+    if any(not argument.startswith("--") or "=" not in argument for argument in arguments):
+        raise GifError("A question to the engine has an argument that is not --name=value.")
     key = key_of(arguments, files)
     with _lock:
         found = look(key, workspace)
         if found is not None and (found.live or (found.answer or {}).get("ok")):
             return key
+        if _live(workspace) >= MAX_LIVE:
+            raise GifError(
+                f"{MAX_LIVE} files are being looked at on this server already; try again when one "
+                "is done."
+            )
         base = _base(key, workspace)
         base.parent.mkdir(parents=True, exist_ok=True)
         base.with_suffix(".err").unlink(missing_ok=True)
@@ -107,6 +120,12 @@ def cancel(key: str, workspace: Path) -> None:
         os.kill(launched["pid"], signal.SIGTERM)
     except ProcessLookupError:
         return
+
+
+def _live(workspace: Path) -> int:
+    known = (path.stem for path in (workspace / jobs.INCOMING / FOLDER).glob("*.json"))
+    found = (look(key, workspace) for key in known)
+    return sum(check is not None and check.live for check in found)
 
 
 def _gone(answer: dict[str, Any]) -> bool:

@@ -25,7 +25,11 @@ IMAGENET = ("0.485, 0.456, 0.406", "0.229, 0.224, 0.225")
 
 @dataclass(frozen=True)
 class Question:
-    """What the engine is to be asked, and of which files."""
+    """What the engine is to be asked, and of which files.
+
+    Every argument is of the form --name=value: a value, such as the name of a column in somebody's
+    file, can never be an option of its own.
+    """
 
     arguments: tuple[str, ...]
     files: tuple[Path, ...]
@@ -48,7 +52,7 @@ def data_question() -> Question | None:
         )
     if source != OWN:
         left.caption(DATASETS[source].text)
-        return Question(("--data", source), (), {"name": DATASETS[source].title})
+        return Question((f"--data={source}",), (), {"name": DATASETS[source].title})
     with right:
         path = uploads.pick("own_data", "Data file", DATA)
     with st.expander("Which files are understood?"):
@@ -58,7 +62,7 @@ def data_question() -> Question | None:
     options = _options(Path(path))
     if options is None:
         return None
-    return Question(("--data", path, *options), (Path(path),), {"name": Path(path).name})
+    return Question((f"--data={path}", *options), (Path(path),), {"name": Path(path).name})
 
 
 def _options(path: Path) -> list[str] | None:
@@ -100,7 +104,7 @@ def _table_options(path: Path) -> list[str] | None:
     if any("," in name for name in drop):
         st.error("A column to be left out has a comma in its name; rename it.")
         return None
-    return ["--label", label, *(["--drop", ",".join(drop)] if drop else [])]
+    return [f"--label={label}", *([f"--drop={','.join(drop)}"] if drop else [])]
 
 
 def _picture_options() -> list[str]:
@@ -119,9 +123,9 @@ def _picture_options() -> list[str]:
         help="As they are: grey if every picture is, else colour.",
         persist_state="session",
     )
-    options = ["--size", size.strip()] if size.strip() else []
+    options = [f"--size={size.strip()}"] if size.strip() else []
     if channels != "As they are":
-        options += ["--channels", "1" if channels.startswith("Grey") else "3"]
+        options.append(f"--channels={1 if channels.startswith('Grey') else 3}")
     return options
 
 
@@ -139,7 +143,7 @@ def _normalisation() -> list[str]:
     if way == "None":
         return []
     if way == "ImageNet":
-        return ["--mean", IMAGENET[0], "--std", IMAGENET[1]]
+        return [f"--mean={IMAGENET[0]}", f"--std={IMAGENET[1]}"]
     left, right = st.columns(2, gap="large")
     mean = left.text_input("Mean of each channel", key="own_mean", placeholder="0.5, 0.5, 0.5")
     std = right.text_input("Std of each channel", key="own_std", placeholder="0.5, 0.5, 0.5")
@@ -174,10 +178,10 @@ def model_question(data: dict[str, Any]) -> Question | None:
         weights = _weights(name, data["source"])
     if weights == "":
         asked = {"name": f"{models.title(name)}, as it comes along"}
-        return Question(("--data", data["source"], "--model", name), (), asked)
+        return Question((f"--data={data['source']}", f"--model={name}"), (), asked)
     if weights is None:
         return None
-    arguments = ("--data", data["source"], "--model", name, "--weights", weights)
+    arguments = (f"--data={data['source']}", f"--model={name}", f"--weights={weights}")
     return Question(arguments, (Path(data["source"]), Path(weights)), {"name": Path(weights).name})
 
 

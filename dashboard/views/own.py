@@ -12,6 +12,7 @@ from dashboard.components import messages, own_forms, own_shown, uploads
 from dashboard.components.own_forms import Question
 from dashboard.texts import text
 from gifcore.data import DATASETS
+from gifcore.errors import GifError
 
 KEYS = ("data", "model")  # query parameters: the questions this page shows the answers of
 
@@ -140,9 +141,13 @@ def _ask_button(name: str, question: Question | None, label: str, what: str) -> 
     right.caption(what if question is not None else "Choose a file first.")
     if not clicked or question is None:
         return
-    key = own_checks.ask(
-        question.arguments, question.files, question.asked, workspace=settings.workspace()
-    )
+    try:
+        key = own_checks.ask(
+            question.arguments, question.files, question.asked, workspace=settings.workspace()
+        )
+    except GifError as problem:
+        messages.error(problem)
+        return
     st.query_params[name] = key
     if name == "data":
         st.query_params.pop("model", None)

@@ -249,7 +249,7 @@ def _decode(
     progress: Progress,
 ) -> Foreign:
     names = sorted({entry.label for entry in entries})
-    x = np.empty((len(entries), *size, channels), dtype=np.uint8)
+    x = np.empty((len(entries), channels, *size), dtype=np.uint8)
     where = Path(archive.filename or "").name
     for row, entry in enumerate(entries):
         if row % 200 == 0:
@@ -258,11 +258,10 @@ def _decode(
             x[row] = _pixels(picture, channels, size, entry.info.filename, where)
     y = np.array([names.index(entry.label) for entry in entries], dtype=np.int64)
     part = np.array([entry.part for entry in entries])
-    images = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     if reading.size is not None:
         notes = (*notes, f"Pictures are scaled to {size[0]} x {size[1]} (bilinear).")
     return Foreign(
-        {name: (images[part == name], y[part == name]) for name in sorted(set(part.tolist()))},
+        {name: (x[part == name], y[part == name]) for name in sorted(set(part.tolist()))},
         apart(names),
         notes,
     )
@@ -271,11 +270,11 @@ def _decode(
 def _pixels(
     picture: Image.Image, channels: int, size: tuple[int, int], name: str, where: str
 ) -> np.ndarray:
-    """Return (H, W, C) bytes: colour as torchvision's ImageFolder makes it, alpha left out."""
+    """Return (C, H, W) bytes: colour as torchvision's ImageFolder makes it, alpha left out."""
     try:
         plain = picture.convert("L" if channels == 1 else "RGB")
     except _UNREADABLE as error:
         raise GifError(f"{where}: '{name}' is damaged; replace or remove it.") from error
     if plain.size != (size[1], size[0]):
         plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(plain, dtype=np.uint8).reshape(*size, channels)
+    return np.asarray(plain, dtype=np.uint8).reshape(*size, channels).transpose(2, 0, 1)

@@ -18,6 +18,7 @@ from dashboard import own_checks, settings
 from dashboard.components import own_forms, uploads
 from dashboard.views import own
 from gifcore import data as datasets
+from gifcore.errors import GifError
 from gifcore.models import bundled
 from tests.dashboard.opened import go, keys, open_page, said
 
@@ -145,6 +146,22 @@ def test_a_table_with_text_names_its_column(opened: Path) -> None:
     assert "Opens when the data are read" in said(app)
 
 
+def test_a_column_cannot_be_an_option_of_the_engine(opened: Path, tmp_path: Path) -> None:
+    """A column named --plugin=evil would else import a module, and run it."""
+    made = tmp_path / "made"
+    (opened / "evil.py").write_text(f"open({str(made)!r}, 'w')\nMODELS = {{'a': print}}\n")
+    table = opened / "people.csv"
+    table.write_text("a,--plugin=evil\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
+    app = picked(open_page("own"), "own_data", table)
+    app.selectbox(key=f"own_label_{opened.name}").set_value("--plugin=evil").run()
+    asked(app, "data")
+    assert not app.error
+    assert metrics(app)["Classes"] == "2"
+    with pytest.raises(GifError, match="not --name=value"):
+        own_checks.ask(("--label", "--plugin=evil"), (), {}, workspace=settings.workspace())
+    assert not made.exists()
+
+
 def test_pictures_with_html_for_class_names(opened: Path) -> None:
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(opened / "pets.zip", "w") as archive:
@@ -181,14 +198,17 @@ def test_an_address_names_only_questions_that_were_asked(key: str) -> None:
 
 
 def test_the_same_question_is_asked_once_and_can_be_cancelled(
-    opened: Path, empty_workspace: Path
+    opened: Path, empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = digits_csv(opened)
-    command, files = ("--data", str(table)), (table,)
+    command, files = (f"--data={table}",), (table,)
     first = own_checks.ask(command, files, {"name": "a"}, workspace=empty_workspace)
     pids = (empty_workspace / ".incoming" / "own" / f"{first}.json").read_text()
     assert own_checks.ask(command, files, {"name": "a"}, workspace=empty_workspace) == first
     assert (empty_workspace / ".incoming" / "own" / f"{first}.json").read_text() == pids
+    monkeypatch.setattr(own_checks, "MAX_LIVE", 1)
+    with pytest.raises(GifError, match="1 files are being looked at"):
+        own_checks.ask(("--data=digits",), (), {}, workspace=empty_workspace)
     own_checks.cancel(first, empty_workspace)
     end = time.monotonic() + 30
     while (found := own_checks.look(first, empty_workspace)) is not None and found.live:
