@@ -361,7 +361,9 @@ NOTES = {
         "on which the edited and the retrained model predict the same. second-order is the step "
         "for a relabelling, d1 - H^-1 (H' - H) d1. `step`: the scale that validation chose. Rows "
         "with `it` are solved further: where they are worse, stopping early is what makes the "
-        "edit good, not the system that is solved."
+        "edit good, not the system that is solved. A step at `ours.min_scale` says that no scale "
+        "made an edit of the update: a second-order term longer than the first has left the range "
+        "in which its series means anything."
     ),
     "paper": (
         "The published procedure: one model (seed 0), the seed of a run draws the target and "
