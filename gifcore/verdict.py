@@ -92,7 +92,8 @@ def rules(info: dict[str, Any]) -> list[str]:
         f"“In part” is less than {100 * REACHED:.0f} % of the way from the unedited model to the "
         f"aim, “keeps” at most {100 * KEPT:.0f} points lost"
     )
-    if truth(info) is not None:
+    found = truth(info)
+    if found is not None and len(found.models) > 1:
         counted += (
             f", ± the standard deviation over retrained models, “their spread” "
             f"{held_against.WITHIN:.0f} of them and at least one image"

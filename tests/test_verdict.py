@@ -228,6 +228,7 @@ def test_one_retrained_model_has_no_spread() -> None:
     assert "spread" not in line(info)
     assert "agree with the one retrained model on 97.0 % of test images (the unedited" in line(info)
     assert any("has no spread: what another seed would do" in rule for rule in rules(info))
+    assert not any("their spread" in rule for rule in rules(info))
     info["retrained"]["recipe"] = {"kind": "minimise", "start": "warm"}
     assert any("has no spread: its recipe draws nothing" in rule for rule in rules(info))
 
