@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dashboard import jobs
+from dashboard import jobs, settings
 from gifcore import record as records
 from gifcore import run_state
 from gifcore.errors import GifError
@@ -56,8 +56,10 @@ def ask(
     """Ask unless it is asked or answered already; return the question's key.
 
     Raises:
-        GifError: MAX_LIVE other questions are being answered.
+        GifError: MAX_LIVE other questions are being answered, or this server only shows the demo.
     """
+    if settings.demo_only():
+        raise GifError("This server only shows the demo: it computes nothing.")
     if any(not argument.startswith("--") or "=" not in argument for argument in arguments):
         raise GifError("A question to the engine has an argument that is not --name=value.")
     key = key_of(arguments, files)

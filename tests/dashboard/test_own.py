@@ -185,6 +185,8 @@ def test_a_demo_server_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(settings.DEMO_VARIABLE, "1")
     app = open_page("own", data="0" * 16)
     assert "takes no uploads" in said(app)
+    with pytest.raises(GifError, match="computes nothing"):
+        own_checks.ask(("--data=digits",), (), {}, workspace=settings.workspace())
     assert not app.button
     assert not app.selectbox
 
