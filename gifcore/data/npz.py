@@ -96,7 +96,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _keys(archive: zipfile.ZipFile, where: str) -> list[str]:
-    present = {name.removesuffix(".npy") for name in archive.namelist()}
+    named = [name.removesuffix(".npy") for name in archive.namelist()]
+    present = set(named)
+    if len(present) < len(named):  # NumPy might read another one than is looked at here
+        twice = next(name for at, name in enumerate(named) if name in named[:at])
+        raise GifError(f"{where} has two arrays called {twice}; write it again with one of each.")
     missing = [key for key in REQUIRED if key not in present]
     if ("x_validation" in present) != ("y_validation" in present):
         missing.append("y_validation" if "x_validation" in present else "x_validation")

@@ -1,6 +1,7 @@
 """The NPZ reader: what it accepts, and the one sentence for everything it refuses."""
 
 import io
+import os
 import random
 import zipfile
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gifcore.data import fingerprint, load, read_npz
+from gifcore.data import fingerprint, load, npz, read_npz
 from gifcore.errors import GifError
 
 Arrays = dict[str, np.ndarray]
@@ -199,6 +200,45 @@ def test_too_big_is_refused_from_the_header_alone(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("x_train.npy", header.getvalue())
     with pytest.raises(GifError, match=r"would take 3136\.0 GB in memory; the limit is 2 GB"):
+        read_npz(path)
+
+
+class Attack:
+    """Unpickling this would make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("name", ["x_train.npy", "x_train"])
+def test_an_object_behind_a_clean_array_is_never_unpickled(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy prefers an entry without .npy, which is not the one whose header was looked at."""
+    objects = np.empty(12, dtype=object)
+    objects[:] = Attack(tmp_path / "made")
+    hidden = io.BytesIO()
+    np.save(hidden, objects, allow_pickle=True)
+    path = write(tmp_path, {k: a for k, a in arrays().items() if k + ".npy" != name})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, hidden.getvalue())
+    with pytest.raises(GifError, match=r"mine\.npz"):
+        read_npz(path)
+    assert not (tmp_path / "made").exists()
+    monkeypatch.setattr(npz, "_keys", lambda *_: ["x_train", "y_train", "x_test", "y_test"])
+    with pytest.raises(GifError, match=r"mine\.npz"):
+        read_npz(path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, arrays())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_train", b"anything")
+    with pytest.raises(GifError, match="has two arrays called x_train"):
         read_npz(path)
 
 
