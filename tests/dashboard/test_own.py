@@ -199,6 +199,13 @@ def test_an_address_names_only_questions_that_were_asked(key: str) -> None:
     assert "Opens when the data are read" in said(app)
 
 
+def test_an_address_cannot_show_a_file_from_elsewhere(empty_workspace: Path) -> None:
+    (empty_workspace / ".incoming" / "own").mkdir(parents=True)
+    (empty_workspace / "other.json").write_text('{"pid": 1, "pid_started": 0, "asked": {}}')
+    (empty_workspace / "other.out").write_text('{"ok": false, "error": "a secret"}')
+    assert own_checks.look("../../other", empty_workspace) is None
+
+
 def test_the_same_question_is_asked_once_and_can_be_cancelled(
     opened: Path, empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
