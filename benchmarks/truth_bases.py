@@ -148,7 +148,7 @@ def scaling_of(runner: Runner, name: str, problem: Problem) -> Tensor:
     file = runner.folder / "scalings" / f"{name}-{hash_of(problem.theta)}.safetensors"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"R": newton_scaling(problem)}, file)
+        save_file({"R": newton_scaling(problem).contiguous()}, file)
     return load_file(file)["R"]
 
 
