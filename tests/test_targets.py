@@ -216,9 +216,7 @@ def test_a_study_knows_the_targets_of_the_engine() -> None:
     assert study_hash(plain, "d", "w") == study_hash(asked("loss"), "d", "w")
     assert study_hash(plain, "d", "w") != study_hash(named, "d", "w")
     assert for_query(named, 5).ranking.target == "margin"
-    with pytest.raises(
-        GifError, match="'accuracy' .* 'loss', 'logit', 'margin' or"
-    ):
+    with pytest.raises(GifError, match="'accuracy' .* 'loss', 'logit', 'margin' or"):
         asked("accuracy")
     with pytest.raises(GifError, match="previews are of the loss, not of ranking.target"):
         asked("margin", preview={"rank": 8})
