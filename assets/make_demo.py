@@ -46,7 +46,12 @@ SELECTORS = (
 )
 DEMO, STUDIES = HERE / "demo", HERE / "studies"
 FASTIF = "fastif-recall"
-OTHERS = (FASTIF, "backdoor", "wrong-labels")  # studies of one record each, from `studies/`
+OTHERS = (
+    FASTIF,
+    "backdoor",
+    "wrong-labels",
+    "forget-class-retrained",
+)  # studies of one record each, from `studies/`
 RANK = 352  # of the sketch: the largest multiple of 32 below 8 MB
 
 

@@ -24,7 +24,12 @@ SELECTORS = (
 QUERIES = 16
 MEGABYTES = 40
 FASTIF = asset("demo") / "fastif-recall"
-OTHERS = ("fastif-recall", "backdoor", "wrong-labels")  # records of their own
+OTHERS = (
+    "fastif-recall",
+    "backdoor",
+    "wrong-labels",
+    "forget-class-retrained",
+)  # records of their own
 FOLDERS = sorted(
     path for path in asset("demo").iterdir() if path.is_dir() and path.name not in OTHERS
 )

@@ -90,6 +90,7 @@ def _ways(story: Story, record: Record, number: int, *, away: bool) -> None:
 def turn(story: Story, record: Record, number: int) -> None:
     """Go to a step: its page with what is picked there."""
     step = story.steps[number - 1]
+    record = record if step.folder is None else cache.open_record(story.path_of(step))
     place = {"story": story.key, "step": number}
     state.turn_to(step.page, **(state.picks_of(record.info) | step.picks | place))
 

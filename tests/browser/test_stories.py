@@ -1,0 +1,102 @@
+"""In a real browser: a story by the keyboard, clicks that go down a level, the report offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboard.stories import STORIES
+from gifcore.record import Record
+from tests.browser.site import CHROMIUM, WIDTH, browser, served, settled
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="NO BROWSER: install Debian's package chromium, or the pages go untested",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(tmp_path_factory.mktemp("workspace")) as url:
+        yield url
+
+
+def opened(chromium: Any, url: str) -> Any:
+    page = chromium.new_page(viewport={"width": WIDTH, "height": 900})
+    page.set_default_timeout(60_000)
+    page.goto(url)
+    settled(page)
+    return page
+
+
+@pytest.mark.parametrize("key", STORIES)
+def test_a_story_is_told_to_its_end_by_the_keyboard(chromium: Any, address: str, key: str) -> None:
+    story = STORIES[key]
+    told = story.told(Record.open(story.path))
+    page = opened(chromium, address)
+    page.locator(f".st-key-story-{key} button").press("Enter")
+    for number, (heading, _) in enumerate(told, 1):
+        page.locator(".st-key-story").get_by_role("heading", name=heading, exact=True).wait_for()
+        settled(page)
+        assert f"step {number} of {len(told)}" in page.locator(".st-key-story").inner_text()
+        assert f"story={key}&step={number}" in page.url or f"step={number}" in page.url
+        page.locator("[data-testid=stMain]").click(position={"x": 5, "y": 5})
+        page.keyboard.press("n")
+    page.get_by_role("heading", name="GIF Studio", exact=True).wait_for()
+    settled(page)
+    assert "story=" not in page.url
+    page.close()
+
+
+def test_clicks_go_from_the_network_to_a_layer_to_a_unit(chromium: Any, address: str) -> None:
+    page = opened(chromium, f"{address}/parameters")
+    tile = page.locator(".st-key-chart-network g.slice", has_text="conv3").last
+    tile.click()
+    page.wait_for_url(lambda url: "layer=conv3.weight" in url)
+    settled(page)
+    cells = page.locator(".st-key-chart-layer .nsewdrag").last
+    cells.wait_for()
+    page.wait_for_timeout(1000)  # the markers over the cells are drawn after the axes
+    unit = page.url.split("unit=")[1].split("&")[0]
+    box = cells.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 12)
+    page.wait_for_url(lambda url: f"unit={unit}" not in url)
+    picked = int(page.url.split("unit=")[1].split("&")[0])
+    assert picked > 100  # near the lower end of 128
+    page.close()
+
+
+def test_the_report_opens_from_disk_without_a_network(
+    chromium: Any, address: str, tmp_path: Path
+) -> None:
+    page = opened(chromium, f"{address}/samples")
+    page.get_by_text("Share this view").click()
+    with page.expect_download() as download:
+        page.get_by_text("Report: one HTML file").click()
+    file = tmp_path / "report.html"
+    download.value.save_as(file)
+    page.close()
+    context = chromium.new_context(offline=True)
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(file.as_uri())
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    assert page.locator(".js-plotly-plot").count() == 3
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert problems == []
+    context.close()
