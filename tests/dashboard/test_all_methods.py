@@ -119,7 +119,7 @@ def test_parameters_and_edits_of_all_methods() -> None:
         assert f"**{METHOD_LABELS[method]}** moves" in at.markdown[0].value
     assert charts(at) == 3
     assert "of the moved numbers" in said(at)
-    (layer,) = [one for one in at.selectbox(key="parameters-layer").options if "conv2.w" in one]
+    (layer,) = [one for one in at.selectbox(key="layer").options if "conv2.w" in one]
     assert layer == "conv2.weight: 16 units × 72 inputs; 72 selected"
     at = open_page("before-after", methods=EVERY)
     assert len(at.dataframe[0].value) == 1 + 2 * len(ALL_METHODS)
