@@ -91,6 +91,10 @@ def test_an_edit_is_judged_against_the_retrained_model_of_its_seed(bench: Bench)
     assert true[LABEL] == 0  # it never saw the class
     assert found["total_variation"] == pytest.approx(0.5 * np.abs(shares - true).sum())
     assert found["self"] == pytest.approx(shares[LABEL])
+    before = bench.measured(bench.tested(bench.base(1).problem), None)
+    assert before["class_8"] == before["self"]  # of images of the class, not of all
+    assert before["class_8"] is not None
+    assert before["class_8"] > 0.5
     assert found["f1"] is not None
     assert found["f1_natural"] is not None
     assert found["f1"] > 0.8 > found["f1_natural"]  # the step was searched
