@@ -208,7 +208,8 @@ def headlines(installed: Path, folder: Path) -> list[str]:
         "import json; from dashboard.views import home; from dashboard import settings;"
         "from gifcore.record import list_workspace;"
         "print(json.dumps([home.headline(e.info, 'gif')"
-        " for e in list_workspace(settings.demo_folder()) if 'gif' in e.info.get('methods', ())]))"
+        " for e in list_workspace(settings.demo_folder())"
+        " if e.info.get('methods', {}).get('gif', {}).get('steps')]))"
     )
     lines = run(installed / "python", "-W", "ignore", "-c", code, cwd=folder).splitlines()
     return list(json.loads(lines[-1]))

@@ -1,37 +1,11 @@
-"""A record: the folder a finished study leaves behind, written whole or not at all.
-
-    study.toml           the study, re-runnable as it is
-    record.json          what was computed, from what, at what cost, how far to trust it;
-                         written last: a folder without it is not a result
-    scores.parquet       query, method, train_index, influence [nats], rank (0 = most helpful);
-                         one row group per query and method; query -1, -2, … are groups
-    self_influence.parquet  method, train_index, value [nats]; one row group per method (optional)
-    mislabel.parquet     train_index, given, true, predicted, suggested, p_given, contradicted, and
-                         one column a score (optional)
-    samples.parquet      split, index, label, method, step, predicted, p_label, loss [nats]
-    updates.safetensors  "<method>.delta" (k,) and "<method>.indices" (k,); without indices: all p
-    curves.parquet       method, curve, query, x, value
-    thumbnails.npz       images of queries and top-ranked training samples (optional)
-    units.parquet        layer, unit, place, train_index, activation: what excites a unit (optional)
-    recall.parquet       method, way, predictions, criterion, m, k, queries, kept, found, control
-    speed.parquet        method, way, k, query, spearman, four recalls, cosine, error
-    sketch.npz           approximate rankings of every test image (optional); see `preview`
-
-Nothing here imports torch: the dashboard draws records with this module.
-"""
+"""Reading a record: opened and verified; every reader returns fresh arrays or frames."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,37 +15,28 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from gifcore import preview
-from gifcore.errors import GifError
 from gifcore.preview import Sketch
-from gifcore.run_state import RUN, read_state
-
-SCHEMA = 1
-RECORD, STUDY = "record.json", "study.toml"
-SCORES, SAMPLES, UPDATES, CURVES, THUMBNAILS = (
-    "scores.parquet",
-    "samples.parquet",
-    "updates.safetensors",
-    "curves.parquet",
-    "thumbnails.npz",
+from gifcore.record.files import (
+    BEFORE,
+    CURVES,
+    DEFERRED,
+    LOSS,
+    MISLABEL,
+    RECALL,
+    RECORD,
+    RETRAINED,
+    SAMPLES,
+    SCHEMA,
+    SCORES,
+    SELF_INFLUENCE,
+    SKETCH,
+    SPEED,
+    THUMBNAILS,
+    UNITS,
+    UPDATES,
+    RecordError,
+    sha256,
 )
-SELF_INFLUENCE = "self_influence.parquet"
-LOSS = {"name": "loss", "unit": "nats", "better_high": False}  # the target where none is stated
-MISLABEL = "mislabel.parquet"  # where a study looks for wrong labels
-UNITS = "units.parquet"
-SKETCH = "sketch.npz"
-DEFERRED = (SKETCH,)  # verified when it is read: a record is a result without it
-RECALL, SPEED = "recall.parquet", "speed.parquet"  # where a study measures FastIF
-INDEX = "neighbors.faiss"  # beside such a record: made again if it is gone, so not listed in it
-BEFORE = "before"  # the method name under which samples.parquet holds the unedited model
-RETRAINED = "retrained"  # that of retrained models; the step is then "seed-1", …
-NATURAL, SEARCHED = "natural", "searched"  # the two steps of an edit
-
-
-Content = bytes | Callable[[BinaryIO], None]  # of a file, or what writes it part by part
-
-
-class RecordError(GifError):
-    """The folder is no record, or no longer the one that was written."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +70,7 @@ class Record:
 
     @classmethod
     def _verified(cls, path: Path) -> Record:
-        info = _read_info(path)
+        info = read_info(path)
         if info["status"] != "finished":
             raise RecordError(f"{path.name}: this study was {info['status']}; it has no result.")
         for name, entry in info["files"].items():
@@ -332,7 +297,12 @@ _KINDS = {
 }
 
 
-def _read_info(path: Path) -> dict[str, Any]:
+def read_info(path: Path) -> dict[str, Any]:
+    """Return record.json, checked to be one that this version reads.
+
+    Raises:
+        RecordError: it is not there, not readable, or of another schema.
+    """
     try:
         info = json.loads((path / RECORD).read_text(encoding="utf-8"))
         if not isinstance(info, dict):
@@ -382,155 +352,3 @@ def _read_parquet(path: Path, filters: list[tuple[str, str, Any]] | None) -> pd.
         return pq.read_table(path, filters=filters).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise RecordError(f"{path} cannot be read: {error}.") from None
-
-
-def sha256(path: Path) -> str:
-    """Return the hash of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# --- writing ------------------------------------------------------------------------------------
-
-
-def write_atomically(path: Path, content: Content) -> None:
-    """Write beside `path`, flush to the disk, then rename: `path` is old or new, never half.
-
-    Raises:
-        GifError: the disk is full or not writable, said in one sentence; `path` is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                content(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise GifError(
-            f"Cannot write {path.name} to {path.parent}: {error.strerror}; free some space or "
-            "choose another folder. What was there before is untouched."
-        ) from None
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write JSON atomically; NaN is refused."""
-    write_atomically(path, json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
-
-
-def parquet_bytes(tables: Iterable[pa.Table]) -> bytes:
-    """Return a parquet file with one row group per table."""
-    buffer = io.BytesIO()
-    write_parquet(buffer, tables)
-    return buffer.getvalue()
-
-
-def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    """Write one row group per table, one table in memory; floats split by byte, zstd."""
-    tables = iter(tables)
-    first = next(tables)
-    schema = first.schema
-    floats = [f.name for f in schema if pa.types.is_floating(f.type)]
-    encoding = {name: "BYTE_STREAM_SPLIT" for name in floats}
-    encoding |= {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_integer(f.type)}
-    with pq.ParquetWriter(
-        file,
-        schema,
-        compression="zstd",
-        compression_level=9,
-        use_dictionary=[f.name for f in schema if pa.types.is_string(f.type)],
-        column_encoding=encoding,
-    ) as writer:
-        for table in itertools.chain([first], tables):
-            writer.write_table(table, row_group_size=max(len(table), 1))
-
-
-def listing(content: bytes) -> dict[str, Any]:
-    """Return what record.json says of a file."""
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def write_record(path: Path, info: dict[str, Any], files: Mapping[str, Content]) -> None:
-    """Write the files, then record.json naming each with its size and hash."""
-    listed = {}
-    for name, content in files.items():
-        write_atomically(path / name, content)
-        written = path / name
-        listed[name] = (
-            listing(content)
-            if isinstance(content, bytes)
-            else {"bytes": written.stat().st_size, "sha256": sha256(written)}
-        )
-    write_json(path / RECORD, {"schema": SCHEMA} | info | {"files": listed})
-
-
-# --- a workspace: a folder of records ------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One folder of a workspace: a record, a run on its way, or what is wrong with it."""
-
-    path: Path
-    status: str  # finished, waiting, running, cancelled, failed, interrupted, damaged
-    title: str
-    hash: str
-    message: str  # one sentence where the status is not finished
-    info: dict[str, Any]  # record.json if finished, else run.json, else {}
-
-
-def list_workspace(workspace: Path) -> list[Listed]:
-    """Return every study folder of a workspace, newest first; a damaged one says so."""
-    if not workspace.is_dir():
-        return []
-    entries = [_listed(folder) for folder in _study_folders(workspace)]
-    return sorted(entries, key=lambda e: str(e.info.get("created", "")), reverse=True)
-
-
-def _study_folders(workspace: Path) -> Iterator[Path]:
-    for folder in sorted(workspace.iterdir()):
-        if folder.name.startswith(".") or not folder.is_dir():
-            continue
-        if any((folder / name).exists() for name in (RECORD, RUN, STUDY)):
-            yield folder
-
-
-def _listed(folder: Path) -> Listed:
-    state = read_state(folder)
-    if state is not None and state["status"] != "finished":
-        return Listed(
-            folder, state["status"], state["title"], state["hash"], state["message"], state
-        )
-    try:
-        info = _read_info(folder)
-        for name, entry in info["files"].items():
-            if name not in DEFERRED and (folder / name).stat().st_size != entry["bytes"]:
-                raise RecordError(f"{folder.name}: damaged, {name} was cut short.")
-    except RecordError as error:
-        return Listed(folder, "damaged", folder.name, "", str(error), {})
-    except OSError as error:
-        return Listed(folder, "damaged", folder.name, "", f"{folder.name}: damaged, {error}.", {})
-    return Listed(folder, info["status"], info["title"], info["hash"], "", info)
-
-
-def addition_folder(workspace: Path, record_hash: str, query: int) -> Path:
-    """Where a later ranked test image of a record lives: a record of its own, kept out of lists."""
-    return workspace / ".additions" / record_hash[:16] / f"test-{query}"
-
-
-def additions(workspace: Path, record: Record) -> dict[int, Record]:
-    """Return the finished later rankings of a record, by test image; damaged ones are left out."""
-    found = {}
-    folder = workspace / ".additions" / record.hash[:16]
-    for path in sorted(folder.glob("test-*")):
-        try:
-            found[int(path.name.removeprefix("test-"))] = Record.open(path)
-        except (RecordError, ValueError):
-            continue
-    return found
