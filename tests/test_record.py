@@ -324,7 +324,9 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from gifcore.errors import GifError
-from gifcore.record import np, pa, write_atomically, write_parquet, write_record
+import numpy as np
+import pyarrow as pa
+from gifcore.record import write_atomically, write_parquet, write_record
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     {call}

@@ -52,7 +52,6 @@ def test_a_story_is_told_to_its_end_by_the_keyboard(chromium: Any, address: str,
         settled(page)
         assert f"step {number} of {len(told)}" in page.locator(".st-key-story").inner_text()
         assert f"story={key}&step={number}" in page.url or f"step={number}" in page.url
-        page.locator("[data-testid=stMain]").click(position={"x": 5, "y": 5})
         page.keyboard.press("n")
     page.get_by_role("heading", name="GIF Studio", exact=True).wait_for()
     settled(page)
@@ -62,8 +61,8 @@ def test_a_story_is_told_to_its_end_by_the_keyboard(chromium: Any, address: str,
 
 def test_clicks_go_from_the_network_to_a_layer_to_a_unit(chromium: Any, address: str) -> None:
     page = opened(chromium, f"{address}/parameters")
-    tile = page.locator(".st-key-chart-network g.slice", has_text="conv3").last
-    tile.click()
+    page.wait_for_timeout(1000)  # Plotly listens a moment after it has drawn
+    page.locator(".st-key-chart-network g.slice", has_text="conv3").first.click()
     page.wait_for_url(lambda url: "layer=conv3.weight" in url)
     settled(page)
     cells = page.locator(".st-key-chart-layer .nsewdrag").last

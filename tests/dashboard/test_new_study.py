@@ -283,7 +283,7 @@ def test_a_solver_shows_only_its_own_settings(solver: str, settings: set[str]) -
     app = open_page("new-study")
     app.selectbox(key="new_solver").set_value(solver).run()
     drawn = {field.key.removeprefix("new_") for field in app.number_input}
-    common = {"samples", "damping", "memory_mb", "seed", "count", "draws", "preview"}
+    common = {"samples", "damping", "memory_mb", "seed", "count", "draws", "preview", "retrain"}
     assert drawn - common == settings
     boxes = {box.key for box in app.selectbox}
     assert ("new_preconditioner" in boxes) == (solver == "lsmr")

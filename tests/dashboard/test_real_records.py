@@ -84,9 +84,9 @@ def on_before_after(record: Record) -> list[str]:
     step = record.info["methods"]["gif"]["steps"]["searched"]
     after = step["test"]
     return [
-        f"**GIF’s searched step ({times(step['scale'])})** brings class 8 from ",
-        f"to **{percent(after['self'])}** and the other classes",
-        f"to **{percent(after['retain'])}**; its natural step",
+        f"**GIF at 10 %**, searched step ({times(step['scale'])}): ",
+        f"({percent(after['self'])} left, ",
+        f"({percent(after['retain'])}, ",
     ]
 
 
@@ -134,9 +134,9 @@ def shown(app: AppTest, wanted: list[str]) -> str:
 def test_home_says_the_real_headline(computed: Path) -> None:
     info = records_of(computed)["g10"].info
     app = open_page()
-    assert app.subheader[0].value == home.headline(info, "gif")
+    assert app.subheader[1].value == home.headline(info, "gif")
     after = info["methods"]["gif"]["steps"]["searched"]["test"]
-    assert percent(after["self"]) in app.subheader[0].value
+    assert percent(after["self"]) in app.subheader[1].value
 
 
 def test_a_missing_combination_is_computed_in_place(computed: Path) -> None:
