@@ -69,6 +69,8 @@ def test_clicks_go_from_the_network_to_a_layer_to_a_unit(chromium: Any, address:
     cells.wait_for()
     page.wait_for_timeout(1000)  # the markers over the cells are drawn after the axes
     unit = page.url.split("unit=")[1].split("&")[0]
+    page.locator(".st-key-chart-layer").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
     box = cells.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 12)
     page.wait_for_url(lambda url: f"unit={unit}" not in url)
