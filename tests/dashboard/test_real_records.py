@@ -84,7 +84,7 @@ def on_before_after(record: Record) -> list[str]:
     step = record.info["methods"]["gif"]["steps"]["searched"]
     after = step["test"]
     return [
-        f"**GIF at 10 %**, searched step ({times(step['scale'])}): ",
+        f", searched step ({times(step['scale'])}): ",
         f"({percent(after['self'])} left, ",
         f"({percent(after['retain'])}, ",
     ]
@@ -125,7 +125,7 @@ def test_the_pickers_switch_between_what_the_records_say(computed: Path, page: s
 
 def shown(app: AppTest, wanted: list[str]) -> str:
     assert not app.exception
-    text = "\n".join([said(app), *captions(app)])
+    text = "\n".join([said(app), *captions(app)]).replace("\u00a0", " ")
     for words in wanted:
         assert words in text
     return text
