@@ -368,3 +368,11 @@ def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path, more: str, word
     said = " ".join(answer.stderr.split())
     assert "Error:" in said
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("retain", "floor"), [(0.95, 0.8), (0.915, 0.8), (0.8, 0.685), (0.05, 0.0)]
+)
+def test_a_weaker_model_may_walk_too(retain: float, floor: float) -> None:
+    assert WALKS["table-2"].of(retain).stop_retain == pytest.approx(floor)
+    assert WALKS["table-1"].of(retain).stop_retain == 0.0
