@@ -49,9 +49,9 @@ _NOTE = (
     "80 %, or 11.5 points below that of the model where this is lower. GIF, Freeze, Projected and "
     "IF solve with the published series on squared operators; the other methods, which the "
     "published code has not or has wrong, solve as in our protocol. Not repeated are slips of that "
-    "code: a result carried over from the run before where no step qualifies (such a run is failed here), H^-2 g for the "
-    "influence function, its second-order correction, a step that grows fivefold again at every "
-    "further step, and augmented samples."
+    "code: a result carried over from the run before where no step qualifies (such a run is failed "
+    "here), H^-2 g for the influence function, its second-order correction, a step that grows "
+    "fivefold again at every further step, and augmented samples."
 )
 
 
