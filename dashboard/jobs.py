@@ -24,7 +24,7 @@ from typing import Any
 
 from gifcore import record as records
 from gifcore import run_state
-from gifcore.data.fashion import data_folder
+from gifcore.data.places import data_folder
 from gifcore.errors import GifError
 from gifcore.models import plugins
 from gifcore.record import Record

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gifcore.data import digits, fashion
+from gifcore.data import digits, fashion, published
 from gifcore.data.dataset import Data, Split
 from gifcore.data.hashing import sha256_of
 from gifcore.data.npz import read_npz
@@ -25,6 +25,11 @@ class DatasetRow:
     fingerprint: Callable[[], str]  # the hash that load() would give, without decoding
 
 
+TEXTS = {
+    "mnist": "70,000 handwritten digits, 28 x 28 grey, 10 classes; from disk or a download.",
+    "svhn": "99,289 house numbers, 32 x 32 colour, 10 classes; from disk or a download.",
+    "cifar-10": "60,000 photos, 32 x 32 colour, 10 classes; the binary version, from disk.",
+}
 DATASETS: dict[str, DatasetRow] = {
     row.name: row
     for row in (
@@ -48,6 +53,10 @@ DATASETS: dict[str, DatasetRow] = {
             "1,797 handwritten digits, 8 x 8 grey, 10 classes; runs in seconds.",
             digits.load,
             digits.fingerprint,
+        ),
+        *(
+            DatasetRow(one.name, one.title, TEXTS[one.name], one.load, one.fingerprint)
+            for one in published.SETS
         ),
     )
 }

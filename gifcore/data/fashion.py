@@ -1,9 +1,5 @@
 """Fashion-MNIST: the bundled small part, and the full set from disk, Debian or a download."""
 
-import gzip
-import os
-import struct
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +8,9 @@ import numpy as np
 from gifcore.assets_path import asset
 from gifcore.data.dataset import Data, Split
 from gifcore.data.hashing import sha256_of
+from gifcore.data.idx import FILES, plain_or_gzip, read
 from gifcore.data.npz import read_npz
+from gifcore.data.places import data_folder
 from gifcore.data.splits import halves
 from gifcore.errors import GifError
 
@@ -27,12 +25,6 @@ CLASSES = (
     "Sneaker",
     "Bag",
     "Ankle boot",
-)
-FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
 )
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where dataset-fashion-mnist installs
 HALF_SEED = 0
@@ -91,20 +83,15 @@ def find_files() -> tuple[Path, ...] | None:
     """
     root = data_folder()
     for folder in (root, root / "fashion-mnist", root / "FashionMNIST" / "raw", DEBIAN):
-        found = [_plain_or_gzip(folder / name) for name in FILES]
+        found = [plain_or_gzip(folder / name) for name in FILES]
         if all(found):
             return tuple(path for path in found if path)
     return None
 
 
-def data_folder() -> Path:
-    """Where downloaded data go: $GIF_DATA, else ./data."""
-    return Path(os.environ.get("GIF_DATA") or "data")
-
-
 def read_original(files: tuple[Path, ...]) -> tuple[Split, Split]:
     """The original 60,000 and 10,000 from the four IDX files, in the order of FILES."""
-    x_train, y_train, x_test, y_test = (_read_idx(path) for path in files)
+    x_train, y_train, x_test, y_test = (read(path) for path in files)
     return _split(x_train, y_train, files[0]), _split(x_test, y_test, files[2])
 
 
@@ -119,29 +106,6 @@ def _split(x: np.ndarray, y: np.ndarray, path: Path) -> Split:
 
 def _mini_file() -> Path:
     return asset("data", "fashion-mnist-mini.npz")
-
-
-def _plain_or_gzip(path: Path) -> Path | None:
-    for candidate in (path.with_name(path.name + ".gz"), path):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    """A uint8 array from an IDX file: two zero bytes, type 8, rank, sizes (big-endian), values."""
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, kind, rank = struct.unpack(">HBB", raw[:4])
-        sizes = struct.unpack(f">{rank}I", raw[4 : 4 + 4 * rank])
-        values = np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * rank)
-        if zero != 0 or kind != 8:
-            raise ValueError("not an IDX file of bytes")
-        return values.reshape(sizes).copy()
-    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
-        raise GifError(
-            f"{path} is damaged ({error}); delete it and get Fashion-MNIST again."
-        ) from error
 
 
 def _download() -> tuple[Path, ...]:

@@ -22,14 +22,15 @@ from gifcore.errors import GifError
 
 
 def test_names_are_unique_keys_with_a_line_for_people() -> None:
-    assert list(DATASETS) == ["fashion-mnist-mini", "fashion-mnist", "digits"]
+    names = ["fashion-mnist-mini", "fashion-mnist", "digits", "mnist", "svhn", "cifar-10"]
+    assert list(DATASETS) == names
     assert all(row.name == name and row.title and row.text for name, row in DATASETS.items())
 
 
 @pytest.mark.parametrize("call", [load, fingerprint])
 def test_unknown_name_lists_the_known(call: type) -> None:
-    with pytest.raises(GifError, match="no data set 'mnist': expected fashion-mnist-mini, fash"):
-        call("mnist")
+    with pytest.raises(GifError, match="no data set 'emnist': expected fashion-mnist-mini, fash"):
+        call("emnist")
     with pytest.raises(GifError, match="no data set 'aaaa"):
         call("a" * 5000)
 
