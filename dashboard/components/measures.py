@@ -46,6 +46,13 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.spearmanr(first, second).statistic)
 
 
+def kendall(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Kendall's tau-b, which counts pairs in the same order; nan if a side is constant."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(stats.kendalltau(first, second).statistic)
+
+
 def spearman_interval(rho: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval by Fisher's z with the variance 1.06 / (n - 3).
 

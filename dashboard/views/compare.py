@@ -12,6 +12,8 @@ import streamlit as st
 from dashboard import cache, state
 from dashboard.charts.agreement import agreement
 from dashboard.charts.overlap import overlap as overlap_figure
+from dashboard.charts.rank_flow import MOST as MOST_LINES
+from dashboard.charts.rank_flow import Flow, flow, rank_flow
 from dashboard.charts.score_scatter import MOST, score_scatter
 from dashboard.charts.style import label, listed
 from dashboard.components import certificate, gallery, held, look, measures, verdict
@@ -53,6 +55,7 @@ def page() -> None:
         _scatter(context, scores)
     with right:
         _overlap(scores, side, k)
+    _flow(context, scores, side, k)
     certificate.panel(context, "compare", query=context.query, methods=(first, second))
     _all_queries(context, first, second)
     _edits(context, (first, second))
@@ -118,7 +121,8 @@ def answer(context: Context, scores: dict[str, np.ndarray], side: measures.Side,
         f"For {plain(_query_name(context))}, **{label(first)} and {label(second)} share "
         f"{shared} of their {k} {_end(side)} training images** (by chance "
         f"about {k * k / n:.1f}); over all {n:,} their ranks correlate with Spearman’s ρ = "
-        f"**{rho:.3f}** (95 % interval {low:.3f} to {high:.3f})."
+        f"**{rho:.3f}** (95 % interval {low:.3f} to {high:.3f}), Kendall’s τ = "
+        f"{measures.kendall(scores[first], scores[second]):.3f}."
     )
 
 
@@ -213,6 +217,38 @@ def _overlap(scores: dict[str, np.ndarray], side: measures.Side, k: int) -> None
     )
     look.chart(figure, "overlap")
     st.caption("The share of the two top-k lists that is the same; dotted: by chance.")
+
+
+def _flow(context: Context, scores: dict[str, np.ndarray], side: measures.Side, k: int) -> None:
+    """Draw where the first few of each ranking stand in the other."""
+    (first, x), (second, y) = scores.items()
+    few = min(k, MOST_LINES)
+    found = flow(measures.order(x, side), measures.order(y, side), few)
+    names = (label(first), label(second))
+    figure = rank_flow(
+        found,
+        texts(context, len(x)),
+        (first, second),
+        names,
+        flow_title(found, names),
+        look.palette(),
+    )
+    look.chart(figure, "rank-flow")
+    limit = f" (at most {MOST_LINES} are drawn)" if k > MOST_LINES else ""
+    st.caption(
+        f"The first {few} {_end(side)} training images of each method{limit}; below the dotted "
+        "line a sample is beyond them, hovering says where."
+    )
+
+
+def flow_title(found: Flow, names: tuple[str, str]) -> str:
+    """Return the finding: how many keep their place, and how far the best of each falls."""
+    shared = int(found.shared.sum())
+    tops = [int(found.second[found.first == 1][0]), int(found.first[found.second == 1][0])]
+    return (
+        f"{shared} of the first {found.k} are the same; {names[0]}’s first is number {tops[0]:,} "
+        f"by {names[1]}, {names[1]}’s first number {tops[1]:,} by {names[0]}"
+    )
 
 
 # --- all queries ----------------------------------------------------------------------------------

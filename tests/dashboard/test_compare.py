@@ -38,7 +38,7 @@ def test_every_end_of_the_ranking_can_be_compared(side: measures.Side) -> None:
     at.run()
     assert not at.exception
     assert "of their 10 " in said(at)
-    assert charts(at) == 3
+    assert charts(at) == 4
 
 
 @pytest.mark.usefixtures("workspace")
