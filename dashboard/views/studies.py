@@ -13,6 +13,7 @@ from dashboard.charts.style import label
 from dashboard.components import messages, progress
 from dashboard.components.study_form import ORDER
 from gifcore import record as records
+from gifcore.errors import GifError
 from gifcore.outcome import outcome
 from gifcore.record import SEARCHED, Listed
 
@@ -30,6 +31,7 @@ def page() -> None:
     if st.session_state.pop("open_samples", False):
         st.switch_page(st.session_state["pages"]["samples"])
     st.title("Studies")
+    _undo()
     listed = state.listed()
     running = _running()
     if running:
@@ -39,6 +41,8 @@ def page() -> None:
     _stopped([e for e in listed if e.path not in running] + _never_began(listed, running))
     finished = [(e, False) for e in listed if e.status == "finished"]
     _finished(finished + [(e, True) for e in cache.bundled() if e.status == "finished"])
+    if not state.closed():
+        _delete([e for e in listed if e.path not in running])
 
 
 # --- on their way -------------------------------------------------------------------------------
@@ -170,3 +174,60 @@ def _open() -> None:
     shown = st.session_state["studies_shown"]
     state.show(**state.picks_of(shown[st.session_state["open_study"]["row"]]))
     st.session_state["open_samples"] = True
+
+
+# --- deleting -------------------------------------------------------------------------------------
+
+
+def _delete(entries: list[Listed]) -> None:
+    if not entries:
+        return
+    with st.expander("Delete a study", icon=":material/delete:"):
+        by_name = {entry.path.name: entry for entry in entries}
+        left, right = st.columns([5, 1], vertical_alignment="bottom")
+        name = left.selectbox(
+            "Study",
+            list(by_name),
+            format_func=lambda name: f"{by_name[name].title} · {name}",
+            key="studies-delete",
+        )
+        right.button(
+            "Delete",
+            key="studies-delete-button",
+            icon=":material/delete:",
+            on_click=_discard,
+            args=(by_name[name].path, by_name[name].title),
+            width="stretch",
+        )
+        st.caption("It can be taken back until the next one is deleted.")
+
+
+def _discard(folder: Path, title: str) -> None:
+    workspace = settings.workspace()
+    try:
+        records.empty_trash(workspace)
+        place = records.discard(workspace, folder)
+    except GifError as problem:
+        st.session_state["studies-problem"] = str(problem)
+    else:
+        st.session_state["studies-deleted"] = (place, title)
+
+
+def _undo() -> None:
+    """Say what was just deleted and offer to take it back, or why that was not possible."""
+    if problem := st.session_state.pop("studies-problem", None):
+        messages.error(GifError(problem))
+    place, title = st.session_state.get("studies-deleted", (None, ""))
+    if place is None or not (place.exists() or place.is_symlink()):
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f":material/delete: Deleted: **{messages.plain(title)}**", width="content")
+        st.button("Undo", key="studies-undo", icon=":material/undo:", on_click=_restore)
+
+
+def _restore() -> None:
+    place, _ = st.session_state.pop("studies-deleted")
+    try:
+        records.restore(settings.workspace(), place)
+    except GifError as problem:
+        st.session_state["studies-problem"] = str(problem)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gifcore.errors import GifError
 from gifcore.record.files import DEFERRED, RECORD, STUDY, RecordError
 from gifcore.record.reading import Record, read_info
-from gifcore.run_state import RUN, read_state
+from gifcore.run_state import LIVE, RUN, read_state
 
 
 @dataclass(frozen=True)
@@ -72,4 +74,77 @@ def additions(workspace: Path, record: Record) -> dict[int, Record]:
             found[int(path.name.removeprefix("test-"))] = Record.open(path)
         except (RecordError, ValueError):
             continue
+    return found
+
+
+# --- deleting, and taking it back ----------------------------------------------------------------
+
+TRASH = ".trash"  # of a workspace; what lies there can be taken back
+
+
+def discard(workspace: Path, folder: Path) -> Path:
+    """Move a study into the workspace's trash and return where it lies now.
+
+    Raises:
+        GifError: it is not of this workspace, is running, or another record shares its rows.
+    """
+    if folder.parent.resolve() != workspace.resolve() or not (
+        folder.exists() or folder.is_symlink()
+    ):
+        raise GifError(f"{folder.name} is no study of this workspace.")
+    state = read_state(folder)
+    if state is not None and state["status"] in LIVE and not folder.is_symlink():
+        raise GifError(f"{folder.name} is on its way: cancel it first.")
+    users = [] if folder.is_symlink() else _users(workspace, folder)
+    if users:
+        raise GifError(f"{folder.name} is needed by {', '.join(users)}: delete those first.")
+    trash = workspace / TRASH
+    number = 0
+    while (place := trash / f"{number}-{folder.name}").exists() or place.is_symlink():
+        number += 1
+    try:
+        trash.mkdir(exist_ok=True)
+        folder.rename(place)
+    except OSError as error:
+        raise GifError(f"Cannot delete {folder.name}: {error.strerror}.") from None
+    return place
+
+
+def restore(workspace: Path, place: Path) -> Path:
+    """Take a study back from the trash and return its folder.
+
+    Raises:
+        GifError: it is no longer there, or its place is taken.
+    """
+    folder = workspace / place.name.partition("-")[2]
+    if folder.exists() or folder.is_symlink():
+        raise GifError(f"{folder.name} is there again: rename or delete that one first.")
+    try:
+        place.rename(folder)
+    except OSError as error:
+        raise GifError(f"Cannot take {folder.name} back: {error.strerror}.") from None
+    return folder
+
+
+def empty_trash(workspace: Path) -> None:
+    """Remove for good what was deleted from a workspace."""
+    shutil.rmtree(workspace / TRASH, ignore_errors=True)
+
+
+def _users(workspace: Path, folder: Path) -> list[str]:
+    """Return the records that hold rows of this one, or are a link to it."""
+    found = []
+    for other in sorted(workspace.iterdir()):
+        if other == folder or other.name.startswith("."):
+            continue
+        if other.is_symlink():
+            shared = other.resolve() == folder.resolve()
+        else:
+            entry = _listed(other) if (other / RECORD).exists() else None
+            methods = entry.info.get("methods", {}) if entry else {}
+            shared = isinstance(methods, dict) and any(
+                one.get("folder") == f"../{folder.name}" for one in methods.values()
+            )
+        if shared:
+            found.append(other.name)
     return found

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from dashboard.views import studies
-from gifcore.record import list_workspace
+from gifcore.errors import GifError
+from gifcore.record import discard, empty_trash, list_workspace, restore
 from gifcore.run_state import RUN
+from gifcore.run_state import process_started as started
 from tests.dashboard.opened import open_page, said
 
 
@@ -98,3 +101,55 @@ def test_running_again_something_without_a_study_is_one_sentence(workspace: Path
 @pytest.mark.usefixtures("empty_workspace")
 def test_an_empty_workspace_says_how_to_begin() -> None:
     assert "New study" in said(open_page("studies"))
+
+
+# --- deleting -------------------------------------------------------------------------------------
+
+
+def test_a_deleted_study_is_gone_and_can_be_taken_back(workspace: Path) -> None:
+    app = open_page("studies")
+    before = set(app.dataframe[0].value["Study"])
+    app.selectbox(key="studies-delete").set_value("o05").run()
+    app.button(key="studies-delete-button").click().run()
+    assert not (workspace / "o05").exists()
+    assert "Deleted" in said(app)
+    assert len(app.dataframe[0].value) == 3
+    app.button(key="studies-undo").click().run()
+    assert (workspace / "o05").is_dir()
+    assert len(app.dataframe[0].value) == 4
+    assert set(app.dataframe[0].value["Study"]) == before
+
+
+def test_what_another_record_needs_is_not_deleted(workspace: Path) -> None:
+    with pytest.raises(GifError, match="g05 is needed by g10, o05, o10: delete those first"):
+        discard(workspace, workspace / "g05")
+    assert (workspace / "g05").is_dir()
+    for name in ("g10", "o05", "o10"):
+        discard(workspace, workspace / name)
+    discard(workspace, workspace / "g05")
+    assert list_workspace(workspace) == []
+
+
+def test_a_run_on_its_way_is_not_deleted_and_nothing_outside(workspace: Path) -> None:
+    write_run(workspace / "live", "running")
+    path = workspace / "live" / RUN
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | {"pid": os.getpid(), "pid_started": started(os.getpid())}))
+    with pytest.raises(GifError, match="is on its way: cancel it first"):
+        discard(workspace, workspace / "live")
+    with pytest.raises(GifError, match="is no study of this workspace"):
+        discard(workspace, workspace.parent)
+
+
+def test_two_of_one_name_lie_side_by_side_and_a_taken_place_is_said(workspace: Path) -> None:
+    first = discard(workspace, workspace / "o05")
+    (workspace / "o05").mkdir()
+    with pytest.raises(GifError, match="o05 is there again"):
+        restore(workspace, first)
+    second = discard(workspace, workspace / "o05")
+    assert first != second
+    assert restore(workspace, first) == workspace / "o05"
+    empty_trash(workspace)
+    (workspace / "o05").rename(workspace / "elsewhere")
+    with pytest.raises(GifError, match="Cannot take o05 back"):
+        restore(workspace, second)
