@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboard.charts.style import SYMBOLS, Palette, abreast, finish
+from dashboard.charts.style import Palette, abreast, finish, marker
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,18 @@ def accuracies(groups: dict[str, list[Dot]], title: str, palette: Palette) -> go
 
 
 def _dot(figure: go.Figure, dot: Dot, palette: Palette, column: int) -> None:
-    reference = {"before": palette.muted, "retrained": palette.ink}
-    colour = reference.get(dot.method) or palette.method(dot.method)
-    symbol = {"before": "line-ns", "retrained": "square"}.get(dot.method)
-    symbol = symbol or SYMBOLS.get(dot.method, "circle")
+    look = marker(dot.method, dot.step, palette)
     figure.add_scatter(
         x=[100 * dot.share],
         y=[dot.row],
         mode="markers+text",
-        marker={
-            "color": colour,
-            "size": 12,
-            "symbol": symbol + ("-open" if dot.step == "natural" else ""),
-            "line": {"width": 2, "color": colour},
-        },
+        marker=look,
         error_x={
             "type": "data",
             "symmetric": False,
             "array": [100 * (dot.high - dot.share)],
             "arrayminus": [100 * (dot.share - dot.low)],
-            "color": colour,
+            "color": look["color"],
             "thickness": 1.5,
         },
         text=[f"{100 * dot.share:.1f}"],

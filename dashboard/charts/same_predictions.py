@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboard.charts.style import SYMBOLS, Palette, abreast, finish
+from dashboard.charts.style import Palette, abreast, finish, marker
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,12 @@ def same_predictions(panels: dict[str, list[Same]], title: str, palette: Palette
 
 
 def _row(figure: go.Figure, row: Same, palette: Palette, column: int) -> None:
-    reference = {"before": palette.muted, "retrained": palette.ink}
-    colour = reference.get(row.method) or palette.method(row.method)
-    symbol = {"before": "line-ns", "retrained": "square"}.get(row.method)
-    symbol = symbol or SYMBOLS.get(row.method, "circle")
+    look = marker(row.method, row.step, palette)
     figure.add_scatter(
         x=[100 * share for share in row.shares],
         y=[row.row] * len(row.shares),
         mode="markers",
-        marker={"color": colour, "size": 5, "opacity": 0.7},
+        marker={"color": look["color"], "size": 5, "opacity": 0.7},
         cliponaxis=False,
         hovertemplate=f"{row.row}: %{{x:.1f}} %<extra></extra>",
         row=1,
@@ -63,12 +60,7 @@ def _row(figure: go.Figure, row: Same, palette: Palette, column: int) -> None:
         x=[100 * row.mean],
         y=[row.row],
         mode="markers+text",
-        marker={
-            "color": colour,
-            "size": 12,
-            "symbol": symbol + ("-open" if row.step == "natural" else ""),
-            "line": {"width": 2, "color": colour},
-        },
+        marker=look,
         text=[f"{100 * row.mean:.1f}"],
         textposition="top center",
         cliponaxis=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -119,6 +120,20 @@ def listed(words: Sequence[str]) -> str:
     """
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def marker(method: str, step: str, palette: Palette) -> dict[str, Any]:
+    """Return the marker of a model or an edit: open for the natural step, a bar for before."""
+    reference = {"before": palette.muted, "retrained": palette.ink}
+    colour = reference.get(method) or palette.method(method)
+    symbol = {"before": "line-ns", "retrained": "square"}.get(method)
+    symbol = symbol or SYMBOLS.get(method, "circle")
+    return {
+        "color": colour,
+        "size": 12,
+        "symbol": symbol + ("-open" if step == "natural" else ""),
+        "line": {"width": 2, "color": colour},
+    }
 
 
 def finish(

@@ -6,15 +6,13 @@ A chain is its number and the seed: where it is walked changes nothing but round
 from __future__ import annotations
 
 import math
-import multiprocessing
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnContext
 from typing import Any
 
 import numpy as np
@@ -24,12 +22,12 @@ from torch import Tensor
 from gifcore.errors import GifError
 from gifcore.operators import LinearOperator
 from gifcore.problem import Progress
+from gifcore.processes import LISTENING, Worker, not_portable, pickled, portable, workers
 from gifcore.solvers.solution import Status, half
 
 Batches = Callable[[int, int], LinearOperator]  # (chain, step) -> curvature of one mini-batch
 
 GROWN = 1e6  # a step so many times longer than b: the recursion has diverged
-LISTENING = 0.2  # seconds between two calls of `progress` while processes work
 
 
 @dataclass(frozen=True)
@@ -141,14 +139,14 @@ def walk_apart(
         GifError: something cannot be pickled, or all chains are lost.
         Exception: what a chain raised.
     """
-    payload = _pickled((recursion, b, batches))
+    payload = pickled((recursion, b, batches), "LiSSA")
     run = _Run(count)
-    with _workers(min(processes, count), payload) as workers:
-        while workers and run.missing():
-            ready = wait([worker.pipe for worker in workers], LISTENING)
-            for worker in [w for w in workers if w.pipe in ready]:
+    with workers(min(processes, count), _serve, payload) as working:
+        while working and run.missing():
+            ready = wait([worker.pipe for worker in working], LISTENING)
+            for worker in [w for w in working if w.pipe in ready]:
                 if not run.hears(worker):
-                    workers.remove(worker)
+                    working.remove(worker)
             progress(sum(run.steps.values()), count * recursion.iterations, "LiSSA")
     chains = [run.found[number] for number in range(run.end) if number in run.found]
     lost = {number: run.lost.get(number, "no process was left") for number in run.gone()}
@@ -183,13 +181,13 @@ class _Run:
     def missing(self) -> list[int]:
         return [number for number in self.gone() if number not in self.lost]
 
-    def hears(self, worker: _Worker) -> bool:
+    def hears(self, worker: Worker) -> bool:
         """Take one message of a process and give it a chain if it has none; False if it ended."""
         message = worker.read()
         if message is None:
             self.last = worker.ending()
-            if worker.chain is not None:
-                self.lost[worker.chain] = self.last
+            if worker.job is not None:
+                self.lost[worker.job] = self.last
             return False
         kind, content = message
         if kind == "raised":
@@ -200,74 +198,8 @@ class _Run:
         if kind == "chain":
             number, self.found[number] = content
             self.steps[number] = self.found[number].products
-        worker.chain = self.waiting.popleft() if self.waiting else None
-        if worker.chain is not None:
-            worker.send(_pickled(worker.chain))
+        worker.take(self.waiting)
         return True
-
-
-class _Worker:
-    """A process that walks one chain after the other, and the pipe to it."""
-
-    def __init__(self, context: SpawnContext) -> None:
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self.process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
-        self.chain: int | None = None
-
-    def send(self, content: bytes) -> None:
-        with suppress(OSError):  # it has ended: that is read from the pipe
-            self.pipe.send_bytes(content)
-
-    def read(self) -> tuple[str, Any] | None:
-        """Return a message, None if the process has ended."""
-        try:
-            message: tuple[str, Any] = pickle.loads(self.pipe.recv_bytes())
-        except (EOFError, OSError):
-            return None
-        return message
-
-    def ending(self) -> str:
-        self.process.join()
-        code = self.process.exitcode or 0
-        return f"its process was killed by signal {-code}" if code < 0 else f"exit code {code}"
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
-
-@contextmanager
-def _workers(count: int, payload: bytes) -> Iterator[list[_Worker]]:
-    """Give a list of processes that hold the payload; end them all after."""
-    context = multiprocessing.get_context("spawn")
-    workers: list[_Worker] = []
-    try:
-        for _ in range(count):
-            workers.append(_Worker(context))
-        for worker in workers:
-            worker.send(payload)
-        yield list(workers)
-    finally:
-        for worker in workers:
-            worker.stop()
-
-
-def _pickled(content: Any) -> bytes:
-    """Return a plain pickle: multiprocessing's own would move the caller's tensors elsewhere."""
-    try:
-        return pickle.dumps(content)
-    except Exception as error:  # pickling runs the code of anybody's classes
-        raise GifError(_not_portable(error)) from error
-
-
-def _not_portable(error: Exception) -> str:
-    return (
-        f"LiSSA in processes of its own has to pickle the model, the data and the loss ({error}); "
-        "define their classes and functions at the top level of a module, or set processes=1."
-    )
 
 
 def _serve(pipe: Connection) -> None:
@@ -280,7 +212,7 @@ def _serve(pipe: Connection) -> None:
     try:
         recursion, b, batches = pickle.loads(pipe.recv_bytes())
     except Exception as error:
-        send("raised", GifError(_not_portable(error)))
+        send("raised", not_portable("LiSSA", error))
         return
     send("ready", None)
     with suppress(EOFError, BrokenPipeError):  # the caller is gone
@@ -289,18 +221,9 @@ def _serve(pipe: Connection) -> None:
             try:
                 chain = recursion.walk(number, b, batches, _Report(send, number))
             except Exception as error:
-                send("raised", _portable(error))
+                send("raised", portable("A chain of LiSSA", error))
                 return
             send("chain", (number, chain))
-
-
-def _portable(error: Exception) -> Exception:
-    """Return the error, as a sentence if it cannot be pickled."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return GifError(f"A chain of LiSSA failed ({type(error).__name__}: {error}).")
-    return error
 
 
 class _Report:
