@@ -2,7 +2,7 @@
 
     loo             removing one sample from logistic regression, on digits and on
                     fashion-mnist-mini with as many parameters as samples
-    loo-wide        the same on all of fashion-mnist-mini: hours where the others take minutes
+    loo-wide        the same on all of fashion-mnist-mini: an hour where the others take minutes
     lds-logistic    60 halves of digits, logistic regression trained to convergence
     lds-mlp         60 halves of digits, tanh MLP 64-24-10, fresh and continued trainings
     damping         the same halves at every damping, beside the automatic one
@@ -111,21 +111,20 @@ def loo(runner: Runner) -> None:
     """Removing one sample: predicted by `if`, and done."""
     columns = ("data", "figure", "median over queries", "all pairs together")
     report = Report(runner, "loo", "Leave-one-out, logistic regression", columns)
-    digits = converged(runner, "digits-logistic", logistic(64), DIGITS, scaled=True)
+    digits = converged(runner, "digits-logistic", logistic(64), DIGITS)
     one_by_one(report, digits, POINTS, 50)
     report.write()
     pooled = Source("fashion-mnist-mini", 2000, pool=2)
-    fashion = converged(runner, "fashion-logistic-14x14", logistic(196), pooled, scaled=True)
+    fashion = converged(runner, "fashion-logistic-14x14", logistic(196), pooled)
     one_by_one(report, fashion, POINTS, 50)
     report.write()
 
 
 def loo_wide(runner: Runner) -> None:
-    """The same with 7,850 parameters and 8,000 samples: too many for Newton's coordinates."""
+    """The same with about as many parameters, 7,850, as samples, 8,000."""
     columns = ("data", "figure", "median over queries", "all pairs together")
     report = Report(runner, "loo-wide", "Leave-one-out, logistic regression", columns)
-    source = Source("fashion-mnist-mini")
-    base = converged(runner, "fashion-logistic", logistic(784), source, scaled=False)
+    base = converged(runner, "fashion-logistic", logistic(784), Source("fashion-mnist-mini"))
     one_by_one(report, base, FEW_POINTS, 16)
     report.write()
 
@@ -147,14 +146,12 @@ def one_by_one(report: Report, base: Base, count: int, asked: int) -> None:
         report.add(base.name, name, shown(each), shown(pooled))
     signs = float((np.sign(predicted) == np.sign(actual)).mean())
     report.add(base.name, "same sign", "", f"{signs:.3f}")
-    leverage, exact = mean_leverage(problem)
     residual = max(s.residual for s in found.solutions)
     report.notes.append(
         f"{base.name}: {problem.space.size:,} parameters, {problem.n:,} samples, weight decay "
         f"{DECAY:g}; {count} samples drawn (seed 0) x {asked} test samples; residual of the solves "
-        f"{residual:.1e} at most. Mean leverage tr((H - wd I) H^-1) / n = {leverage:.3f} "
-        f"({'exact' if exact else '16 random probes'}). {_trained(models)} Intervals resample the "
-        "removed samples."
+        f"{residual:.1e} at most. Mean leverage tr((H - wd I) H^-1) / n = "
+        f"{mean_leverage(problem):.3f}. {_trained(models)} Intervals resample the removed samples."
     )
 
 
@@ -182,7 +179,7 @@ def _trained(models: Sequence[Retrained]) -> str:
 
 def lds_logistic(runner: Runner) -> None:
     """LDS of a convex model."""
-    base = converged(runner, "digits-logistic", logistic(64), DIGITS, scaled=True)
+    base = converged(runner, "digits-logistic", logistic(64), DIGITS)
     base = on_the_way(runner, base)
     recipe = base.recipe
     assert isinstance(recipe, Minimise)
@@ -214,7 +211,7 @@ def damping(runner: Runner) -> None:
 def small_network(runner: Runner) -> tuple[Base, dict[str, Minimise]]:
     """Return a tanh MLP 64-24-10 at a minimum, and how its halves are trained."""
     torch.manual_seed(0)
-    base = converged(runner, "digits-mlp", mlp(64, 24), DIGITS, scaled=True)
+    base = converged(runner, "digits-mlp", mlp(64, 24), DIGITS)
     assert isinstance(base.recipe, Minimise)
     return base, {
         "trained afresh": Minimise("cold", 1e-6, 2500),
@@ -294,7 +291,7 @@ def lds_two_layer(runner: Runner) -> None:
 
 def brittleness(runner: Runner) -> None:
     """How many samples must go, by each ranking and at random."""
-    base = converged(runner, "digits-logistic", logistic(64), DIGITS, scaled=True)
+    base = converged(runner, "digits-logistic", logistic(64), DIGITS)
     columns = ("ranking", "flipped", "median k", "k of each query", "retrained models")
     report = Report(runner, "brittleness", "Brittleness, logistic regression on digits", columns)
     truth_flips.fill(report, base, runner, FEW)

@@ -126,7 +126,7 @@ def mlp(pixels: int, hidden: int) -> nn.Module:
 
 
 def converged(
-    runner: Runner, name: str, net: nn.Module, source: Source, scaled: bool, decay: float = DECAY
+    runner: Runner, name: str, net: nn.Module, source: Source, decay: float = DECAY
 ) -> Base:
     """Return a model at a minimum: L-BFGS from fresh parameters, then in Newton's coordinates."""
     train, test = source.splits(torch.float64)
@@ -134,8 +134,6 @@ def converged(
     cold = Minimise("cold", 1e-7, 4000)
     (first,) = runner.trained(problem, [Job(None, SEED)], cold)
     problem = first.problem(problem)
-    if not scaled:
-        return Base(name, problem, test, Minimise("warm", 1e-7, 4000))
     polish = Minimise("warm", EXACT, 500, scaling_of(runner, name, problem))
     (last,) = runner.trained(problem, [Job(None, SEED)], polish)
     problem = last.problem(problem)

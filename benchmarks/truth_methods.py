@@ -20,11 +20,11 @@ from gifcore.problem import Problem
 from gifcore.queries import Queries
 from gifcore.scoring import rank
 from gifcore.selection import Selection, select
-from gifcore.solvers import LSMR, MINRES, Dense, Solution, Status
+from gifcore.solvers import LSMR, Dense, Solution, Status
 from gifcore.solvers.many import products_of
 
 Array = np.ndarray[Any, Any]
-DENSE = 2000  # parameters, at most, for dense solves
+DENSE = 8000  # parameters, at most, for dense solves
 ITERATIONS = 50  # of the others
 
 
@@ -96,10 +96,12 @@ def scores(
 
 
 def settings_of(problem: Problem, method: str) -> dict[str, Any]:
-    """Return the arguments of one exact ranking on all parameters: dense, or by many iterations."""
-    if problem.space.size > DENSE:
-        return {"method": method, "solver": MINRES(3000, 1e-8, reorthogonalise=0)}
-    return {"method": method, "solver": Dense(), "curvature": _Shared(problem).of("hessian", 0.0)}
+    """Return the arguments of one exact ranking on all parameters."""
+    return {
+        "method": method,
+        "solver": Dense(DENSE),
+        "curvature": _Shared(problem).of("hessian", 0.0),
+    }
 
 
 class _Shared:
@@ -113,7 +115,7 @@ class _Shared:
 
     def settings(self, row: Row, base: Base) -> dict[str, Any]:
         """Return the arguments of `rank`."""
-        solver = Dense() if self.small and row.method != "hyperinf" else LSMR(ITERATIONS, 1e-8)
+        solver = Dense(DENSE) if self.small and row.method != "hyperinf" else LSMR(ITERATIONS, 1e-8)
         given: dict[str, Any] = {
             "method": row.method, "selected": self.selected(row.ratio), "solver": solver,
             "seed": SEED,

@@ -222,9 +222,10 @@ class _Decomposed:
         rounding = torch.finfo(like.dtype).eps ** 0.5
         if np.linalg.norm(matrix - matrix.T) > rounding * np.linalg.norm(matrix):
             return cls(none, none, none, Status.ASYMMETRIC)
-        values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
-        U, s, Vt = np.linalg.svd(matrix, full_matrices=False)
-        return cls(U, s, Vt, None, float(values[0]), float(values[-1]))
+        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+        falling = np.argsort(-np.abs(values))
+        V, s = vectors[:, falling], values[falling]
+        return cls(V, np.abs(s), (V * np.sign(s)).T, None, float(values[0]), float(values[-1]))
 
 
 def _matrix(A: LinearOperator, b: Tensor, progress: Progress) -> np.ndarray:
