@@ -30,6 +30,13 @@ PARAMS = (
     "k",
     "layer",
     "unit",
+    "class",
+    "sample",
+    "pin",
+    "filter",
+    "cell",
+    "other",
+    "record",
     "marked",
     "preview",
     "story",
@@ -272,6 +279,13 @@ _PARSERS: dict[str, Any] = {
     "k": int,
     "layer": str,
     "unit": int,
+    "class": int,  # a class by its number
+    "sample": int,  # the training image looked at
+    "pin": int,  # another, kept beside it
+    "filter": str,  # of the grid of training images, see dashboard.filters
+    "cell": str,  # of the confusion matrices: "8-6" is label 8, predicted 6
+    "other": str,  # the view that Compare holds against: "study:selector:ratio"
+    "record": str,  # the first digits of the hash of the record shown
     "preview": int,
     "story": str,
     "step": int,
@@ -323,6 +337,10 @@ WORDS = {
     "methods": "the methods",
     "layer": "layer",
     "unit": "unit",
+    "class": "class",
+    "sample": "training image",
+    "pin": "training image",
+    "other": "the study to compare with",
 }
 
 
