@@ -82,6 +82,10 @@ class Context:
     workspace: Path
     demo: bool  # a family of the bundled demo
     title: str
+    klass: int | None = None  # the class chosen, by its number
+    layer: str | None = None  # the layer chosen
+    sample: int | None = None  # the training image looked at
+    pin: int | None = None  # another one, kept beside it
 
     @property
     def info(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import cache, state
 from dashboard.charts.style import label
+from dashboard.components import also_chosen
 from dashboard.state import Combination, Context, Family
 from gifcore.record import Record
 from gifcore.study import RANKS, SELECTORS
@@ -28,8 +29,10 @@ def draw(families: list[Family]) -> Context:
         query = _query(sibling)
         methods = _methods(sibling)
         k = _k()
+        also = also_chosen.draw(sibling)
     state.write_address()
-    return replace(state.of(family, (selector, ratio)), query=query, methods=methods, k=k)
+    context = replace(state.of(family, (selector, ratio)), query=query, methods=methods, k=k)
+    return replace(context, klass=also.klass, layer=also.layer, sample=also.sample, pin=also.pin)
 
 
 def _family(families: list[Family]) -> Family:
