@@ -1,0 +1,77 @@
+"""Data sets, loaded once and few at a time, and their images as PNG."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from gifcore import data as datasets
+from gifcore.data import Data
+from gifcore.data.backdoor import Backdoor
+from gifcore.data.noise import Noise
+from gifcore.errors import GifError
+
+
+def class_names(source: str) -> list[str] | None:
+    """Return the classes of a data set that is quick to load, None if that must be asked first."""
+    if source == "fashion-mnist":  # the same ten, without unpacking 70,000 images
+        source = "fashion-mnist-mini"
+    if source not in ("fashion-mnist-mini", "digits"):
+        return None
+    return list(_data(source, "").classes)
+
+
+def data(source: str, expected_hash: str) -> Data | None:
+    """Return the data set a record was made from, or None if it is gone or another one now.
+
+    The page then says so and draws the thumbnails kept in the record.
+    """
+    try:
+        found = _data(source, expected_hash)
+    except (GifError, OSError):
+        return None
+    return found if found.hash == expected_hash else None
+
+
+def poisoned(source: str, expected_hash: str, planted: Backdoor | Noise) -> Data | None:
+    """Return the data set with what a study planted in its training split, None as `data`."""
+    found = data(source, expected_hash)
+    return None if found is None else _poisoned(source, expected_hash, planted)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _poisoned(source: str, expected_hash: str, planted: Backdoor | Noise) -> Data:
+    return planted.plant(_data(source, expected_hash))[0]
+
+
+@st.cache_resource(max_entries=3, show_spinner=False)
+def _data(source: str, expected_hash: str) -> Data:  # noqa: ARG001 - part of the key
+    return datasets.load(source)
+
+
+def png(image: np.ndarray, side: int = 112) -> bytes:
+    """Return a uint8 image, (H, W), (C, H, W) or (H, W, C), as PNG.
+
+    It is enlarged, nearest neighbour, by the largest whole factor that fits into `side` pixels.
+    """
+    array = np.ascontiguousarray(image)
+    return _png(array.tobytes(), array.shape, str(array.dtype), side)
+
+
+@st.cache_data(max_entries=2048, show_spinner=False)
+def _png(content: bytes, shape: tuple[int, ...], dtype: str, side: int) -> bytes:
+    array = np.frombuffer(content, dtype=dtype).reshape(shape)
+    if array.dtype != np.uint8:
+        array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
+    if array.ndim == 3 and array.shape[0] in (1, 3):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    factor = max(1, side // max(array.shape[:2]))
+    enlarged = array.repeat(factor, axis=0).repeat(factor, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(enlarged).save(buffer, format="PNG")
+    return buffer.getvalue()
