@@ -59,6 +59,7 @@ class Family:
     title: str
     demo: bool
     paths: dict[Combination, Path] = field(default_factory=dict)
+    data: str = ""  # the hash of the data set
 
     def default(self) -> Combination:
         """The combination shown first: highest-k gradients at 5 %, else the first there is."""
@@ -187,7 +188,8 @@ def families() -> list[Family]:
         if entry.status != "finished":
             continue
         key = entry.info["family"][:FAMILY_DIGITS]
-        family = found.setdefault(key, Family(key, entry.title, demo))
+        data = entry.info["data"]["hash"]
+        family = found.setdefault(key, Family(key, entry.title, demo, data=data))
         selection = entry.info["selection"]
         combination = (selection["selector"], selection["ratio"])
         sketched = records.SKETCH in entry.info["files"]

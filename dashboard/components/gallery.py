@@ -82,16 +82,16 @@ class Tile:
 def pictures(context: Context) -> Pictures:
     """Return the picture source of the record shown."""
     info = context.info["data"]
-    planted = _planted(context)
-    if planted is not None:
-        found = cache.poisoned(info["source"], info["hash"], planted)
+    by_study = planted(context)
+    if by_study is not None:
+        found = cache.poisoned(info["source"], info["hash"], by_study)
     else:
         found = cache.data(info["source"], info["hash"])
     kept = cache.thumbnails(context.shown.path) if found is None else {}
     return Pictures(found, kept, info["classes"])
 
 
-def _planted(context: Context) -> Backdoor | Noise | None:
+def planted(context: Context) -> Backdoor | Noise | None:
     """Return what the record's study planted in the training split: its images or labels."""
     study = cache.study(context.shown.path)
     if study is None:
