@@ -139,6 +139,7 @@ def estimate(
         "preview": sum(preview_parts(study, sizes, costs).values()),
         "edit": updates * searched * len(study.methods),
         "evaluate": updates * 2 * (both + judged["both"]) * forward * len(study.methods),
+        "opinions": _opinions(study, sizes, forward),
         "retrain": _retrained(study, sizes, costs),
     }
     return {"seconds": sum(stages.values()), "stages": stages}
@@ -154,6 +155,12 @@ def _mislabel(study: Study, sizes: dict[str, int], costs: dict[str, float]) -> f
         return 0.0
     seconds = costs.get("training_per_sample", 3 * forward) * costs.get("training_passes", 0.0)
     return 2 * forward * n + max(asked.folds - 1, 0) * n * seconds
+
+
+def _opinions(study: Study, sizes: dict[str, int], forward: float) -> float:
+    """Return the seconds of a pass over the training set before the edit and after each step."""
+    passes = 1 + len(study.methods) if study.edit.enabled else int(query_count(study) != 1)
+    return passes * sizes["train"] * forward
 
 
 def _retrained(study: Study, sizes: dict[str, int], costs: dict[str, float]) -> float:

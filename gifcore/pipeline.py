@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gifcore import data as datasets
-from gifcore import fastif, manifest, mislabel, previewing, stages, truth
+from gifcore import fastif, manifest, mislabel, opinions, previewing, stages, truth
 from gifcore.record import BEFORE, SKETCH, STUDY, THUMBNAILS, UNITS, Record, write_record
 from gifcore.run_state import RunState
 from gifcore.runner import STAGES_FOLDER, Prepared
@@ -71,6 +71,8 @@ def compute(
         state.finish("preview")
     if study.edit.enabled:
         stages.edits(study, loaded, updates, results, kept, state)
+    linked = shared if link else []
+    more = opinions.look(study, loaded, results, reuse, linked, kept, state)
     true = truth.look(study, prepared.weights, loaded, results, workspace, state)
     info = manifest.describe(prepared, loaded, selected, queries, state)
     info["costs"] |= manifest.measured_costs([results[m] for m in todo], loaded)
@@ -78,16 +80,14 @@ def compute(
         "seconds": round(time.perf_counter() - began, 2),
         "peak_memory_mb": manifest.peak_memory_mb(),
     }
-    more: dict[str, bytes] = {}
     if measured is not None:
-        info["fastif"], more = measured.info, measured.files
+        info["fastif"], more = measured.info, more | measured.files
     info |= searched.info | true.info
     more = more | searched.files
     if shown:
         info["preview"] = shown
     if sketch is not None:
         more = more | {SKETCH: sketch.content()}
-    linked = shared if link else []
     samples = [sample_frame(p, split, BEFORE) for split, p in loaded.before.items()] + true.samples
     _write(prepared, out, info, results, linked, loaded, queries, reuse, more, samples)
 

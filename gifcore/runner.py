@@ -51,6 +51,7 @@ STAGES = [
     "preview",
     "edit",
     "evaluate",
+    "opinions",
     "retrain",
 ]
 

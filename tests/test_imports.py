@@ -23,7 +23,7 @@ ORDER = (
     "evaluate", "change_section", "group_section", "fastif_section", "mislabel_section",
     "mislabel_words", "retrain_section", "explained", "study", "outcome", "run_state", "record",
     "held_against", "solve_words", "verdict", "neighbors", "tables", "estimate", "changing",
-    "stages", "query_solves", "solving", "previewing", "themselves", "truth", "mislabel",
+    "stages", "query_solves", "solving", "previewing", "themselves", "opinions", "truth", "mislabel",
     "fastif_words", "fastif_ways", "fastif", "showing", "runner", "understood", "manifest",
     "pipeline", "checkup", "experiments", "cli", "__main__",
 )  # fmt: skip

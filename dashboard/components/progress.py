@@ -26,6 +26,7 @@ STAGE_WORDS = {
     "fastif": "Measure FastIF",
     "edit": "Edit and search the step",
     "evaluate": "Evaluate before and after",
+    "opinions": "Judge every training sample",
     "retrain": "Retrain for comparison",
 }
 MARKS = {

@@ -13,6 +13,9 @@
     curves.parquet       method, curve, query, x, value
     thumbnails.npz       images of queries and top-ranked training samples (optional)
     units.parquet        layer, unit, place, train_index, activation: what excites a unit (optional)
+    train.parquet        train_index, method, step, predicted, p_label, loss [nats] of all training
+                         samples, before ("", "") and after each searched step (optional); one row
+                         group per method and step
     recall.parquet       method, way, predictions, criterion, m, k, queries, kept, found, control
     speed.parquet        method, way, k, query, spearman, four recalls, cosine, error
     sketch.npz           approximate rankings of every test image (optional); see `preview`
@@ -42,6 +45,7 @@ from gifcore.record.files import (
     SPEED,
     STUDY,
     THUMBNAILS,
+    TRAIN,
     UNITS,
     UPDATES,
     Content,
@@ -96,6 +100,7 @@ __all__ = [
     "SPEED",
     "STUDY",
     "THUMBNAILS",
+    "TRAIN",
     "UNITS",
     "UPDATES",
     "addition_folder",

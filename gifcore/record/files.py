@@ -22,6 +22,7 @@ SELF_INFLUENCE = "self_influence.parquet"
 LOSS = {"name": "loss", "unit": "nats", "better_high": False}  # the target where none is stated
 MISLABEL = "mislabel.parquet"  # where a study looks for wrong labels
 UNITS = "units.parquet"
+TRAIN = "train.parquet"
 SKETCH = "sketch.npz"
 DEFERRED = (SKETCH,)  # verified when it is read: a record is a result without it
 RECALL, SPEED = "recall.parquet", "speed.parquet"  # where a study measures FastIF

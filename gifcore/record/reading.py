@@ -32,6 +32,7 @@ from gifcore.record.files import (
     SKETCH,
     SPEED,
     THUMBNAILS,
+    TRAIN,
     UNITS,
     UPDATES,
     RecordError,
@@ -234,6 +235,23 @@ class Record:
         if UNITS not in self.info["files"]:
             return pd.DataFrame()
         return _read_parquet(self.path / UNITS, None)
+
+    def train(self, method: str = "", step: str = "") -> pd.DataFrame | None:
+        """Return train_index, predicted, p_label, loss [nats] of every training sample, in order.
+
+        `method` "" is the unedited model; else `step` names its step, "searched". None where the
+        record does not say, as older ones do not.
+        """
+        paths = [self.path / TRAIN] if TRAIN in self.info["files"] else []
+        if method in self.info["methods"]:  # rows shared with a sibling are in its folder
+            shared = self.folder(method) / TRAIN
+            paths += [shared] if self.folder(method) != self.path.resolve() else []
+        wanted = [("method", "=", method), ("step", "=", step)]
+        for path in paths:
+            table = _read_parquet(path, wanted) if path.exists() else pd.DataFrame()
+            if len(table):
+                return table.drop(columns=["method", "step"]).reset_index(drop=True)
+        return None
 
     def thumbnails(self) -> dict[str, np.ndarray]:
         """Return {"train.index", "train.images", "test.index", "test.images"}, {} if none."""
