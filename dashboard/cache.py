@@ -112,6 +112,17 @@ def _fastif(path: str, stamp: Stamp, method: str) -> tuple[pd.DataFrame, pd.Data
     return record.recall(method), record.speed(method)
 
 
+def train(record_path: str | Path, method: str = "", step: str = "") -> pd.DataFrame | None:
+    """Return the opinion of every training sample (see Record.train), None if it is not kept."""
+    path = open_record(record_path).path
+    return _train(str(path), stamp_of(path), method, step)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _train(path: str, stamp: Stamp, method: str, step: str) -> pd.DataFrame | None:
+    return opened(path, stamp).train(method, step)
+
+
 def units(record_path: str | Path) -> pd.DataFrame:
     """Return what excites each unit (see Record.units); empty if the record does not say."""
     path = open_record(record_path).path
@@ -212,6 +223,7 @@ __all__ = [
     "suspects",
     "test_image",
     "thumbnails",
+    "train",
     "units",
     "update",
     "weights",
