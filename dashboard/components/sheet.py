@@ -29,24 +29,35 @@ class Card:
     name: str
     alt: str
     shared: bool = False  # is it named by all methods?
+    mark: str = ""  # how the methods disagree on it, in a word
 
 
-def draw(cards: Sequence[Card], palette: Palette, height: int) -> None:
+def draw(cards: Sequence[Card], palette: Palette, height: int, side: int = SIDE) -> None:
     """Draw the cards in rows that wrap; of more than `height` pixels one scrolls."""
-    colours = {"helpful": palette.helpful, "harmful": palette.harmful, "neutral": palette.muted}
-    shown = "".join(_figure(card, colours[card.word]) for card in cards)
+    shown = "".join(figure(card, palette, side) for card in cards)
     st.html(
-        f'<div tabindex="0" role="group" style="{STYLE.format(side=SIDE, height=height)}">'
+        f'<div tabindex="0" role="group" style="{STYLE.format(side=side, height=height)}">'
         f"{shown}</div>"
     )
 
 
-def _figure(card: Card, colour: str) -> str:
-    diamond = " ◆" if card.shared else ""
+def figure(card: Card, palette: Palette, side: int = SIDE) -> str:
+    """Return the HTML of one card; one without an address has no picture, only its words."""
+    colours = {"helpful": palette.helpful, "harmful": palette.harmful, "neutral": palette.muted}
+    picture = (
+        f'<img src="{card.uri}" alt="{escape(card.alt)}" width="{side}" style="image-rendering:'
+        'pixelated;border-radius:0.25rem;display:block;margin:0 auto">'
+        if card.uri
+        else ""
+    )
+    score = (
+        f'<span style="color:{colours[card.word]}"><b>{escape(card.score)}</b> {card.word}</span>'
+        if card.score
+        else ""
+    )
+    lines = [score + (" ◆" if card.shared else ""), escape(card.mark), escape(card.name)]
     return (
-        f'<figure style="{FIGURE}"><img src="{card.uri}" alt="{escape(card.alt)}" '
-        f'width="{SIDE}" style="image-rendering:pixelated;border-radius:0.25rem;display:block;'
-        f'margin:0 auto"><figcaption style="{CAPTION}"><span style="color:{colour}">'
-        f"<b>{escape(card.score)}</b> {card.word}</span>{diamond}<br>{escape(card.name)}"
+        f'<figure style="{FIGURE}">{picture}'
+        f'<figcaption style="{CAPTION}">{"<br>".join(line for line in lines if line)}'
         "</figcaption></figure>"
     )
