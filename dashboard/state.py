@@ -35,6 +35,7 @@ PARAMS = (
     "pin",
     "filter",
     "cell",
+    "edit",
     "other",
     "record",
     "marked",
@@ -290,6 +291,7 @@ _PARSERS: dict[str, Any] = {
     "pin": int,  # another, kept beside it
     "filter": str,  # of the grid of training images, see dashboard.filters
     "cell": str,  # of the confusion matrices: "8-6" is label 8, predicted 6
+    "edit": str,  # looked at on Before / after: "gif-searched"
     "other": str,  # the view that Compare holds against: "study:selector:ratio"
     "record": str,  # the first digits of the hash of the record shown
     "preview": int,
@@ -347,6 +349,8 @@ WORDS = {
     "sample": "training image",
     "pin": "training image",
     "other": "the study to compare with",
+    "cell": "the cell",
+    "edit": "the edit",
 }
 
 
