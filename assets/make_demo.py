@@ -16,14 +16,17 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from gifcore import data, runner, study  # noqa: E402
+from gifcore import data, opinions, runner, study  # noqa: E402
+from gifcore.changing import asked  # noqa: E402
 from gifcore.errors import GifError  # noqa: E402
 from gifcore.preview import Sketch  # noqa: E402
 from gifcore.record import (  # noqa: E402
     INDEX,
     RECORD,
+    SEARCHED,
     SKETCH,
     STUDY,
+    TRAIN,
     UNITS,
     Record,
     listing,
@@ -32,7 +35,7 @@ from gifcore.record import (  # noqa: E402
 )
 from gifcore.run_state import RUN  # noqa: E402
 from gifcore.stages import load_problem  # noqa: E402
-from gifcore.tables import frame_bytes  # noqa: E402
+from gifcore.tables import MethodResult, frame_bytes  # noqa: E402
 from gifcore.units import most_exciting  # noqa: E402
 from gifcore.version import ENGINE_VERSION  # noqa: E402
 
@@ -88,6 +91,7 @@ def main() -> None:
                 runner.run(prepared, out, workspace=Path(workspace))
                 _tidy(out)
             print(out.name, flush=True)
+        _add_opinions([path for path in sorted(DEMO.iterdir()) if path.is_dir()])
 
 
 def _sketch_of(out: Path) -> Sketch | None:
@@ -123,10 +127,33 @@ def _add_units(folders: list[Path]) -> None:
     problem = load_problem(prepared.study, source, prepared.weights, prepared.weight_decay)
     content = frame_bytes(most_exciting(problem))
     for out in without:
+        _add(out, UNITS, content)
+
+
+def _add_opinions(folders: list[Path]) -> None:
+    """Add what the model says of every training sample to records made before that was kept."""
+    for out in folders:
         record = Record.open(out)
-        write_atomically(out / UNITS, content)
-        files = record.info["files"] | {UNITS: listing(content)}
-        write_json(out / RECORD, record.info | {"files": files})
+        if TRAIN in record.info["files"]:
+            continue
+        prepared = runner.prepare(study.read(out / STUDY))
+        source = asked(prepared.study, data.load(prepared.study.data.source)).data
+        problem = load_problem(prepared.study, source, prepared.weights, prepared.weight_decay)
+        parts = {("", ""): opinions.opinion(problem)}
+        for method, entry in record.info["methods"].items():
+            if "steps" in entry and record.folder(method) == out:  # else they are in a sibling
+                theta = opinions.edited(problem, MethodResult.taken_from(record, method))
+                parts[method, SEARCHED] = opinions.opinion(problem, theta)
+        _add(out, TRAIN, opinions.content(parts))
+        print(out.name, TRAIN, flush=True)
+
+
+def _add(out: Path, name: str, content: bytes) -> None:
+    """Add a file to a record; nothing else of it changes."""
+    record = Record.open(out)
+    write_atomically(out / name, content)
+    files = record.info["files"] | {name: listing(content)}
+    write_json(out / RECORD, record.info | {"files": files})
 
 
 def _drop_stale(out: Path, prepared: runner.Prepared) -> None:

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.utils.data import TensorDataset
 
-from gifcore import runner, study
+from gifcore import data, opinions, runner, study
 from gifcore.assets_path import asset
+from gifcore.changing import asked
+from gifcore.evaluate import predict
 from gifcore.preview import recall
 from gifcore.record import Record
+from gifcore.stages import load_problem
+from gifcore.tables import MethodResult
 from gifcore.version import ENGINE_VERSION
 
 RATIOS = (0.01, 0.05, 0.1, 0.25)
@@ -98,6 +103,41 @@ def test_a_record_of_its_own_is_that_of_its_study(name: str) -> None:
     asked = study.read(asset("studies") / f"{name}.toml")
     assert runner.prepare(asked).hash == record.hash
     assert study.read(record.path / "study.toml") == asked
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, *(asset("demo") / name for name in OTHERS)],
+                         ids=lambda path: path.name)  # fmt: skip
+def test_it_says_what_the_model_thinks_of_every_training_sample(folder: Path) -> None:
+    record = Record.open(folder)
+    before, n = record.train(), record.info["data"]["sizes"]["train"]
+    assert before is not None
+    assert before["train_index"].tolist() == list(range(n))
+    np.testing.assert_allclose(np.exp(-before["loss"]), before["p_label"], atol=1e-6)
+    assert before["p_label"].mean() > 0.5
+    for method, entry in record.info["methods"].items():
+        after = record.train(method, "searched")
+        assert (after is not None) == ("steps" in entry)
+        if after is not None:
+            assert after["train_index"].tolist() == list(range(n))
+            assert (after["loss"] != before["loss"]).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", ["random-10", "backdoor"])
+def test_what_it_thinks_is_what_the_bundled_model_says_now(name: str) -> None:
+    record = Record.open(asset("demo") / name)
+    prepared = runner.prepare(study.read(record.path / "study.toml"))
+    source = asked(prepared.study, data.load(prepared.study.data.source)).data
+    problem = load_problem(prepared.study, source, prepared.weights, prepared.weight_decay)
+    few = TensorDataset(*(tensor[:300] for tensor in problem.train.tensors))  # type: ignore[attr-defined]
+    for method in ["", *record.methods]:
+        found = record.train(method, "searched" if method else "")
+        assert found is not None
+        moved = (
+            opinions.edited(problem, MethodResult.taken_from(record, method)) if method else None
+        )
+        now = predict(problem, few, theta=moved)
+        np.testing.assert_allclose(found["loss"][:300], now.loss, rtol=1e-3, atol=1e-5)
+        assert found["predicted"][:300].tolist() == now.predicted.tolist()
 
 
 def test_it_is_small_and_names_no_folder_of_the_machine_that_made_it() -> None:
