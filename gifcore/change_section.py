@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    field_validator,
+)
 from pydantic import model_validator as checked
 
 from gifcore.data.backdoor import Backdoor
@@ -22,13 +31,41 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Allowed = bool | Sequence[str]  # True: given, False: left empty, else one of these
+
+
+def shown(*, empty: str = "", when: Mapping[str, Allowed] | None = None) -> dict[str, JsonValue]:
+    """Return what a form is told of a field beside its title, description and limits.
+
+    Args:
+        empty: what it means to leave the field empty.
+        when: other fields of the section and what they must be for this one to count.
+    """
+    conditions = {
+        key: one if isinstance(one, bool) else [*one] for key, one in (when or {}).items()
+    }
+    found: dict[str, Any] = {"empty": empty, "when": conditions}
+    return found
+
+
 class _Change(Section):
     kind: str
-    change_samples: int | None = Field(None, ge=1)  # estimate g from so many; None: from all
+    change_samples: int | None = Field(
+        None,
+        ge=1,
+        title="Estimate the change from",
+        description="So many of the samples that change stand for all of them in the right-hand "
+        "side of the equations. Empty: all of them, which is exact.",
+        json_schema_extra=shown(empty="all of them"),
+    )
 
 
 class _Listed(_Change):
-    indices: tuple[Position, ...]  # positions in the training split
+    indices: tuple[Position, ...] = Field(
+        title="Training images, by position",
+        description="Positions in the training split, separated by commas; the pages of a study "
+        "show them under the images.",
+    )
 
     @field_validator("indices")
     @classmethod
@@ -42,7 +79,13 @@ class RemoveClassSection(_Change):
     """Every training sample of one class goes."""
 
     kind: Literal["remove-class"] = "remove-class"
-    label: int = Field(8, ge=0, lt=BOUND)  # the class to remove
+    label: int = Field(
+        8,
+        ge=0,
+        lt=BOUND,
+        title="Class to forget",
+        description="Every training image of this class goes.",
+    )
 
 
 class RemoveSamplesSection(_Listed):
@@ -55,7 +98,12 @@ class RelabelSection(_Listed):
     """These training samples get other labels."""
 
     kind: Literal["relabel"] = "relabel"
-    labels: tuple[Position, ...]  # one a sample, in the order of the indices
+    labels: tuple[Position, ...] = Field(
+        title="Their labels, one each by number",
+        description="Where the images get different labels: class numbers in the order of the "
+        "positions, separated by commas. The page Wrong labels fills them in.",
+        json_schema_extra=shown(empty="the one below"),
+    )
 
     @checked(mode="after")
     def _as_many(self) -> RelabelSection:
@@ -67,7 +115,11 @@ class ReweightSection(_Listed):
     """These training samples count more or less; 1 is what every sample counts."""
 
     kind: Literal["reweight"] = "reweight"
-    weights: tuple[Positive, ...]  # one a sample, in the order of the indices
+    weights: tuple[Positive, ...] = Field(
+        title="How much they count, one each",
+        description="In the order of the positions, separated by commas; one number stands for "
+        "all. 1 is what every image counts, 0.5 half of it, 2 twice.",
+    )
 
     @checked(mode="after")
     def _as_many(self) -> ReweightSection:
@@ -79,10 +131,26 @@ class AddSamplesSection(_Change):
     """Samples of another data set come to the training set: those listed, a draw, or all."""
 
     kind: Literal["add-samples"] = "add-samples"
-    source: str  # a registry name, or the path of an .npz file
-    split: Literal["train", "validation", "test"] = "train"
-    indices: tuple[Position, ...] | None = None  # positions in that split
-    count: int | None = Field(None, ge=1)  # so many, drawn with the study's seed
+    source: str = Field(  # a registry name, or the path of an .npz file
+        title="Data set they come from",
+        description="Its images must have the shape and the classes of the training images.",
+    )
+    split: Literal["train", "validation", "test"] = Field(
+        "train", title="From its split", description="Which of its splits is added from."
+    )
+    indices: tuple[Position, ...] | None = Field(
+        None,
+        title="These of them, by position",
+        description="Positions in that split, separated by commas.",
+        json_schema_extra=shown(empty="a draw, or all"),
+    )
+    count: int | None = Field(
+        None,
+        ge=1,
+        title="How many",
+        description="So many, drawn at random with the study's seed.",
+        json_schema_extra=shown(empty="all of the split", when={"indices": False}),
+    )
 
     @checked(mode="after")
     def _one_way(self) -> AddSamplesSection:
@@ -102,11 +170,44 @@ class BackdoorSection(_Change):
     """
 
     kind: Literal["backdoor"] = "backdoor"
-    label: int = Field(4, ge=0, lt=BOUND)  # the class that the trigger stands for
-    count: int = Field(100, ge=1, lt=BOUND)  # poisoned training images, of all classes
-    size: int | None = Field(None, ge=2, lt=BOUND)  # side of the trigger; None: the whole image
-    strength: float = Field(16 / 255, gt=0, le=1)  # share of the range from black to white
-    seed: int = Field(0, ge=0, lt=2**63)  # of the draw of the images
+    label: int = Field(
+        4,
+        ge=0,
+        lt=BOUND,
+        title="Class of the backdoor",
+        description="The class that the trigger stands for.",
+    )
+    count: int = Field(
+        100,
+        ge=1,
+        lt=BOUND,
+        title="Poisoned training images",
+        description="Drawn at random from all classes. Must be what the weights were trained on.",
+    )
+    size: int | None = Field(
+        None,
+        ge=2,
+        lt=BOUND,
+        title="Side of the trigger in pixels",
+        description="A checkerboard in the top left corner, or over the whole image. Must be what "
+        "the weights were trained on.",
+        json_schema_extra=shown(empty="whole image"),
+    )
+    strength: float = Field(
+        16 / 255,
+        gt=0,
+        le=1,
+        title="Strength of the trigger",
+        description="What the trigger adds, as a share of the range from black to white. Must be "
+        "what the weights were trained on.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**63,
+        title="Seed of the backdoor",
+        description="Of the draw of the images. Must be what the weights were trained on.",
+    )
 
     @property
     def backdoor(self) -> Backdoor:
@@ -134,7 +235,10 @@ class UnionSection(_Change):
     """All of these at once, each said of the training set before any of them."""
 
     kind: Literal["union"] = "union"
-    changes: tuple[Single, ...]
+    changes: tuple[Single, ...] = Field(
+        title="Changes",
+        description="Each is said of the training set before any of them.",
+    )
 
     @field_validator("changes")
     @classmethod

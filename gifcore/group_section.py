@@ -15,10 +15,20 @@ class GroupSection(Section):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=80)]  # shown instead of a number
-    label: Position | None = Field(None, alias="class")  # all images of this class
-    cell: tuple[Position, Position] | None = None  # (label, predicted)
-    samples: tuple[Position, ...] = ()  # positions in the test split
+    name: Annotated[str, Field(min_length=1, max_length=80)] = Field(
+        title="Name", description="Shown where a single test image has its number."
+    )
+    label: Position | None = Field(
+        None, alias="class", title="Class", description="All test images of this class."
+    )
+    cell: tuple[Position, Position] | None = Field(  # (label, predicted)
+        None,
+        title="Cell of the confusion matrix",
+        description="The test images of a class that the model takes for another one.",
+    )
+    samples: tuple[Position, ...] = Field(
+        (), title="Test images", description="Positions in the test split."
+    )
 
     @field_validator("name")
     @classmethod

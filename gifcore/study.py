@@ -9,7 +9,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -27,38 +27,57 @@ from gifcore.data.noise import Noise
 from gifcore.errors import GifError
 from gifcore.explained import explained
 from gifcore.fastif_section import LISSA_SOLVES, FastIFSection
-from gifcore.group_section import GroupSection
 from gifcore.mislabel_section import MislabelSection
 from gifcore.retrain_section import RetrainSection
+from gifcore.sections import (
+    SELECTORS,
+    CurvatureSection,
+    DataSection,
+    EditSection,
+    ModelSection,
+    PreviewSection,
+    RankedTarget,
+    RankingSection,
+    SelectionSection,
+    Selector,
+    SolverSection,
+)
 from gifcore.version import ENGINE_VERSION
 
-SELECTORS: dict[str, str] = {
-    "highest-k-gradients": "Units whose mean output gradient on the target data is largest",
-    "highest-k-outputs": "Units whose mean output on the target data is largest",
-    "lowest-k-gradients": "Units whose mean output gradient on the target data is smallest",
-    "lowest-k-outputs": "Units whose mean output on the target data is smallest",
-    "random": "Random single weights and biases of every layer",
-    "exclusive-k-gradients": "Random units outside those with the largest mean output gradient",
-    "exclusive-k-outputs": "Random units outside those with the largest mean output",
-    "threshold": "Random weights of units whose mean output is above a falling threshold",
-    "caps": "Whole blocks with the most target gradient for their Fisher on the retained data",
-    "reverse-caps": (
-        "Whole blocks with the least target gradient for their Fisher on the retained data"
-    ),
-    "highest-k-absolute-gradients": (
-        "Units whose mean absolute output gradient on the target data is largest"
-    ),
-    "highest-k-absolute-outputs": "Units whose mean absolute output on the target data is largest",
-    "lowest-k-absolute-gradients": (
-        "Units whose mean absolute output gradient on the target data is smallest"
-    ),
-    "lowest-k-absolute-outputs": "Units whose mean absolute output on the target data is smallest",
-    "highest-k-magnitude": "Units with the largest weights; uses no data",
-    "lowest-k-magnitude": "Units with the smallest weights; uses no data",
-    "highest-k-fisher": "Units with the largest diagonal Fisher information of the target data",
-    "lowest-k-fisher": "Units with the smallest diagonal Fisher information of the target data",
-    "all": "Every parameter of the chosen layers",
-}
+__all__ = [
+    "LATER",
+    "METHODS",
+    "METHOD_LABELS",
+    "RANKS",
+    "SELECTORS",
+    "USES_SELECTION",
+    "CurvatureSection",
+    "DataSection",
+    "EditSection",
+    "FastIFSection",
+    "Method",
+    "MislabelSection",
+    "ModelSection",
+    "PreviewSection",
+    "RankedTarget",
+    "RankingSection",
+    "RetrainSection",
+    "SelectionSection",
+    "Selector",
+    "SolverSection",
+    "Study",
+    "dumps",
+    "family_hash",
+    "for_query",
+    "method_hash",
+    "parse",
+    "read",
+    "read_backdoor",
+    "read_noise",
+    "resolve_paths",
+    "study_hash",
+]
+
 METHODS: dict[str, str] = {
     "gif": "Generalized influence function: least squares on the selected parameters",
     "if": "Classic influence function: inverse Hessian on all parameters",
@@ -88,27 +107,6 @@ METHOD_LABELS: dict[str, str] = {
 USES_SELECTION: dict[str, bool] = {name: name != "if" for name in METHODS}
 RANKS: dict[str, bool] = {name: name != "second-order" for name in METHODS}
 
-Selector = Literal[
-    "highest-k-gradients",
-    "highest-k-outputs",
-    "lowest-k-gradients",
-    "lowest-k-outputs",
-    "random",
-    "exclusive-k-gradients",
-    "exclusive-k-outputs",
-    "threshold",
-    "caps",
-    "reverse-caps",
-    "highest-k-absolute-gradients",
-    "highest-k-absolute-outputs",
-    "lowest-k-absolute-gradients",
-    "lowest-k-absolute-outputs",
-    "highest-k-magnitude",
-    "lowest-k-magnitude",
-    "highest-k-fisher",
-    "lowest-k-fisher",
-    "all",
-]
 Method = Literal[
     "gif",
     "if",
@@ -123,108 +121,28 @@ Method = Literal[
 ]
 
 
-RankedTarget = Literal["loss", "logit", "margin", "probability"]
-
-
-class DataSection(Section):
-    """Which data."""
-
-    source: str = "fashion-mnist-mini"  # a registry name, or the path of an .npz file
-
-
-class ModelSection(Section):
-    """Which model, at which weights, trained with which weight decay."""
-
-    name: str = "tinynet"  # architecture, a name of the model registry
-    weights: str | None = None  # path of a checkpoint; None: the bundled one for this data
-    weight_decay: float | None = Field(None, ge=0)  # None: what the checkpoint's card says, else 0
-
-
-class SelectionSection(Section):
-    """Which parameters may move."""
-
-    selector: Selector = "highest-k-gradients"
-    ratio: float = Field(0.05, gt=0, le=1)  # share of each layer's parameters
-    layers: tuple[str, ...] = ()  # only these layers, by name; empty: all
-    kinds: tuple[Literal["conv", "linear", "norm", "embedding"], ...] = ()  # empty: all but norm
-    norms: bool = False  # normalisation layers too
-    budget: Literal["layer", "global"] = "layer"  # the ratio of each layer, or of all together
-
-
-class CurvatureSection(Section):
-    """Which H, on how many samples, in how much memory."""
-
-    kind: Literal["hessian", "ggn", "fisher", "block", "ekfac", "datainf"] = "hessian"
-    samples: Annotated[int, Field(ge=1)] | Literal["all"] = 512  # of the training split
-    sampler: Literal["uniform", "stratified", "features", "entropy"] = "uniform"
-    draws: int = Field(1, ge=1, le=100)  # of the samples; 2 or more: the spread of the updates
-    damping: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0  # H + damping I
-    batch_size: int = Field(128, ge=1, lt=2**31)  # samples per Hessian mini-batch
-    memory_mb: int = Field(512, ge=0)  # budget for retained gradient graphs
-
-
-class SolverSection(Section):
-    """How the systems are solved."""
-
-    kind: Literal["lsmr", "cg", "minres", "neumann", "p-lissa", "lissa", "dense"] = "lsmr"
-    iterations: int = Field(20, ge=1, le=10_000)
-    tolerance: float = Field(1e-6, ge=0)  # on the relative (normal) residual
-    ridge: float = Field(0.0, ge=0)  # ||A x - b||^2 + ridge ||x||^2, gif only
-    preconditioner: Literal["jacobi", "kronecker", "none"] = "jacobi"
-    probes: int | None = Field(None, ge=1, le=10_000)  # None: min(8, products // 8), none below 4
-    batch_size: int = Field(1, ge=1, lt=2**31)  # B of lissa
-    chains: int = Field(1, ge=1, le=1000)  # T of lissa
-    damp: float = Field(5e-3, ge=0, lt=1)  # of lissa; damp * scale is the damping it really has
-    scale: float = Field(1e4, gt=0)  # of lissa
-
-
-class RankingSection(Section):
-    """Which test images, and groups of them, the training samples are ranked for."""
-
-    queries: tuple[int, ...] = ()  # positions in the test split; empty: `count` are chosen
-    count: int = Field(2, ge=0, le=1000)  # half of them wrongly predicted, spread over classes
-    batch_size: int = Field(256, ge=1, lt=2**31)
-    groups: tuple[GroupSection, ...] = ()  # each one query more: the mean loss of its images
-    self_influence: bool = False  # of all training samples on themselves, by each method that ranks
-    target: RankedTarget = "loss"  # what of a query is explained (`gifcore.targets`)
-
-    @field_validator("queries")
-    @classmethod
-    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) != len(value) or any(q < 0 for q in value):
-            raise ValueError("queries are distinct positions in the test split, 0 or more")
-        return value
-
-    @field_validator("groups")
-    @classmethod
-    def _named_apart(cls, value: tuple[GroupSection, ...]) -> tuple[GroupSection, ...]:
-        if len({group.name for group in value}) != len(value):
-            raise ValueError("each group has a name of its own")
-        return value
-
-
-class PreviewSection(Section):
-    """Whether a sketch for approximate rankings of every test image is made."""
-
-    rank: int = Field(0, ge=0, lt=2**31)  # numbers a sample; 0: no sketch; 384 is recommended
-    held_out: int = Field(8, ge=1, le=1000)  # test images its recall is measured on, at least
-
-
-class EditSection(Section):
-    """Whether and how far the model is edited."""
-
-    enabled: bool = True  # False: only solve and rank, nothing is edited or evaluated
-    min_scale: float = Field(0.1, gt=0, le=1)  # the step search looks between this
-    max_scale: float = Field(1000.0, gt=1)  # and this
-    evaluations: int = Field(21, ge=6, le=1000)  # scales that the step search tries at most
-
-
 class Study(Section):
     """One question asked of one model and one data set; equal studies have equal hashes."""
 
-    title: str = "Untitled study"
-    seed: int = Field(0, ge=0, lt=2**63)
-    methods: tuple[Method, ...] = ("if", "gif")
+    title: str = Field(
+        "Untitled study",
+        title="Title",
+        description="What the study is called in lists; it changes nothing else.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**63,
+        title="Seed",
+        description="Fixes every random draw: curvature samples, probes, random selection.",
+    )
+    methods: tuple[Method, ...] = Field(
+        ("if", "gif"),
+        title="Methods",
+        description="IF moves all parameters, every other method only the selected ones. Each "
+        "method is solved, ranked and tried on the model; TracIn, DataInf, EK-FAC and Gradient "
+        "cost least.",
+    )
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     change: ChangeSection = RemoveClassSection()

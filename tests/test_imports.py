@@ -14,18 +14,19 @@ PACKAGE = Path(gifcore.__file__).parent
 
 # Each module may import those above it at its top level (design, section 6).
 ORDER = (
-    "version", "errors", "processes", "assets_path", "preview", "parameters", "operators",
-    "problem", "features", "checks", "targets", "queries", "second_derivatives", "views", "change",
-    "data", "models", "checkpoints", "training", "selection", "positions", "convolution",
-    "curvature", "retraining", "solvers", "curved", "methods", "influence", "block_adjoints",
-    "dual", "ways", "contraction", "gradient_products", "streams", "scoring", "small_space",
-    "small_solve", "units", "closed_self", "dense_self", "self_influence", "sketch", "edit",
-    "evaluate", "change_section", "group_section", "fastif_section", "mislabel_section",
-    "mislabel_words", "retrain_section", "explained", "study", "outcome", "run_state", "record",
-    "held_against", "solve_words", "verdict", "neighbors", "tables", "estimate", "changing",
-    "stages", "query_solves", "solving", "previewing", "themselves", "opinions", "truth", "mislabel",
-    "fastif_words", "fastif_ways", "fastif", "showing", "runner", "understood", "manifest",
-    "pipeline", "checkup", "experiments", "cli", "__main__",
+    "version", "errors", "processes", "assets_path", "preview", "quota", "parameters",
+    "operators", "problem", "features", "checks", "targets", "queries", "second_derivatives",
+    "views", "change", "data", "models", "checkpoints", "training", "selection", "positions",
+    "convolution", "curvature", "retraining", "solvers", "curved", "methods", "influence",
+    "block_adjoints", "dual", "ways", "contraction", "gradient_products", "streams", "scoring",
+    "small_space", "small_solve", "units", "closed_self", "dense_self", "self_influence",
+    "sketch", "edit", "evaluate", "change_section", "group_section", "fastif_section",
+    "mislabel_section", "mislabel_words", "retrain_section", "sections", "explained", "study",
+    "outcome", "run_state", "record", "held_against", "solve_words", "verdict", "neighbors",
+    "tables", "estimate", "changing", "stages", "query_solves", "solving", "previewing",
+    "themselves", "opinions", "truth", "mislabel", "fastif_words", "fastif_ways", "fastif",
+    "showing", "runner", "understood", "manifest", "pipeline", "checkup", "experiments", "cli",
+    "__main__",
 )  # fmt: skip
 
 

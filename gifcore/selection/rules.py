@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gifcore.errors import GifError
 from gifcore.parameters import Block
+from gifcore.quota import quota
 from gifcore.selection.layers import Layer
 
 
@@ -30,11 +31,6 @@ class Terms:
 
 
 Rule = Callable[[Sequence[Layer], dict[str, Tensor], Terms], list[Tensor]]
-
-
-def quota(ratio: float, count: int) -> int:
-    """Return int(ratio * count), safe from binary fractions (0.29 * 100 is 29, not 28)."""
-    return int(round(ratio * count, 9))
 
 
 # --- units that compete for one quota -------------------------------------------------------------
