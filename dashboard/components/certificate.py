@@ -1,8 +1,8 @@
-"""The panel "How sure is this?": what the solver says about the numbers above it."""
+"""What the solver says about a number, in words, as a table, as a curve."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,8 +11,8 @@ import streamlit as st
 from dashboard import cache
 from dashboard.charts.residuals import residuals
 from dashboard.charts.style import label
-from dashboard.components import held, look, measures
-from dashboard.components.messages import plain
+from dashboard.components import look, measures, page
+from dashboard.components.messages import coded
 from dashboard.state import Context
 from dashboard.texts.options import CURVATURES, SAMPLERS
 from gifcore.record import curve_query
@@ -30,60 +30,33 @@ _MEANING = (
 )
 
 
-def panel(
-    context: Context,
-    key: str,
-    *,
-    query: int | None = None,
-    methods: Sequence[str] | None = None,
+def details(
+    context: Context, found: dict[str, dict[str, Any]], key: str, query: int | None
 ) -> None:
-    """Draw the panel for the update (no query) or for the ranking of a test image.
+    """Draw tables of the solves, what was set and noted, and how the residuals fell.
 
     Args:
-        methods: None for those picked in the sidebar.
+        found: the certificates, by method.
+        query: None for those of updates.
     """
-    found = _certificates(context, query, context.methods if methods is None else methods)
-    with st.expander(
-        "How sure is this?",
-        key=f"sure-{key}",
-        icon=":material/verified:",
-        on_change="rerun",
-    ) as box:
-        if not box.open:
-            return
-        if not found:
-            st.write("This record holds no certificate for what is shown.")
-            return
-        top = min(TOP, context.info["data"]["sizes"]["train"])
-        for method, certificate in found.items():
-            st.markdown(sentence(method, certificate, top))
-        study = cache.study(context.shown.path)
-        methods_found = list(found)
-        if query is None and held.details(context, methods_found, key):
-            st.markdown("**The solves**")
-        for first in range(0, len(methods_found), ABREAST):
-            few = {m: found[m] for m in methods_found[first : first + ABREAST]}
-            details = table(few, study, top)
-            st.table(details, border="horizontal", alt="Solver details, one column per method")
-        if query is None:
-            for line in spreads(context.info["methods"], found):
-                st.caption(line)
-        for line in remarks(found):
-            st.caption(line)
-        st.caption(_MEANING)
-        _history(context, found, key, query)
-
-
-def _certificates(
-    context: Context, query: int | None, methods: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    entries = context.info["methods"]
+    top = min(TOP, context.info["data"]["sizes"]["train"])
+    study = cache.study(context.shown.path)
+    st.markdown("**The solves**")
+    methods = list(found)
+    for first in range(0, len(methods), ABREAST):
+        few = {m: found[m] for m in methods[first : first + ABREAST]}
+        page.still(
+            table(few, study, top),
+            f"solves-{key}-{first}",
+            "Solver details, one column per method",
+        )
     if query is None:
-        updates = {m: entries[m].get("certificate") for m in methods}
-        return {m: found for m, found in updates.items() if found}
-    of_query = next((q for q in cache.queries(context.shown) if q["index"] == query), None)
-    certificates = {} if of_query is None else of_query["certificates"]
-    return {m: certificates[m] for m in methods if m in certificates}
+        for line in spreads(context.info["methods"], found):
+            st.caption(line)
+    for line in remarks(found):
+        st.caption(line)
+    st.caption(_MEANING)
+    _history(context, found, key, query)
 
 
 def sentence(method: str, certificate: dict[str, Any], top: int = TOP) -> str:
@@ -145,9 +118,9 @@ def remarks(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     for method, certificate in found.items():
         for reason in certificate.get("auto") or ():
-            lines.append(f"{label(method)}, set automatically: {plain(reason)}.")
+            lines.append(f"{label(method)}, set automatically: {coded(reason)}.")
         for note in certificate.get("notes") or ():
-            lines.append(f"{label(method)}, note: {plain(note)}.")
+            lines.append(f"{label(method)}, note: {coded(note)}.")
     return lines
 
 

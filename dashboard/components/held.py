@@ -16,7 +16,7 @@ from dashboard import cache
 from dashboard.charts.same_predictions import Same, same_predictions
 from dashboard.charts.style import label, listed
 from dashboard.charts.taken_for import TakenFor, taken_for
-from dashboard.components import look
+from dashboard.components import look, page
 from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
 from dashboard.state import Context
@@ -49,19 +49,19 @@ NOT_MEASURED = (
 )
 
 
-def section(context: Context, methods: Sequence[str]) -> None:
-    """Draw what retrained models predict and how far the edits agree; nothing without them."""
+def section(context: Context, methods: Sequence[str]) -> bool:
+    """Draw what retrained models predict and how far the edits agree; are there any?"""
     info = context.info
     found = truth(info)
     if found is None:
-        return
+        return False
     st.subheader("Against retrained models")
     st.caption(f"{counted(found).capitalize()}: {plain(recipe(found))}.")
     agreement(info, methods, found, "before-after")
     judged = outcome(info["change"])
     marks, retrained = histograms(context, methods, judged)
     if retrained is None:
-        return
+        return True
     classes, removed = info["data"]["classes"], int(judged.label or 0)
     title = taken_for_title(marks, retrained, classes, removed)
     figure = taken_for(marks, retrained, classes, removed, title, look.palette())
@@ -72,6 +72,7 @@ def section(context: Context, methods: Sequence[str]) -> None:
         f"{spread if len(retrained) > 1 else ''}total variation: 0 = the same histogram, 1 = "
         "nothing in common. Classes below 1 % in every model are left out."
     )
+    return True
 
 
 def steps(info: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -205,23 +206,19 @@ def details(context: Context, methods: Sequence[str], key: str) -> bool:
     for line in remarks(info):
         st.warning(plain(line), icon=":material/warning:")
     judged = outcome(info["change"])
-    st.dataframe(
+    page.table(
         accuracies(info, methods, found, judged),
-        width="stretch",
-        hide_index=True,
-        key=f"held-accuracies-{key}",
-        alt="Accuracies of the edits beside those of retrained models",
+        f"held-accuracies-{key}",
+        "Accuracies of the edits beside those of retrained models",
     )
     st.caption(
         "Points: the edit minus the mean of the retrained models; “within” is at most 2 standard "
         "deviations of theirs, at least one image."
     )
-    st.dataframe(
+    page.table(
         figures(info, methods, found, judged),
-        width="stretch",
-        hide_index=True,
-        key=f"held-figures-{key}",
-        alt="How far each model agrees with retrained models",
+        f"held-figures-{key}",
+        "How far each model agrees with retrained models",
     )
     own = f"{judged.own.short}: {plain(judged.own.images)}."
     st.caption(f"{own} {_READING} {NOT_MEASURED}")

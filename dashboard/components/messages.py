@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import streamlit as st
 
@@ -42,6 +43,16 @@ def plain(text: str) -> str:
     a\_b \[c\]
     """
     return "".join(f"\\{c}" if c in "\\`*_[]<>#$~|:" else c for c in text)
+
+
+def coded(text: str) -> str:
+    r"""Return text as `plain`, but names of options in backticks are shown as code.
+
+    >>> print(coded("set `max_k` in [retrain]"))
+    set `max_k` in \[retrain\]
+    """
+    parts = re.split(r"(`[A-Za-z][\w. -]*`)", text)
+    return "".join(part if i % 2 else plain(part) for i, part in enumerate(parts))
 
 
 def on_script_error(problem: Exception) -> bool:

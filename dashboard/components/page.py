@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from gifcore.data.names import neutral
+
+_PARQUET = "application/vnd.apache.parquet"
 
 
 def head(title: str, answer: str) -> None:
@@ -33,11 +36,46 @@ def downloads(stem: str, build: Callable[[], pd.DataFrame], what: str) -> None:
             f"{what} as Parquet",
             data=lambda: parquet(build()),
             file_name=f"{stem}.parquet",
-            mime="application/vnd.apache.parquet",
+            mime=_PARQUET,
             key=f"parquet-{stem}",
             icon=":material/download:",
             on_click="ignore",
         )
+
+
+def table(frame: pd.DataFrame, name: str, alt: str, **options: Any) -> None:
+    """Draw a table over the full width, with CSV and Parquet under it.
+
+    Args:
+        name: of its files and its key.
+        options: of `st.dataframe`.
+    """
+    st.dataframe(frame, width="stretch", hide_index=True, alt=alt, key=f"table-{name}", **options)
+    take(name, lambda: frame)
+
+
+def still(frame: pd.DataFrame, name: str, alt: str) -> None:
+    """Draw a table whose row names are words and whose text wraps, with its files under it."""
+    st.table(frame, border="horizontal", alt=alt)
+    take(name, lambda: frame.reset_index(names=""))
+
+
+def take(name: str, build: Callable[[], pd.DataFrame]) -> None:
+    """Offer the table above as CSV and Parquet, in one quiet line."""
+    kinds = (("CSV", "csv", csv, "text/csv"), ("Parquet", "parquet", parquet, _PARQUET))
+    with st.container(horizontal=True, horizontal_alignment="right", gap="small"):
+        for shown, suffix, write, mime in kinds:
+            st.download_button(
+                shown,
+                data=lambda write=write: write(build()),
+                file_name=f"{name}.{suffix}",
+                mime=mime,
+                key=f"{suffix}-{name}",
+                help=f"The table above as {shown}",
+                icon=":material/download:",
+                type="tertiary",
+                on_click="ignore",
+            )
 
 
 def csv(frame: pd.DataFrame) -> bytes:

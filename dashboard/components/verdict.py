@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.components.messages import plain
+from dashboard.components.messages import coded
 from gifcore.verdict import Verdict, rules, verdicts
 
 
@@ -45,4 +45,4 @@ def brief(one: Verdict) -> str:
 def words(text: str) -> str:
     """Return text that Markdown shows as it is, its numbers not parted from their signs."""
     text = text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
-    return plain(text.replace("× ", "×\u00a0"))
+    return coded(text.replace("× ", "×\u00a0"))

@@ -14,7 +14,7 @@ from dashboard.charts.confusion import Matrix, confusion
 from dashboard.charts.per_class import Series, per_class
 from dashboard.charts.step_search import step_search
 from dashboard.charts.style import label, listed
-from dashboard.components import certificate, held, look, measures, verdict
+from dashboard.components import held, look, measures, sure, verdict
 from dashboard.components import page as frame
 from dashboard.components.controls import one_of
 from dashboard.components.measures import percent, times
@@ -60,9 +60,10 @@ def _accuracies(context: Context, methods: list[str]) -> None:
     look.chart(accuracies(groups, title, look.palette()), "accuracies")
     st.caption(_legend(judged, info["before"]["test"], retrained))
     rows = pd.concat([table(models, judged), retrained_rows(retrained, judged)], ignore_index=True)
-    st.dataframe(rows, width="stretch", hide_index=True, alt="Accuracies with intervals")
-    certificate.panel(context, "before-after", methods=methods)
-    held.section(context, methods)
+    frame.table(rows, "accuracies", "Accuracies with intervals")
+    sure.panel(context, "before-after", methods=methods)
+    if held.section(context, methods):
+        sure.panel(context, "histogram", methods=methods)
 
 
 def _legend(judged: Outcome, n: dict[str, Any], retrained: Truth | None) -> str:
@@ -248,12 +249,14 @@ def _one_edit(context: Context, method: str, step: str) -> None:
         _per_class(context, method)
     with right:
         _search(context, method)
+        sure.panel(context, "step-search", methods=[method])
     before = cache.samples(context.shown.path, "before")
     after = cache.samples(context.shown.path, method, step)
     if before.empty or after.empty:
         st.info("This record keeps no single predictions, so there is no confusion matrix.")
         return
     _confusion(context, before, after, f"{label(method)} {step}")
+    sure.panel(context, "confusion", methods=[method])
 
 
 def _per_class(context: Context, method: str) -> None:

@@ -16,7 +16,7 @@ from dashboard.charts.rank_flow import MOST as MOST_LINES
 from dashboard.charts.rank_flow import Flow, flow, rank_flow
 from dashboard.charts.score_scatter import MOST, score_scatter
 from dashboard.charts.style import label, listed
-from dashboard.components import certificate, gallery, held, look, measures, verdict
+from dashboard.components import gallery, held, look, measures, sure, verdict
 from dashboard.components import page as frame
 from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.measures import SIDES, percent, significant
@@ -56,7 +56,7 @@ def page() -> None:
     with right:
         _overlap(scores, side, k)
     _flow(context, scores, side, k)
-    certificate.panel(context, "compare", query=context.query, methods=(first, second))
+    sure.panel(context, "compare", query=context.query, methods=(first, second))
     _all_queries(context, first, second)
     _edits(context, (first, second))
     _costs(context, methods)
@@ -304,6 +304,7 @@ def _edits(context: Context, methods: Sequence[str]) -> None:
     found = truth(info)
     if found is not None:
         held.agreement(info, edited, found, "compare")
+    sure.panel(context, "edits", methods=edited)
 
 
 # --- costs ----------------------------------------------------------------------------------------
@@ -311,12 +312,7 @@ def _edits(context: Context, methods: Sequence[str]) -> None:
 
 def _costs(context: Context, methods: list[str]) -> None:
     st.subheader("What each cost")
-    st.dataframe(
-        costs(context.info, methods),
-        width="stretch",
-        hide_index=True,
-        alt="Costs, one row per method",
-    )
+    frame.table(costs(context.info, methods), "costs", "Costs, one row per method")
     info = context.info
     st.caption(
         "Products are Hessian-vector products in all, checks included; the probes of a "

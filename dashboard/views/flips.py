@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import cache
 from dashboard.charts.style import label
-from dashboard.components import gallery
+from dashboard.components import gallery, sure
 from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.messages import plain
@@ -51,6 +51,7 @@ def section(context: Context, method: str, step: str) -> None:
     gallery.rows(
         [_tile(row, source) for row in part.rename(columns={"index": "number"}).itertuples()]
     )
+    sure.panel(context, "flips", methods=[method])
 
 
 def changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from dashboard import cache, state
 from dashboard.charts.layers import layers as layers_figure
 from dashboard.charts.network import network as network_figure
 from dashboard.charts.style import label, listed
-from dashboard.components import certificate, look, weights
+from dashboard.components import look, sure, weights
 from dashboard.components import page as frame
 from dashboard.components.controls import one_of
 from dashboard.components.measures import percent, significant
@@ -44,7 +44,9 @@ def page() -> None:
     picked = layer_maps.seed(layers, tables)
     _network(context, tables, [m for m, (indices, _) in moves.items() if indices is None], picked)
     layer, values = layer_maps.section(layers, moves, tables)
+    sure.panel(context, "layer")
     unit_maps.section(context, layer, values)
+    sure.panel(context, "unit")
     state.write_address()
     _export(context, layers, moves)
 
@@ -98,7 +100,7 @@ def _network(
         names = listed([label(m) for m in whole])
         note += f" {names} knows no selection: every parameter moves."
     st.caption(note)
-    certificate.panel(context, "parameters")
+    sure.panel(context, "parameters")
 
 
 def _go(layers: dict[str, str], point: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard import cache, state
 from dashboard.charts.style import label, listed
 from dashboard.components import (
-    certificate,
     gallery,
     look,
     measures,
@@ -20,6 +19,7 @@ from dashboard.components import (
     query_picker,
     ranking,
     sheet,
+    sure,
 )
 from dashboard.components.gallery import Pictures
 from dashboard.components.messages import plain
@@ -93,7 +93,7 @@ def _exact(context: Context, source: Pictures, said: DeltaGenerator) -> None:
     exp = measures.exponent(_all(scores))
     for side in ("helpful", "harmful"):
         _side(side, scores, source, exp, measures.explained(context.info))
-    certificate.panel(context, "samples", query=context.query)
+    sure.panel(context, "samples", query=context.query)
     _how_to_read(context)
     ranking.section(context, scores, source, exp)
 
@@ -110,6 +110,7 @@ def _previewed(
     exp = measures.exponent(_all(scores))
     for side in ("helpful", "harmful"):
         _side(side, scores, source, exp, measures.explained(context.info), preview=True)
+    sure.panel(context, "preview", query=index, methods=found.methods)
     _how_to_read(context)
     ranking.section(replace(context, query=index), scores, source, exp, preview=True)
 

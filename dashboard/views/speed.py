@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import cache, state
 from dashboard.charts.style import label, listed
 from dashboard.charts.ways import Line, by_way, recall_curves, speed_quality
-from dashboard.components import look
+from dashboard.components import look, sure
 from dashboard.components import page as frame
 from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.measures import percent, seconds, significant
@@ -58,7 +58,7 @@ def page() -> None:
     entry = measured["methods"][method]
     slot.markdown(answer(measured, method, recall, speed))
     _speed(context, measured, entry, speed)
-    _sure(context, measured, entry, speed)
+    _sure(context, measured, method, speed)
     _recall(measured, entry, recall)
     _solves(entry, speed, measured["index"]["n"])
     st.subheader("Take it with you")
@@ -186,19 +186,22 @@ def speed_title(lines: list[Line], measure: str, depth: int, n: int) -> str:
 
 
 def _sure(
-    context: Context, measured: dict[str, Any], entry: dict[str, Any], speed: pd.DataFrame
+    context: Context,
+    measured: dict[str, Any],
+    method: str,
+    speed: pd.DataFrame,
 ) -> None:
-    with st.expander(
-        "How sure is this?", key="sure-speed", icon=":material/verified:", on_change="rerun"
-    ) as box:
-        if not box.open:
-            return
+    entry = measured["methods"][method]
+
+    def more() -> None:
         for line in certainty(context.info, measured, entry):
             st.markdown(line)
-        st.dataframe(
-            spread(entry, speed, measured["depth"]), width="stretch", hide_index=True,
-            alt="Mean and range over the test images, one row per way and number of candidates",
+        frame.table(
+            spread(entry, speed, measured["depth"]), "speed-spread",
+            "Mean and range over the test images, one row per way and number of candidates",
         )  # fmt: skip
+
+    sure.panel(context, "speed", methods=[method], more=more)
 
 
 def certainty(info: dict[str, Any], measured: dict[str, Any], entry: dict[str, Any]) -> list[str]:
@@ -303,7 +306,7 @@ def _solves(entry: dict[str, Any], speed: pd.DataFrame, n: int) -> None:
     if table.empty:
         return
     st.subheader("How near does LiSSA come?")
-    st.dataframe(table, width="stretch", hide_index=True, alt="Solves, one row per configuration")
+    frame.table(table, "speed-solves", "Solves, one row per configuration")
     st.caption(
         "J steps of batches of B training images, the mean of T chains. Damp × scale is the "
         "damping LiSSA adds to the study’s own: the larger it is, the nearer its ranking to that "

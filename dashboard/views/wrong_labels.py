@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import cache, state
 from dashboard.charts.found_curve import Line, found_curve
-from dashboard.components import basket, gallery, look, measures
+from dashboard.components import basket, gallery, look, measures, sure
 from dashboard.components import page as frame
 from dashboard.components import suspects as known
 from dashboard.components.controls import forget_if_gone, one_of
@@ -270,23 +270,21 @@ def _name(label: Any, classes: list[str]) -> str:
 
 
 def _sure(context: Context, found: Suspects, k: int) -> None:
-    with st.expander(
-        "How sure is this?", key="sure-labels", icon=":material/verified:", on_change="rerun"
-    ) as box:
-        if not box.open:
-            return
+    def more() -> None:
         for line in certainty(context, found):
             st.markdown(line)
         table = known.measures(found, k)
         if not table.empty:
             digits = {name: st.column_config.NumberColumn(format="%.1f %%")
                       for name in table.columns if name.startswith("found")}  # fmt: skip
-            st.dataframe(
-                table, width="stretch", hide_index=True,
+            frame.table(
+                table, "found-by-score", "How well each score finds wrong labels, one row a score",
                 column_config=digits | {"AUC": st.column_config.NumberColumn(format="%.3f")},
-                alt="How well each score finds wrong labels, one row per score",
             )  # fmt: skip
         st.markdown(text("wrong_labels"))
+
+    scores = [name for name in found.scores if name in context.info["methods"]]
+    sure.panel(context, "labels", methods=scores, more=more)
 
 
 def certainty(context: Context, found: Suspects) -> list[str]:
