@@ -42,9 +42,9 @@ def draw(context: Context) -> None:
             width="stretch",
         )
         st.markdown("**Compute it again**, in a terminal with the study file")
-        st.code(lines.command, language="shell")
+        st.code(lines.command, language=None)
         st.markdown("or in Python")
-        st.code(lines.python, language="python", wrap_lines=True)
+        st.code(lines.python, language=None, wrap_lines=True)
 
 
 def link() -> str:

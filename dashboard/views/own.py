@@ -89,7 +89,7 @@ def _start_step(answer: dict[str, Any] | None) -> None:
         )
         st.caption("Opens New study with both filled in; nothing is computed before you say Run.")
         with st.expander("The same in a terminal"):
-            st.code(command(answer), language="bash")
+            st.code(command(answer), language=None)
 
 
 def command(answer: dict[str, Any]) -> str:
