@@ -1,88 +1,137 @@
-"""Confusion matrices: shares of each true class, counts on hover, and their difference."""
+"""A confusion matrix: shares of each true class, counts on hover; a click reports its cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from dashboard.charts.style import Palette, finish
 
 READABLE = 12  # up to this many classes the numbers are written into the cells
+LONGEST = 12  # letters of a class name beside the matrix; hovering says all of it
+CELLS = 250  # px that the cells share
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One panel: row shares, the counts behind them, and whether it is a difference."""
+    """Row shares, the counts behind them, and whether it is a difference."""
 
-    name: str
     shares: np.ndarray  # (C, C), rows true, columns predicted; nan rows have no samples
     counts: np.ndarray
     difference: bool = False
+    models: int = 1  # over how many models the counts are summed
 
 
 def confusion(
-    matrices: list[Matrix], classes: list[str], title: str, palette: Palette
+    matrix: Matrix,
+    classes: list[str],
+    shown: list[int],
+    title: str,
+    palette: Palette,
+    *,
+    cell: tuple[int, int] | None = None,
+    own: bool = True,
+    marked: int | None = None,
 ) -> go.Figure:
-    """Draw the matrices side by side; rows are true classes, columns predictions."""
-    figure = make_subplots(
-        rows=1,
-        cols=len(matrices),
-        shared_yaxes=True,
-        horizontal_spacing=0.02,
-        subplot_titles=[matrix.name for matrix in matrices],
-    )
-    for column, matrix in enumerate(matrices, start=1):
-        figure.add_trace(_panel(matrix, classes, palette), row=1, col=column)
-    ticks = {"tickvals": list(range(len(classes))), "ticktext": classes, "showgrid": False}
-    figure.update_xaxes(
-        **ticks,
-        tickangle=-60 if max(map(len, classes)) > 2 else 0,
-        title="predicted",
-        zeroline=False,
-    )
-    figure.update_yaxes(**ticks, autorange="reversed", zeroline=False)
-    figure.update_yaxes(title="true class", col=1)
-    if len(classes) > 30:
-        figure.update_xaxes(tickvals=None, ticktext=None)
-        figure.update_yaxes(tickvals=None, ticktext=None)
-    height = 200 + min(26 * max(len(classes), 6), 500)
-    return finish(figure, title, height=height)
+    """Draw the classes `shown`; unseen markers over the cells report a click as their x and y.
 
-
-def _panel(matrix: Matrix, classes: list[str], palette: Palette) -> go.Heatmap:
-    percent = 100 * matrix.shares
-    unit = "points" if matrix.difference else "% of the class"
-    names = np.array(classes, dtype=object)
-    custom = np.empty((*matrix.counts.shape, 3), dtype=object)
-    custom[..., 0], custom[..., 1] = names[:, None], names[None, :]
-    custom[..., 2] = np.vectorize(_count(difference=matrix.difference), otypes=[object])(
-        matrix.counts
-    )
-    return go.Heatmap(
+    Args:
+        cell: (true, predicted) of the cell that is looked at, framed; not its `own`: dotted.
+        marked: the class that is looked at, in bold.
+    """
+    percent = 100 * matrix.shares[np.ix_(shown, shown)]
+    few = len(shown) <= READABLE
+    figure = go.Figure()
+    figure.add_heatmap(
         z=percent,
         zmin=-100 if matrix.difference else 0,
         zmax=100,
         colorscale=palette.diverging if matrix.difference else palette.sequential,
-        showscale=False,
-        customdata=custom,
-        text=_texts(percent, difference=matrix.difference) if len(classes) <= READABLE else None,
-        texttemplate="%{text}" if len(classes) <= READABLE else None,
+        colorbar=_bar(difference=matrix.difference),
+        text=_texts(percent, difference=matrix.difference) if few else None,
+        texttemplate="%{text}" if few else None,
         textfont={"size": 10},
-        hoverongaps=False,
-        hovertemplate="true %{customdata[0]}, predicted %{customdata[1]}<br>%{z:.1f} "
-        + unit
-        + ", %{customdata[2]}<extra></extra>",
+        hoverinfo="skip",
         xgap=1,
         ygap=1,
     )
+    _markers(figure, matrix, classes, shown)
+    if cell is not None and set(cell) <= set(shown):
+        _frame(figure, shown.index(cell[0]), shown.index(cell[1]), palette, own=own)
+    names = [_short(classes[i], bold=i == marked) for i in shown]
+    ticks = {"tickvals": list(range(len(shown))), "ticktext": names, "showgrid": False}
+    ends = [-0.5, len(shown) - 0.5]
+    figure.update_xaxes(
+        **ticks,
+        range=ends,
+        tickangle=-60 if max(len(classes[i]) for i in shown) > 2 else 0,
+        title="predicted",
+        zeroline=False,
+    )
+    figure.update_yaxes(**ticks, range=ends[::-1], title="true class", zeroline=False)
+    figure.update_layout(showlegend=False, hoverdistance=100, dragmode=False)
+    tall = max(CELLS, 17 * len(shown))
+    return finish(figure, title, height=tall + 150, top=10)
 
 
-def _count(*, difference: bool) -> Callable[[int], str]:
-    return (lambda n: f"{n:+d} images") if difference else (lambda n: f"{n:d} images")
+def _bar(*, difference: bool) -> dict[str, object]:
+    """Return a flat bar under the matrix: the same for all that are drawn side by side."""
+    unit = "points (blue + more often)" if difference else "% of the true class"
+    return {
+        "orientation": "h",
+        "y": 1.02,
+        "yanchor": "bottom",
+        "thickness": 8,
+        "len": 1.0,
+        "tickvals": [-100, 0, 100] if difference else [0, 50, 100],
+        "tickfont": {"size": 10},
+        "title": {"text": unit, "side": "top", "font": {"size": 11}},
+    }
+
+
+def _markers(figure: go.Figure, matrix: Matrix, classes: list[str], shown: list[int]) -> None:
+    """Lay an unseen square over every cell: a heatmap itself reports no clicks."""
+    rows, columns = np.mgrid[0 : len(shown), 0 : len(shown)]
+    figure.add_scatter(
+        x=columns.ravel(),
+        y=rows.ravel(),
+        mode="markers",
+        marker={"symbol": "square", "size": max(8, min(60, 220 // len(shown))), "opacity": 0},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        text=[_hover(matrix, classes, i, j) for i in shown for j in shown],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _hover(matrix: Matrix, classes: list[str], i: int, j: int) -> str:
+    share, count = 100 * matrix.shares[i, j], int(matrix.counts[i, j])
+    what = escape(f"true {classes[i]}, predicted {classes[j]}", quote=False) + "<br>"
+    if np.isnan(share):
+        return what + "no test images of this class"
+    sign, unit = ("+", "points") if matrix.difference else ("", "% of the class")
+    said = f"{share:{sign}.1f} {unit}, {count:{sign},d}".replace("-", "−")
+    over = f" over {matrix.models} models" if matrix.models > 1 else ""
+    return f"{what}{said} image{'s' if abs(count) != 1 else ''}{over}"
+
+
+def _frame(figure: go.Figure, row: int, column: int, palette: Palette, *, own: bool) -> None:
+    figure.add_shape(
+        type="rect",
+        x0=column - 0.5,
+        x1=column + 0.5,
+        y0=row - 0.5,
+        y1=row + 0.5,
+        line={"color": palette.ink, "width": 3 if own else 1.5, "dash": "solid" if own else "dot"},
+    )
+
+
+def _short(name: str, *, bold: bool) -> str:
+    name = escape(name if len(name) <= LONGEST else name[: LONGEST - 1] + "…", quote=False)
+    return f"<b>▸ {name}</b>" if bold else name
 
 
 def _texts(percent: np.ndarray, *, difference: bool) -> np.ndarray:

@@ -44,9 +44,9 @@ def step_search(
         mark_scale(figure, chosen, f"chosen × {chosen:.3g}", palette, left=chosen < 1)
     figure.update_xaxes(
         type="log",
-        title="scale of the step (log axis; 1 = natural)",
+        title="step length (× the update; log axis)",
         range=log_range([1.0, *curves["x"]]),
         dtick=1,
     )
-    figure.update_yaxes(title="validation (%)", range=[-2, 103])
+    figure.update_yaxes(title="on the validation split (%)", range=[-2, 103])
     return finish(figure, title, height=360, top=70, legend=1.07)

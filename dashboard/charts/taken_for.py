@@ -1,16 +1,18 @@
-"""What images of one class are taken for: retrained models as bars, other models as marks."""
+"""What images of one class are taken for: a reference as bars, other models as marks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.charts.style import SYMBOLS, Palette, finish
+from dashboard.charts.style import Palette, finish, marker
 
 LEAST = 0.01  # share of the images below which a class is left out, in every model
 MOST = 20  # rows
+LONGEST = 20  # letters of a class name
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,21 @@ def taken_for(
     removed: int,
     title: str,
     palette: Palette,
+    *,
+    bars: str = "",
+    word: str = "removed",
 ) -> go.Figure:
-    """Draw a row per class: a bar for the mean of the retrained models, its whisker ± 1 sd."""
+    """Draw a row per class: a bar for the mean of the retrained models, its whisker ± 1 sd.
+
+    Args:
+        bars: what the bars are, if not retrained models.
+        word: what stands behind the name of the class whose images these are.
+    """
     rows = shown(marks, retrained)
-    names = [f"<b>{classes[i]} (removed)</b>" if i == removed else classes[i] for i in rows]
+    own = f" ({word})" if word else ""
+    names = [
+        f"<b>{_short(classes[i])}{own}</b>" if i == removed else _short(classes[i]) for i in rows
+    ]
     mean, places = 100 * retrained.mean(axis=0)[rows], np.arange(len(rows))
     figure = go.Figure()
     figure.add_bar(
@@ -42,36 +55,39 @@ def taken_for(
         width=0.8,
         customdata=names,
         orientation="h",
-        name=f"Retrained models (mean of {len(retrained)})"
-        if len(retrained) > 1
-        else "Retrained model",
+        name=bars or _counted(len(retrained)),
         marker={"color": palette.unselected, "line": {"color": palette.muted, "width": 1}},
         error_x={"array": _deviations(retrained, rows), "color": palette.ink, "thickness": 1.5},
-        hovertemplate="%{customdata}: %{x:.1f} %<extra>Retrained models</extra>",
+        hovertemplate="%{customdata}: %{x:.1f} %<extra>"
+        + (bars or "Retrained models")
+        + "</extra>",
     )
     for number, mark in enumerate(marks):
-        colour = palette.muted if mark.method == "before" else palette.method(mark.method)
-        symbol = "line-ns" if mark.method == "before" else SYMBOLS.get(mark.method, "circle")
+        look = marker(mark.method, mark.step, palette)
         figure.add_scatter(
             x=100 * mark.shares[rows],
             y=places + _beside(number, len(marks)),
             customdata=names,
             name=mark.name,
             mode="markers",
-            marker={
-                "symbol": symbol + ("-open" if mark.step == "natural" else ""),
-                "size": 14 if mark.method == "before" else 10,
-                "color": colour,
-                "line": {"width": 2, "color": colour},
-            },
+            marker=look | {"size": 14 if mark.method == "before" else 10},
             cliponaxis=False,
             hovertemplate=f"%{{customdata}}: %{{x:.1f}} %<extra>{mark.name}</extra>",
         )
-    figure.update_xaxes(title=f"images of {classes[removed]} taken for it (%)", range=[-3, 103])
+    title_x = f"test images of {_short(classes[removed])} taken for it (%)"
+    figure.update_xaxes(title=title_x, range=[-3, 103])
     figure.update_yaxes(tickvals=places, ticktext=names, showgrid=False, zeroline=False)
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     tall = max(30, 12 + 9 * len(marks))
     return finish(figure, title, height=150 + tall * len(rows), top=70)
+
+
+def _counted(models: int) -> str:
+    return f"Retrained models (mean of {models})" if models > 1 else "Retrained model"
+
+
+def _short(name: str) -> str:
+    return escape(name if len(name) <= LONGEST else name[: LONGEST - 1] + "…", quote=False)
 
 
 def _beside(number: int, marks: int) -> float:

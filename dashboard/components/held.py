@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache
 from dashboard.charts.same_predictions import Same, same_predictions
 from dashboard.charts.style import label, listed
-from dashboard.charts.taken_for import TakenFor, taken_for
 from dashboard.components import look, page
 from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
@@ -58,20 +55,6 @@ def section(context: Context, methods: Sequence[str]) -> bool:
     st.subheader("Against retrained models")
     st.caption(f"{counted(found).capitalize()}: {plain(recipe(found))}.")
     agreement(info, methods, found, "before-after")
-    judged = outcome(info["change"])
-    marks, retrained = histograms(context, methods, judged)
-    if retrained is None:
-        return True
-    classes, removed = info["data"]["classes"], int(judged.label or 0)
-    title = taken_for_title(marks, retrained, classes, removed)
-    figure = taken_for(marks, retrained, classes, removed, title, look.palette())
-    look.chart(figure, "taken-for")
-    spread = "whiskers are ± 1 standard deviation over the retrained models; "
-    st.caption(
-        f"What each model takes the test images of class {plain(classes[removed])} for; "
-        f"{spread if len(retrained) > 1 else ''}total variation: 0 = the same histogram, 1 = "
-        "nothing in common. Classes below 1 % in every model are left out."
-    )
     return True
 
 
@@ -79,53 +62,6 @@ def steps(info: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return (step in samples.parquet, test metrics) of every retrained model that counts."""
     found = truth(info)
     return [] if found is None else [(f"seed-{m['seed']}", m["test"]) for m in found.models]
-
-
-# --- what they predict ----------------------------------------------------------------------------
-
-
-def histograms(
-    context: Context, methods: Sequence[str], judged: Outcome
-) -> tuple[list[TakenFor], np.ndarray | None]:
-    """Return shares of predicted classes of the removed class: marks, (models, C) retrained."""
-    path, classes = context.shown.path, len(context.info["data"]["classes"])
-    if judged.task != "class" or judged.label is None:
-        return [], None
-    rows = [
-        _shares(cache.samples(path, RETRAINED, step), judged.label, classes)
-        for step, _ in steps(context.info)
-    ]
-    kept = [row for row in rows if row is not None]
-    if not kept:
-        return [], None
-    marks = []
-    for name, method, step in named(context.info, methods):
-        shares = _shares(cache.samples(path, method, step), judged.label, classes)
-        if shares is not None and step != "natural":
-            marks.append(TakenFor(name, method, step, shares))
-    return marks, np.array(kept)
-
-
-def _shares(rows: pd.DataFrame, label_: int, classes: int) -> np.ndarray | None:
-    own = rows[rows["label"] == label_]["predicted"].to_numpy(dtype=int)
-    return np.bincount(own, minlength=classes) / len(own) if len(own) else None
-
-
-def taken_for_title(
-    marks: list[TakenFor], retrained: np.ndarray, classes: list[str], removed: int
-) -> str:
-    """Return the finding: where retrained models put the class, and how far each model is off."""
-    mean = retrained.mean(axis=0)
-    top = int(mean.argmax())
-    name = classes[removed]
-    where = "still itself" if top == removed else classes[top]
-    words = f"Retrained models take {name} for {where} most often ({percent(mean[top], 0)})"
-    off = [
-        f"{mark.name.split(' ')[0]} {0.5 * np.abs(mark.shares - mean).sum():.2f}"
-        for mark in marks
-        if mark.method != BEFORE
-    ]
-    return f"{words}; total variation from their mean: {', '.join(off)}" if off else words
 
 
 # --- how far the edits agree ----------------------------------------------------------------------

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from dashboard import cache, state
 from dashboard.charts.accuracies import Dot, accuracies
-from dashboard.charts.confusion import Matrix, confusion
-from dashboard.charts.per_class import Series, per_class
-from dashboard.charts.step_search import step_search
 from dashboard.charts.style import label, listed
 from dashboard.components import held, look, measures, sure, verdict
 from dashboard.components import page as frame
-from dashboard.components.controls import one_of
 from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
 from dashboard.state import Context
-from dashboard.views import flips
+from dashboard.views import confusions, flips, one_edit, predicted
 from gifcore.held_against import Truth, truth, with_spread
 from gifcore.outcome import Figure, Outcome, outcome
 from gifcore.record import RETRAINED
@@ -29,7 +24,7 @@ MANY = 3  # methods that a heading can name
 
 
 def page() -> None:
-    """Draw the page: verdict, accuracies, retrained models, one edit, the images it changes."""
+    """Draw the page: verdict, accuracies, retrained models, one edit, the images it concerns."""
     context = state.context()
     edited = [m for m in context.methods if context.info["methods"][m].get("steps")]
     if not edited:
@@ -39,10 +34,21 @@ def page() -> None:
     st.title("Before / after")
     verdict.draw(context.info, edited)
     _accuracies(context, edited)
-    method, step = _pick(context, edited)
-    _one_edit(context, method, step)
-    flips.section(context, method, step)
+    method, step = one_edit.pick(context, edited)
+    one_edit.section(context, method)
+    _predictions(context, edited, method, step)
     _export(context, edited)
+
+
+def _predictions(context: Context, edited: list[str], method: str, step: str) -> None:
+    """Draw what single predictions say: confusions, one class, the images that changed."""
+    found = confusions.judged(context, method, step)
+    if found is None:
+        st.info("This record keeps no single predictions, so there is no confusion matrix.")
+        return
+    confusions.section(context, found)
+    predicted.section(context, edited, confusions.focus(context, found))
+    flips.section(context, found)
 
 
 # --- accuracies -----------------------------------------------------------------------------------
@@ -217,143 +223,6 @@ def _with_interval(share: float | None, n: int) -> str:
         return "n/a"
     low, high = measures.wilson(round(share * n), n)
     return f"{percent(share)}  [{100 * low:.1f} to {100 * high:.1f}]"
-
-
-# --- one edit -------------------------------------------------------------------------------------
-
-
-def _pick(context: Context, methods: list[str]) -> tuple[str, str]:
-    st.subheader("One edit in detail")
-    with st.container(horizontal=True):
-        method = one_of(
-            "Method", {m: label(m) for m in methods}, methods[-1], "before-after-method"
-        )
-        steps = list(context.info["methods"][method]["steps"])
-        step = one_of(
-            "Step",
-            {s: _step_name(context, method, s) for s in steps},
-            steps[-1],
-            "before-after-step",
-        )
-    return method, step
-
-
-def _step_name(context: Context, method: str, step: str) -> str:
-    entry = context.info["methods"][method]["steps"].get(step)
-    return step if entry is None else f"{step.capitalize()} {times(entry['scale'])}"
-
-
-def _one_edit(context: Context, method: str, step: str) -> None:
-    left, right = st.columns(2)
-    with left:
-        _per_class(context, method)
-    with right:
-        _search(context, method)
-        sure.panel(context, "step-search", methods=[method])
-    before = cache.samples(context.shown.path, "before")
-    after = cache.samples(context.shown.path, method, step)
-    if before.empty or after.empty:
-        st.info("This record keeps no single predictions, so there is no confusion matrix.")
-        return
-    _confusion(context, before, after, f"{label(method)} {step}")
-    sure.panel(context, "confusion", methods=[method])
-
-
-def _per_class(context: Context, method: str) -> None:
-    info = context.info
-    series = [Series("Before", "before", "", info["before"]["test"]["per_class"])]
-    for step, value in info["methods"][method]["steps"].items():
-        name = f"{label(method)} {step} {times(value['scale'])}"
-        series.append(Series(name, method, step, value["test"]["per_class"]))
-    classes, judged = info["data"]["classes"], outcome(info["change"])
-    removed = judged.label if judged.task == "class" else None
-    title = per_class_title(series, classes, removed)
-    word = "removed" if judged.task == "class" else "backdoor"
-    figure = per_class(series, classes, judged.label, title, look.palette(), word)
-    look.chart(figure, "per-class")
-
-
-def per_class_title(series: list[Series], classes: list[str], removed: int | None) -> str:
-    """Return the finding: the class, but for a removed one, that loses most at the end."""
-    changes = [
-        (after - before, name)
-        for i, (before, after, name) in enumerate(
-            zip(series[0].shares, series[-1].shares, classes, strict=True)
-        )
-        if i != removed and before is not None and after is not None
-    ]
-    if not changes:
-        return "Accuracy per class"
-    change, name = min(changes)
-    other = "" if removed is None else "other "
-    if change >= 0:
-        return f"{series[-1].name}: no {other}class loses accuracy"
-    return (
-        f"{series[-1].name}: of the {other}classes, {name} loses most ({-100 * change:.1f} points)"
-    )
-
-
-def _search(context: Context, method: str) -> None:
-    curves = cache.curves(context.shown.path, method)
-    judged = outcome(context.info["change"])
-    curves = curves[curves["curve"].isin([curve for curve, _ in judged.curves])]
-    if curves.empty:
-        st.info("No step search was made: only the natural step was evaluated.")
-        return
-    searched = context.info["methods"][method]["steps"].get("searched")
-    chosen = None if searched is None else searched["scale"]
-    title = f"{label(method)}: the step is chosen on validation" + (
-        f" at {times(chosen)}" if chosen is not None else ""
-    )
-    figure = step_search(curves, method, chosen, title, look.palette(), judged.curves)
-    figure.update_layout(height=max(380, 110 + 26 * len(context.info["data"]["classes"])))
-    look.chart(figure, "step-search")
-    if chosen is None:
-        return
-    if chosen >= 0.999 * curves["x"].max():
-        st.warning("The chosen step is the longest one tried: a longer one may do better.")
-    elif chosen <= 1.001 * curves["x"].min():
-        st.warning(
-            "The chosen step is the shortest one tried: on validation no longer step of this "
-            "update scored better."
-        )
-
-
-def _confusion(context: Context, before: pd.DataFrame, after: pd.DataFrame, name: str) -> None:
-    classes = context.info["data"]["classes"]
-    counts = [
-        measures.confusion(rows["label"].to_numpy(), rows["predicted"].to_numpy(), len(classes))
-        for rows in (before, after)
-    ]
-    shares = [measures.row_shares(count) for count in counts]
-    matrices = [
-        Matrix("Before (%)", shares[0], counts[0]),
-        Matrix(f"{name} (%)", shares[1], counts[1]),
-        Matrix("Difference (points)", shares[1] - shares[0], counts[1] - counts[0], True),
-    ]
-    title = confusion_title(context.info, shares[1], name)
-    figure = confusion(matrices, classes, title, look.palette())
-    look.chart(figure, "confusion")
-    st.caption(
-        "Test images; each row is a true class and sums to 100 %. Hover for counts. In the "
-        "difference blue + is more often than before, orange − less often."
-    )
-
-
-def confusion_title(info: dict[str, Any], shares: np.ndarray, name: str) -> str:
-    """Return the finding: what images of the removed class are taken for after the edit."""
-    judged, classes = outcome(info["change"]), info["data"]["classes"]
-    if judged.task != "class" or judged.label is None:
-        right = np.diag(shares)
-        worst = int(np.nanargmin(right)) if not np.isnan(right).all() else 0
-        return f"{name}: {classes[worst]} is recognised least, {percent(float(right[worst]), 0)}"
-    removed = judged.label
-    row = shares[removed]
-    if np.isnan(row).all():
-        return f"{name}: the removed class has no test images"
-    top = int(np.nanargmax(row))
-    verb = "are still recognised" if top == removed else f"are taken for {classes[top]}"
-    return f"{name}: {percent(float(row[top]), 0)} of class {classes[removed]} {verb}"
 
 
 # --- export ---------------------------------------------------------------------------------------

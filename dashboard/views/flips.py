@@ -2,64 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache
-from dashboard.charts.style import label
-from dashboard.components import gallery, sure
+from dashboard.components import answers
 from dashboard.components.controls import forget_if_gone, one_of
-from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.messages import plain
 from dashboard.state import Context
+from dashboard.views.confusions import Judged
 from gifcore.outcome import outcome
 
-PER_PAGE = 24
+ALL = "all"
 KINDS = {
     "lost": "Lost: right → wrong",
     "gained": "Gained: wrong → right",
-    "moved": "Wrong → wrong",
+    "moved": "Other: wrong → wrong",
 }
 OTHERS, EVERY = "All other classes", "All classes"
+_CLASS, _FOLLOWED = "flips-class", "flips-followed"
 
 
-def section(context: Context, method: str, step: str) -> None:
-    """Draw filters and a page of images of one edit."""
-    path = context.shown.path
-    before, after = cache.samples(path, "before"), cache.samples(path, method, step)
-    if before.empty or after.empty:
-        return
-    found = changed(before, after)
+@st.fragment
+def section(context: Context, judged: Judged) -> None:
+    """Draw filters and a page of images of one edit; they alone are drawn again."""
+    found = changed(judged.both)
     st.subheader("Images whose prediction changed")
-    st.markdown(summary(found, context, f"{label(method)}’s {step} step"))
+    method, _, step = judged.name.rpartition(" ")
+    st.markdown(f"**{summary(found, context, f'{method}’s {step} step')}**")
     if found.empty:
         return
     kind, shown = _filter(context, found)
     if shown.empty:
         st.info("No image fits: nothing of this kind changed. Choose another kind or class.")
         return
-    pages = -(-len(shown) // PER_PAGE)
-    number = 1
-    if pages > 1:
-        number = st.pagination(pages, key=f"flips-page-{method}-{step}-{kind}")
-    part = shown.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
-    source = gallery.pictures(context)
-    gallery.missing_data_note(source, context.info["data"]["name"])
-    st.caption("In bold the true class; p is the probability of it, before → after.")
-    gallery.rows(
-        [_tile(row, source) for row in part.rename(columns={"index": "number"}).itertuples()]
-    )
-    sure.panel(context, "flips", methods=[method])
+    answers.draw(context, shown, f"flips-{judged.name}-{kind}")
 
 
-def changed(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+def changed(both: pd.DataFrame) -> pd.DataFrame:
     """Return the images whose predicted class changed, the largest change of p(label) first.
 
-    Columns: index, label, predicted, p_label and loss twice (_was, _now), kind (of KINDS), change.
+    Columns: those of `cells.together`, kind (of KINDS), change.
     """
-    both = before.merge(after, on=["index", "label"], suffixes=("_was", "_now"))
     both = both[both["predicted_was"] != both["predicted_now"]].copy()
     both["kind"] = "moved"
     both.loc[both["predicted_was"] == both["label"], "kind"] = "lost"
@@ -90,26 +73,33 @@ def summary(found: pd.DataFrame, context: Context, edit: str) -> str:
 
 def _filter(context: Context, found: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     classes, judged = context.info["data"]["classes"], outcome(context.info["change"])
+    counts = found["kind"].value_counts()
+    names = {kind: f"{words} ({counts.get(kind, 0):,})" for kind, words in KINDS.items()}
+    names[ALL] = f"All ({len(found):,})"
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
-        kind = one_of("Kind", KINDS, "lost", "flips-kind")
+        kind = one_of("Direction", names, "lost", "flips-kind")
     others = [OTHERS] if judged.task == "class" else []
-    choices = [*others, EVERY, *classes]
-    forget_if_gone("flips-class", choices)
-    of = right.selectbox("True class", choices, key="flips-class", persist_state="session")
-    shown = found[found["kind"] == kind]
+    choices = [*others, EVERY, *range(len(classes))]
+    _follow(context.klass, choices)
+    of = right.selectbox(
+        "True class",
+        choices,
+        key=_CLASS,
+        format_func=lambda one: one if isinstance(one, str) else classes[one],
+        persist_state="session",
+    )
+    shown = found if kind == ALL else found[found["kind"] == kind]
     if of == OTHERS:
         shown = shown[shown["label"] != judged.label]
     elif of != EVERY:
-        shown = shown[shown["label"] == classes.index(of)]
+        shown = shown[shown["label"] == of]
     return kind, shown
 
 
-def _tile(row: Any, source: Pictures) -> Tile:  # noqa: ANN401 - a named tuple of pandas
-    names = source.classes
-    index, true = row.number, names[row.label]
-    was, now = names[row.predicted_was], names[row.predicted_now]
-    p = f"p {row.p_label_was:.2f} → {row.p_label_now:.2f}"
-    caption = f"**{plain(true)}** \\#{index}  \n{plain(was)} → {plain(now)}  \n{p}"
-    alt = f"Test image {index}, class {true}: predicted {was} before, {now} after, {p}"
-    return Tile(source.png("test", index), caption, alt)
+def _follow(klass: int | None, choices: list[str | int]) -> None:
+    """Show the class of the sidebar when it changes; until then what was chosen here."""
+    if st.session_state.get(_FOLLOWED) != klass:
+        st.session_state[_FOLLOWED] = klass
+        st.session_state[_CLASS] = choices[0] if klass is None else klass
+    forget_if_gone(_CLASS, choices)

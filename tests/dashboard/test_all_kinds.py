@@ -62,7 +62,7 @@ def test_before_after_counts_charts_and_tables_what_it_says(one: Record) -> None
     counted, *columns = WORDS[one.info["change"]["kind"]]
     assert counted in said(at)
     assert set(columns) <= set(at.dataframe[0].value.columns)
-    assert charts(at) == 4
+    assert charts(at) == 6
     assert "that were right and gains" in said(at)
     assert flips.OTHERS not in at.selectbox(key="flips-class").options
     judged = outcome(one.info["change"])

@@ -87,13 +87,10 @@ FIGURES = {
         palette=p,
     ),
     "confusion": lambda p: confusion(
-        [
-            Matrix("Before", np.eye(3), np.eye(3, dtype=int)),
-            Matrix("Difference", -np.eye(3), -np.eye(3, dtype=int), True),
-        ],
-        ["a", "b", "c"],
-        "T",
-        p,
+        Matrix(np.eye(3), np.eye(3, dtype=int)), ["a", "b", "c"], [0, 2], "T", p, cell=(2, 0)
+    ),
+    "confusion_change": lambda p: confusion(
+        Matrix(-np.eye(3), -np.eye(3, dtype=int), difference=True), ["a", "b", "c"], [0, 1], "T", p
     ),
     "heatmap": lambda p: heatmap([Panel("IF", np.eye(3), 1.0)], "T", p, x_title="input"),
     "layers": lambda p: layers({"if": TABLE, "gif": TABLE}, "norm", "T", p),
@@ -207,9 +204,8 @@ def test_thinning_keeps_the_strongest_and_the_limit() -> None:
 
 def test_many_classes_leave_the_cells_without_text() -> None:
     names = [f"class {i}" for i in range(40)]
-    figure = confusion(
-        [Matrix("Before", np.eye(40), np.eye(40, dtype=int))], names, "T", PALETTES[0]
-    )
+    matrix = Matrix(np.eye(40), np.eye(40, dtype=int))
+    figure = confusion(matrix, names, list(range(40)), "T", PALETTES[0])
     assert figure.data[0].texttemplate is None
 
 

@@ -16,6 +16,7 @@ from dashboard.charts.taken_for import TakenFor, shown, taken_for
 from dashboard.components import held
 from dashboard.components import verdict as lines
 from dashboard.components.measures import percent
+from dashboard.views import predicted
 from gifcore import runner
 from gifcore.held_against import truth
 from gifcore.outcome import outcome
@@ -47,7 +48,7 @@ def test_before_after_opens_with_the_verdict(empty_workspace: Path, seeds: tuple
         assert lines.evidence(one) in said(at)
     assert all(lines.words(rule) in said(at) for rule in rules(info))
     assert ("Against retrained models" in said(at)) == bool(seeds)
-    assert charts(at) == (7 if seeds else 5)  # with the residuals of the panel
+    assert charts(at) == (9 if seeds else 7)  # with the residuals of the panel
     assert ("Held against" in said(at)) == bool(seeds)
     assert len(at.dataframe) == (3 if seeds else 1)
     assert ("is not measured here" in said(at)) == (not seeds)
@@ -117,9 +118,10 @@ def test_where_retrained_models_put_the_class() -> None:
     retrained = np.array([[0.0, 0.6, 0.4, 0.0], [0.0, 0.8, 0.196, 0.004]])
     gif = TakenFor("GIF searched × 3", "gif", "searched", np.array([0.1, 0.7, 0.2, 0.0]))
     before = TakenFor("Before", "before", "", np.array([1.0, 0.0, 0.0, 0.0]))
-    title = held.taken_for_title([before, gif], retrained, ["a", "b", "c", "d"], 0)
+    title = predicted.taken_for_title([before, gif], retrained, ["a", "b", "c", "d"], 0)
     assert title == (
-        "Retrained models take a for b most often (70 %); total variation from their mean: GIF 0.10"
+        "Retrained models take a for b most often (70 %); total variation from their mean: "
+        "unedited 1.00, GIF 0.10"
     )
     assert shown([before, gif], retrained) == [0, 1, 2]
     figure = taken_for([before, gif], retrained, ["a", "b", "c", "d"], 0, title, Palette())
@@ -218,7 +220,7 @@ def test_real_retrained_models_are_what_the_pages_say(
     same = info["retrained"]["agreement"]["gif"]["searched"]["same_predictions"]
     assert f"on {percent(same['mean'])} of test images" in text
     assert len(verdicts(info)) == 2
-    assert charts(at) == (6 if name == "class" else 5) + 1  # with the residuals of the panel
+    assert charts(at) == 8 + 1  # with the residuals of the panel
     for step, metrics in held.steps(info):
         rows = record.samples("retrained", step)
         assert (rows["predicted"] == rows["label"]).mean() == pytest.approx(
@@ -227,7 +229,7 @@ def test_real_retrained_models_are_what_the_pages_say(
     if name == "class":
         figures = info["retrained"]["agreement"]["gif"]["searched"]
         own, truths = (
-            held._shares(record.samples(*which), 8, 10)
+            predicted.shares_of(record.samples(*which), 8, 10)
             for which in (("gif", "searched"), ("retrained", "seed-1"))
         )
         assert own is not None
