@@ -26,6 +26,7 @@ from dashboard.cached_records import (
     stamp_of,
 )
 from dashboard.cached_studies import doctor, study, weights, weights_file
+from dashboard.components.measures import spearman
 from gifcore import record as records
 from gifcore.preview import Sketch
 from gifcore.record import RecordError
@@ -56,6 +57,23 @@ def influence(record_path: str | Path, method: str, query: int) -> np.ndarray:
     values = np.empty(len(frame))
     values[frame["train_index"].to_numpy()] = frame["influence"].to_numpy()
     return values
+
+
+def rank_correlations(
+    first: tuple[str | Path, str], second: tuple[str | Path, str], queries: tuple[int, ...]
+) -> list[float]:
+    """Return Spearman's rho of two rankings (record, method) for each query; nan if one is flat."""
+    paths = [open_record(path).path for path, _ in (first, second)]
+    views = [(str(path), stamp_of(path)) for path in paths]
+    return _rank_correlations((*views[0], first[1]), (*views[1], second[1]), queries)
+
+
+@st.cache_data(max_entries=64, show_spinner="Comparing the rankings of all test images …")
+def _rank_correlations(
+    first: tuple[str, Stamp, str], second: tuple[str, Stamp, str], queries: tuple[int, ...]
+) -> list[float]:
+    sides = ((first[0], first[2]), (second[0], second[2]))
+    return [spearman(*(influence(path, method, q) for path, method in sides)) for q in queries]
 
 
 def update(record_path: str | Path, method: str) -> tuple[np.ndarray | None, np.ndarray]:
@@ -215,6 +233,7 @@ __all__ = [
     "poisoned",
     "previewed",
     "queries",
+    "rank_correlations",
     "samples",
     "scores",
     "self_influence",

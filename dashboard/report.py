@@ -26,7 +26,7 @@ from dashboard.charts.style import Palette, heading, label
 from dashboard.components import certificate, gallery, measures, weights
 from dashboard.components.gallery import Pictures
 from dashboard.state import Context, Family
-from dashboard.views import before_after, compare
+from dashboard.views import before_after, compare_scores
 from gifcore.errors import GifError
 from gifcore.held_against import truth
 from gifcore.outcome import outcome
@@ -191,16 +191,16 @@ def _scatter(context: Context, methods: list[str], figures: _Figures) -> str:
     exp = max(measures.exponent(values) for values in (first, second))
     unit = measures.power(exp, measures.explained(context.info).unit)
     names = (label(methods[0]), label(methods[1]))
-    own, name = compare.marked(context, len(first))
+    own, name = compare_scores.marked(context, len(first))
     figure = score_scatter(
         first / 10.0**exp,
         second / 10.0**exp,
         marked=own,
         marked_name=name,
-        texts=compare.texts(context, len(first)),
+        texts=compare_scores.texts(context, len(first)),
         names=names,
         units=(unit, unit),
-        title=compare.scatter_title(first, second, names),
+        title=compare_scores.scatter_title(first, second, names),
         palette=figures.palette,
     )
     return figures.html(figure)

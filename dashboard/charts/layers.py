@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -14,13 +16,27 @@ MEASURES = {
 }
 
 
-def layers(
-    tables: dict[str, pd.DataFrame], measure: str, title: str, palette: Palette
-) -> go.Figure:
-    """Draw share moved and `measure` ("norm" or "rms") per layer, one bar per method.
+@dataclass(frozen=True)
+class Bar:
+    """How one update is told apart."""
 
-    `tables`: method -> `weights.layer_table`.
+    name: str
+    colour: str
+    pattern: str
+
+
+def layers(
+    tables: dict[str, pd.DataFrame],
+    measure: str,
+    title: str,
+    palette: Palette,
+    bars: dict[str, Bar] | None = None,
+) -> go.Figure:
+    """Draw share moved and `measure` ("norm" or "rms") per layer, one bar per update.
+
+    `tables`: method -> `weights.layer_table`; with `bars`, any key -> table, named by its bar.
     """
+    bars = bars or {m: Bar(label(m), palette.method(m), PATTERNS.get(m, "")) for m in tables}
     figure = make_subplots(
         rows=1,
         cols=2,
@@ -28,15 +44,16 @@ def layers(
         horizontal_spacing=0.04,
         column_widths=[0.38, 0.62],
     )
-    for method, table in tables.items():
+    for key, table in tables.items():
+        bar = bars[key]
         shared = {
             "y": table["layer"],
             "orientation": "h",
-            "name": label(method),
-            "legendgroup": method,
+            "name": bar.name,
+            "legendgroup": key,
             "marker": {
-                "color": palette.method(method),
-                "pattern": {"shape": PATTERNS.get(method, "")},
+                "color": bar.colour,
+                "pattern": {"shape": bar.pattern},
             },
             "customdata": table[["selected", "size"]],
         }
@@ -45,14 +62,14 @@ def layers(
             **shared,
             showlegend=False,
             hovertemplate="%{y}: %{customdata[0]:,} of %{customdata[1]:,} moved (%{x:.2f} %)"
-            f"<extra>{label(method)}</extra>",
+            f"<extra>{bar.name}</extra>",
             row=1,
             col=1,
         )
         figure.add_bar(
             x=table[measure],
             **shared,
-            hovertemplate=f"%{{y}}: %{{x:.3g}}<extra>{label(method)}</extra>",
+            hovertemplate=f"%{{y}}: %{{x:.3g}}<extra>{bar.name}</extra>",
             row=1,
             col=2,
         )

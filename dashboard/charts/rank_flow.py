@@ -38,20 +38,20 @@ def flow(first: np.ndarray, second: np.ndarray, k: int) -> Flow:
 
 
 def rank_flow(
-    found: Flow, texts: np.ndarray, methods: tuple[str, str], names: tuple[str, str],
+    found: Flow, texts: np.ndarray, colours: tuple[str, str], names: tuple[str, str],
     title: str, palette: Palette,
 ) -> go.Figure:  # fmt: skip
     """Draw the ranks of both methods, 1 on top; ends below the line lie beyond the first k.
 
-    Samples in both lists are drawn strongly; those in one alone in its method's colour, dashed.
+    Samples in both lists are drawn strongly; those in one alone in the colour of its side, dashed.
     """
     figure = go.Figure()
     gone = found.k + BELOW
     groups = (
         ("in both", found.shared, palette.ink, "solid"),
-        (f"{names[0]} only", (found.first <= found.k) & ~found.shared, palette.method(methods[0]),
+        (f"{names[0]} only", (found.first <= found.k) & ~found.shared, colours[0],
          "dash"),
-        (f"{names[1]} only", (found.second <= found.k) & ~found.shared, palette.method(methods[1]),
+        (f"{names[1]} only", (found.second <= found.k) & ~found.shared, colours[1],
          "dot"),
     )  # fmt: skip
     for name, mask, colour, dash in groups:

@@ -29,7 +29,7 @@ def section(
     st.subheader("One layer: units by inputs")
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     with left:
-        layer = _pick(layers, tables)
+        layer = pick(layers, tables)
     own = right.toggle("Each on its own scale", key="parameters-own", persist_state="session")
     values = {m: weights.layer_values(layer, *move) for m, move in moves.items()}
     _layer(layer, values, own=own)
@@ -52,7 +52,8 @@ def own_scale() -> bool:
     return bool(st.session_state.get("parameters-own"))
 
 
-def _pick(layers: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+def pick(layers: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Draw the picker of the layer that is seeded and return what it says."""
     by_name = {layer["name"]: layer for layer in layers}
     before = state.picked().get("layer")
     st.selectbox(
@@ -78,7 +79,7 @@ def _layer(layer: dict[str, Any], values: Values, *, own: bool) -> None:
             _panel_name(m, values[m], short=len(cut) > 2),
             one.values,
             limits[m],
-            _cell_texts(one),
+            cell_texts(one),
             step=(one.rows, one.columns),
         )
         for m, one in cut.items()
@@ -88,9 +89,9 @@ def _layer(layer: dict[str, Any], values: Values, *, own: bool) -> None:
         panels,
         _layer_title(layer, values),
         look.palette(),
-        x_title=_axis("input", any_cut.columns),
-        y_title=_axis("unit", any_cut.rows),
-        height=_height(any_cut),
+        x_title=axis_title("input", any_cut.columns),
+        y_title=axis_title("unit", any_cut.rows),
+        height=height_of(any_cut),
         clickable=True,
     )
     by_panel = {panel.name: method for panel, method in zip(panels, cut, strict=True)}
@@ -106,7 +107,7 @@ def _layer(layer: dict[str, Any], values: Values, *, own: bool) -> None:
             st.info(f"{label(method)} selected no parameter of this layer.")
     note = "A click on a cell goes to its unit below."
     scales = _scale_notes(cells, limits, own=own)
-    st.caption(" ".join([note, *_cell_note(any_cut), *scales]))
+    st.caption(" ".join([note, *cell_note(any_cut), *scales]))
     if any_cut.rows * any_cut.columns > 1:
         pixels.full_resolution(layer["name"], matrices, limits)
 
@@ -149,7 +150,8 @@ def _panel_name(method: str, values: np.ndarray, *, short: bool) -> str:
     return f"{label(method)}: ‖Δ‖ = {significant(norm)}" + ("" if short else " in this layer")
 
 
-def _cell_texts(cut: weights.Blocks) -> np.ndarray:
+def cell_texts(cut: weights.Blocks) -> np.ndarray:
+    """Return what hovering says of each cell: its units and inputs."""
     high, wide = cut.values.shape
     texts = np.empty((high, wide), dtype=object)
     rows = [_span("unit", r * cut.rows, cut.rows, cut.units) for r in range(high)]
@@ -164,11 +166,13 @@ def _span(name: str, start: int, width: int, end: int) -> str:
     return f"{name} {start}" if last == start else f"{name}s {start} to {last}"
 
 
-def _axis(name: str, width: int) -> str:
+def axis_title(name: str, width: int) -> str:
+    """Return an axis and how many of it a cell spans."""
     return name if width == 1 else f"{name} ({width} per cell)"
 
 
-def _height(cut: weights.Blocks) -> int:
+def height_of(cut: weights.Blocks) -> int:
+    """Return the height of a heatmap in pixels."""
     return int(np.clip(140 + 8 * cut.values.shape[0], 320, 620))
 
 
@@ -199,7 +203,8 @@ def _spread(values: dict[str, np.ndarray]) -> str:
     )
 
 
-def _cell_note(cut: weights.Blocks) -> list[str]:
+def cell_note(cut: weights.Blocks) -> list[str]:
+    """Return what a cell of many numbers shows; nothing where each is one number."""
     if cut.rows * cut.columns == 1:
         return []
     return [

@@ -8,7 +8,7 @@ import pytest
 from dashboard.charts.rank_flow import flow, rank_flow
 from dashboard.charts.style import Palette
 from dashboard.components import measures
-from dashboard.views.compare import flow_title
+from dashboard.views.compare_scores import flow_title
 
 FIRST = np.array([4, 0, 2, 1, 3])  # positions, the most first
 SECOND = np.array([0, 3, 4, 2, 1])
@@ -33,13 +33,15 @@ def test_the_title_says_what_is_shared_and_where_the_first_ones_are() -> None:
 def test_every_sample_is_one_line_and_the_rest_ends_beyond(dark: bool) -> None:
     palette = Palette(dark=dark)
     texts = np.array([f"#{i}" for i in range(5)])
-    figure = rank_flow(flow(FIRST, SECOND, 2), texts, ("if", "gif"), ("IF", "GIF"), "T", palette)
+    colours = palette.method("if"), palette.method("gif")
+    figure = rank_flow(flow(FIRST, SECOND, 2), texts, colours, ("IF", "GIF"), "T", palette)
     lines = {trace.name: trace for trace in figure.data}
     assert list(lines) == ["in both (1)", "IF only (1)", "GIF only (1)"]
     assert list(lines["in both (1)"].y)[:2] == [2, 1]
     only = list(lines["IF only (1)"].y)[:2]
     assert only[0] == 1
     assert only[1] > 2
+    assert lines["GIF only (1)"].line.color == colours[1]
     assert "#4: rank 1 by IF, 3 by GIF" in lines["IF only (1)"].text[0]
     assert figure.layout.yaxis.title.text == "rank (1 = first)"
 

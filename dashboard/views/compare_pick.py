@@ -1,0 +1,383 @@
+"""The pickers of Compare: what the sidebar's view is held against, and the method of each side.
+
+The text `other` of the address is the truth: the widgets are set from it, and write it when they
+are touched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from dashboard import cache, pairing, state
+from dashboard.charts.style import PATTERNS, Palette, label
+from dashboard.components.messages import plain
+from dashboard.pairing import MODES, Combination, Mode, Other
+from dashboard.state import Context, Family
+from gifcore.study import USES_SELECTION
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two views."""
+
+    context: Context
+    method: str
+    name: str  # as charts call it: "GIF", "GIF at 5 %", "GIF (B)"
+    column: str  # how columns of downloads begin
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return self.context.info
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What record.json says of the method."""
+        found: dict[str, Any] = self.info["methods"][self.method]
+        return found
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The edits that were evaluated, by the name of their step; none if it only ranked."""
+        return self.entry.get("steps") or {}
+
+    @property
+    def query(self) -> dict[str, Any] | None:
+        """The test image looked at, as this record ranked it."""
+        return query_of(self.context)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The sidebar's view and the one it is held against."""
+
+    mode: Mode
+    first: Side
+    second: Side
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.first, self.second
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.first.name, self.second.name
+
+    @property
+    def methods(self) -> tuple[str, str]:
+        return self.first.method, self.second.method
+
+    @property
+    def one_record(self) -> bool:
+        return self.mode == "method"
+
+    @property
+    def infos(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.first.info, self.second.info
+
+    @property
+    def identical(self) -> bool:
+        """Are both the same computation: IF under two selectors, for one?"""
+        keys = [side.entry.get("key") for side in self.sides]
+        return keys[0] is not None and keys[0] == keys[1]
+
+    def colours(self, palette: Palette) -> tuple[str, str]:
+        """Return the colours of both; two of one method are told apart by grey."""
+        first, second = self.methods
+        return palette.method(first), palette.muted if first == second else palette.method(second)
+
+    @property
+    def patterns(self) -> tuple[str, str]:
+        """How the bars of both are hatched."""
+        first, second = (PATTERNS.get(method, "") for method in self.methods)
+        return first, second if first != second else ("/" if second != "/" else "")
+
+
+def query_of(context: Context) -> dict[str, Any] | None:
+    """Return the entry of the test image looked at; None if this record did not rank it."""
+    queries = cache.queries(context.shown)
+    return next((query for query in queries if query["index"] == context.query), None)
+
+
+def ranked_by(context: Context) -> list[str]:
+    """Return the methods of the record that ranked this test image; none without one."""
+    query = query_of(context)
+    return [m for m in context.shown.methods if query and m in query["certificates"]]
+
+
+def draw(context: Context) -> Pair | None:
+    """Draw the pickers and return the two views; None where there is no second one."""
+    families = {family.key: family for family in state.families()}
+    own = context.info["family"][: state.FAMILY_DIGITS]
+    rest = {key: family for key, family in families.items() if key != own}
+    said = str(st.session_state.get("other") or state.picked().get("other") or "")
+    asked = pairing.parse(said)
+    wanted = asked or Other()
+    here = (context.selector, context.ratio)
+    offered: list[Mode] = ["method"]
+    offered += ["setting"] if len(context.family) > 1 else []
+    offered += ["study"] if rest else []
+    mode = pairing.mode(wanted, own, here)
+    honoured = asked is not None and mode in offered
+    mode = mode if mode in offered else "method"
+    starts = _starts(wanted, context, rest)
+    if len(offered) > 1:
+        _select_mode(offered, mode, starts)
+    if mode == "study" and wanted.study not in rest:
+        honoured, wanted = False, starts["study"]
+    if mode == "method":
+        second = context
+        wanted = replace(wanted, study="", selector="", ratio=None)
+    else:
+        family = rest[wanted.study] if mode == "study" else None
+        named = (wanted.selector or here[0], wanted.ratio or here[1])
+        combination = _known(context.family if family is None else family.paths, named)
+        if combination is None or (mode == "setting" and combination == here):
+            honoured = honoured and not wanted.selector
+            combination = _first_shown(context, family)
+        study = "" if family is None else family.key
+        wanted = replace(wanted, study=study, selector=combination[0], ratio=combination[1])
+        second = _other(context, families[own] if family is None else family, combination)
+    pair, wanted, methods_there = _methods(mode, context, second, wanted, rest)
+    if st.session_state.get("asked", {}).get("other") == said and not (honoured and methods_there):
+        st.session_state["gone"]["other"] = said
+    st.session_state["other"] = pairing.text(wanted) or None
+    state.keep("other")
+    state.write_address()
+    return pair
+
+
+def _starts(now: Other, context: Context, rest: dict[str, Family]) -> dict[Mode, Other]:
+    """Return where each way of comparing begins; the first method stays."""
+    starts: dict[Mode, Other] = {"method": Other(first=now.first)}
+    near = pairing.nearest(context.family, (context.selector, context.ratio))
+    if near is not None:
+        starts["setting"] = Other(selector=near[0], ratio=near[1], first=now.first)
+    if rest:
+        key = _by_data(context, rest)[0]
+        starts["study"] = Other(study=key, first=now.first)
+    return starts
+
+
+def _by_data(context: Context, rest: dict[str, Family]) -> list[str]:
+    """Return the other studies, those of the same data first."""
+    data = context.info["data"]["hash"]
+    return sorted(rest, key=lambda key: rest[key].data != data)
+
+
+def _known(paths: Iterable[Combination], named: Combination) -> Combination | None:
+    """Return the combination that is meant: an address rounds the ratio."""
+    close = (c for c in paths if c[0] == named[0] and math.isclose(c[1], named[1], rel_tol=1e-4))
+    return next(close, None)
+
+
+def _first_shown(context: Context, family: Family | None) -> Combination:
+    here = (context.selector, context.ratio)
+    if family is not None:
+        return here if here in family.paths else family.default()
+    near = pairing.nearest(context.family, here)
+    assert near is not None  # the mode is offered only then
+    return near
+
+
+def _other(context: Context, family: Family, combination: Combination) -> Context:
+    return replace(state.of(family, combination), query=context.query, k=context.k)
+
+
+# --- widgets --------------------------------------------------------------------------------------
+
+
+def _say(other: Other) -> None:
+    st.session_state["other"] = pairing.text(other)
+
+
+def _select_mode(offered: list[Mode], mode: Mode, starts: dict[Mode, Other]) -> None:
+    st.session_state["compare-what"] = mode
+    st.segmented_control(
+        "Hold this view against",
+        offered,
+        key="compare-what",
+        required=True,
+        format_func=lambda name: MODES[name],
+        on_change=lambda: _say(starts[st.session_state["compare-what"]]),
+        wrap=True,
+    )
+
+
+def _methods(
+    mode: Mode, first: Context, second: Context, wanted: Other, rest: dict[str, Family]
+) -> tuple[Pair | None, Other, bool]:
+    """Draw what the second view is and both methods; also: are the named methods there?"""
+    fits = pairing.same_data(first.info, second.info)
+    options = [_in_order(context, ranks=fits) for context in (first, second)]
+    one = wanted.first if wanted.first in options[0] else _default(first, second, options[0])
+    if mode == "method":
+        options[1] = [method for method in options[1] if method != one]
+        if not options[1]:
+            return None, wanted, not wanted.second
+        shown = [m for m in first.methods if m in options[1]]
+        likely = next((m for m in shown if m in ranked_by(first)), options[1][0])
+    else:
+        likely = one if one in options[1] else options[1][0]
+    two = wanted.second if wanted.second in options[1] else likely
+    there = wanted.first in ("", one) and wanted.second in ("", two)
+    wanted = replace(wanted, first=one, second=two)
+    if mode != "method" or len(options[0]) > 2:
+        _pickers(mode, first, second, wanted, options, rest)
+    names = _names(mode, (first, second), (one, two))
+    columns = _columns(mode, (first, second), (one, two))
+    sides = [
+        Side(context, method, name, column)
+        for context, method, name, column in zip(
+            (first, second), (one, two), names, columns, strict=True
+        )
+    ]
+    return Pair(mode, sides[0], sides[1]), wanted, there
+
+
+def _in_order(context: Context, *, ranks: bool) -> list[str]:
+    """Return the record's methods, those that ranked the test image first."""
+    ranked = ranked_by(context) if ranks else []
+    return ranked + [m for m in context.shown.methods if m not in ranked]
+
+
+def _default(first: Context, second: Context, options: list[str]) -> str:
+    """Return the method that is shown first: of another selection only one that uses it differs."""
+    picked = [m for m in first.methods if m in options] or options
+    ranked = [m for m in picked if m in ranked_by(first)] or picked
+    if first.shown.path == second.shown.path:
+        return ranked[0]
+    differs = [m for m in ranked if USES_SELECTION.get(m, True) and m in second.shown.methods]
+    return (differs or ranked)[0]
+
+
+def _pickers(
+    mode: Mode, first: Context, second: Context, now: Other, options: list[list[str]],
+    rest: dict[str, Family],
+) -> None:  # fmt: skip
+    left, right = st.columns(2)
+    if mode != "method":
+        left.markdown("**A: the view of the sidebar**")
+        left.caption(described(first))
+        right.markdown("**B: what it is held against**")
+        with right:
+            if mode == "study":
+                _pick_study(first, now, rest)
+            _pick_combination(mode, first, second, now, rest)
+            st.caption(described(second))
+    alone = mode == "method"
+    heads = ("First method", "Second method") if alone else ("Method of A", "Method of B")
+    for column, head, field, offered in zip(
+        (left, right), heads, ("first", "second"), options, strict=True
+    ):
+        key = f"compare-{field}"
+        st.session_state[key] = getattr(now, field)
+        with column:
+            st.selectbox(
+                head,
+                offered,
+                format_func=label,
+                key=key,
+                on_change=lambda field=field, key=key: _say(
+                    replace(now, **{field: st.session_state[key]})
+                ),
+            )
+
+
+def _pick_study(context: Context, now: Other, rest: dict[str, Family]) -> None:
+    data = context.info["data"]["hash"]
+
+    def name(key: str) -> str:
+        family = rest[key]
+        whose = "demo" if family.demo else key[:6]
+        other = "" if family.data == data else " · other data"
+        return f"{family.title} · {whose}{other}"
+
+    st.session_state["compare-study"] = now.study
+    st.selectbox(
+        "Study of B",
+        _by_data(context, rest),
+        format_func=name,
+        key="compare-study",
+        on_change=lambda: _say(Other(st.session_state["compare-study"], first=now.first)),
+        help="Rankings of training images can be compared where both studies have the same data.",
+    )
+
+
+def _pick_combination(
+    mode: Mode, first: Context, second: Context, now: Other, rest: dict[str, Family]
+) -> None:
+    here = (first.selector, first.ratio)
+    paths = rest[now.study].paths if mode == "study" else [c for c in first.family if c != here]
+    by_text = {f"{selector}:{ratio:g}": (selector, ratio) for selector, ratio in sorted(paths)}
+    if len(by_text) < 2:
+        return
+
+    def picked() -> None:
+        selector, ratio = by_text[st.session_state["compare-combination"]]
+        _say(replace(now, selector=selector, ratio=ratio))
+
+    st.session_state["compare-combination"] = f"{second.selector}:{second.ratio:g}"
+    st.selectbox(
+        "Selector and ratio of B",
+        list(by_text),
+        format_func=lambda key: setting(*by_text[key]),
+        key="compare-combination",
+        on_change=picked,
+        help="Those that are computed; others are started by choosing them in the sidebar.",
+    )
+
+
+# --- how the two are called -----------------------------------------------------------------------
+
+
+def setting(selector: str, ratio: float) -> str:
+    """Return "Random at 5 %"."""
+    return f"{state.selector_label(selector)} at {100 * ratio:g} %"
+
+
+def described(context: Context) -> str:
+    """Return study, selection, model and data in one line."""
+    info = context.info
+    chosen = info["selection"]
+    return plain(
+        f"{context.title} · {setting(context.selector, context.ratio)}: {chosen['k']:,} of "
+        f"{chosen['p']:,} parameters · model {info['model']['name']} · data {info['data']['name']}"
+    )
+
+
+def _names(
+    mode: Mode, contexts: tuple[Context, Context], methods: tuple[str, str]
+) -> tuple[str, str]:
+    labels = label(methods[0]), label(methods[1])
+    if mode == "method":
+        return labels
+    if mode == "study":
+        return f"{labels[0]} (A)", f"{labels[1]} (B)"
+    one, two = contexts
+    ends = []
+    for context, method in zip(contexts, methods, strict=True):
+        parts = []
+        if one.selector != two.selector:
+            parts.append(f", {context.selector.replace('-k-', '-k ')}")
+        if one.ratio != two.ratio:
+            parts.append(f" at {100 * context.ratio:g} %")
+        whole = methods[0] != methods[1] and not USES_SELECTION.get(method, True)
+        ends.append("" if whole else "".join(parts))
+    return f"{labels[0]}{ends[0]}", f"{labels[1]}{ends[1]}"
+
+
+def _columns(
+    mode: Mode, contexts: tuple[Context, Context], methods: tuple[str, str]
+) -> tuple[str, str]:
+    if mode == "method":
+        return methods
+    one, two = (
+        f"{method}_{context.selector}_{context.ratio:g}"
+        for context, method in zip(contexts, methods, strict=True)
+    )
+    return (one, two) if mode == "setting" else (f"a_{one}", f"b_{two}")

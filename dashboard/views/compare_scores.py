@@ -1,0 +1,393 @@
+"""The part of Compare about rankings: two lists of scores for one test image, then for all.
+
+Positive = helpful: removing the training sample is predicted to make the test image worse off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import cache, pairing
+from dashboard.charts.agreement import agreement
+from dashboard.charts.overlap import overlap as overlap_figure
+from dashboard.charts.rank_flow import MOST as MOST_LINES
+from dashboard.charts.rank_flow import Flow, flow, rank_flow
+from dashboard.charts.score_scatter import MOST, score_scatter
+from dashboard.charts.style import label
+from dashboard.components import gallery, look, measures, sure
+from dashboard.components.controls import one_of
+from dashboard.components.measures import SIDES, percent, significant
+from dashboard.components.messages import plain
+from dashboard.components.sidebar import TOP, query_label, query_noun
+from dashboard.state import Context
+from dashboard.views.compare_pick import Pair, ranked_by
+
+AT_ONCE = 1_000_000  # scores of all common test images that are compared without being asked
+Scores = tuple[np.ndarray, np.ndarray]  # (n,) influences of both, by training sample
+
+
+def section(pair: Pair) -> Scores | None:
+    """Draw how far both rankings of the test image agree; return them, None without two."""
+    if why := apart(pair):
+        st.markdown(why)
+        others = _common(pair) if fits(pair) else []
+        _instead(pair, others)
+        if len(others) > 1:
+            _every(pair, others)
+        return None
+    slot = st.container()
+    for line in notes(pair):
+        st.info(plain(line), icon=":material/info:")
+    first, second = (
+        cache.influence(side.context.shown.path, side.method, side.context.query or 0)
+        for side in pair.sides
+    )
+    scores = first, second
+    end, k = _settings(pair, len(first))
+    slot.markdown(answer(pair, scores, end, k))
+    left, right = st.columns(2)
+    with left:
+        _scatter(pair, scores)
+    with right:
+        _overlap(pair, scores, end, k)
+    _flow(pair, scores, end, k)
+    _certificates(pair)
+    others = _common(pair)
+    if len(others) > 1:
+        _every(pair, others)
+    return scores
+
+
+# --- can they be compared? ------------------------------------------------------------------------
+
+
+def fits(pair: Pair) -> bool:
+    """Is training sample 3 the same image with the same label in both studies?"""
+    planted = [gallery.planted(side.context) for side in pair.sides]
+    return pairing.same_data(*pair.infos) and planted[0] == planted[1]
+
+
+def apart(pair: Pair) -> str:
+    """Return why there are no two rankings of the test image to compare; "" if there are."""
+    first, second = pair.sides
+    only = "only edits and costs can be compared"
+    if not pairing.same_data(*pair.infos):
+        names = [plain(side.info["data"]["name"]) for side in pair.sides]
+        which = (
+            f"{names[0]} and {names[1]}" if names[0] != names[1] else f"two sets named {names[0]}"
+        )
+        return (
+            f"The two studies are about **different data** ({which}): training image 12 of one is "
+            f"not that of the other, so {only}, not rankings."
+        )
+    if not fits(pair):
+        return (
+            "The two studies start from one data set, but one of them **planted something else in "
+            f"the training images or labels**: they no longer are the same, so {only}, not "
+            "rankings."
+        )
+    if first.context.query is None or first.query is None:
+        return f"This study ranked no test image: {only}."
+    ranked = [_ranks(pair, number) for number in (0, 1)]
+    if all(ranked):
+        return ""
+    noun = query_noun(first.query).lower()
+    what = f"{noun} {plain(query_label(first.query, first.info['data']['classes']))}"
+    if pair.one_record:
+        by = ranked_by(first.context)
+        who = f"only {label(by[0])}" if len(by) == 1 else "no method" if not by else "not both"
+        if who == "not both":
+            silent = [side.name for side, can in zip(pair.sides, ranked, strict=True) if not can]
+            return f"{' and '.join(silent)} did not rank {what}: for it {only}."
+        return f"Of this study {who} ranked {what}: for it {only}."
+    who = f"**Only {pair.names[ranked.index(True)]} ranked" if any(ranked) else "**Neither ranked"
+    return f"{who} {what}**: for it {only}."
+
+
+def _ranks(pair: Pair, number: int) -> bool:
+    """Did this side rank the sidebar's test image?"""
+    side, asked = pair.sides[number], pair.first.query
+    query = side.query
+    return bool(
+        asked and query and pairing.same_query(asked, query)
+        and side.method in query["certificates"]
+    )  # fmt: skip
+
+
+def _common(pair: Pair) -> list[dict[str, Any]]:
+    first, second = (cache.queries(side.context.shown) for side in pair.sides)
+    return pairing.common(first, second, pair.methods)
+
+
+def _instead(pair: Pair, others: list[dict[str, Any]]) -> None:
+    """Offer a test image that both ranked."""
+    if not others:
+        return
+    query = others[0]
+    name = query_label(query, pair.first.info["data"]["classes"])
+    st.button(
+        f"Show {query_noun(query).lower()} {plain(name)}: both ranked it",
+        key="compare-instead",
+        icon=":material/arrow_forward:",
+        on_click=lambda: st.session_state.update(query=query["index"]),
+    )
+
+
+def notes(pair: Pair) -> list[str]:
+    """Return what must be known before the numbers are read: other models, other questions."""
+    first, second = pair.infos
+    lines = []
+    if pair.identical and not pair.one_record:
+        lines.append(
+            f"{label(pair.first.method)} does not depend on what differs between the two views: "
+            "both show the same computation. Choose another method to see a difference."
+        )
+    if first["model"]["hash"] != second["model"]["hash"]:
+        lines.append(
+            "The two studies explain different models: a difference is between models as much as "
+            "between methods."
+        )
+    targets = measures.explained(first), measures.explained(second)
+    if targets[0] != targets[1]:
+        lines.append(
+            f"The scores are about different things: A about the {targets[0].noun} "
+            f"({targets[0].unit}), B about the {targets[1].noun} ({targets[1].unit}). Ranks can be "
+            "compared, sizes cannot."
+        )
+    return lines
+
+
+# --- one test image -------------------------------------------------------------------------------
+
+
+def _settings(pair: Pair, n: int) -> tuple[measures.Side, int]:
+    left, right = st.columns(2)
+    with left:
+        side = one_of("Which end of the ranking", SIDES, "helpful", "compare-side")
+    st.session_state["compare-k"] = pair.first.context.k
+    right.select_slider(
+        "Top k: length of the lists compared",
+        TOP,
+        key="compare-k",
+        on_change=lambda: st.session_state.update(k=st.session_state["compare-k"]),
+        help="The same as Top k in the sidebar.",
+    )
+    about = measures.explained(pair.first.info)
+    st.caption(
+        "Positive = helpful: removing the training sample is "
+        f"predicted to {about.worse} this image’s {about.noun} ({about.unit}); negative = harmful."
+    )
+    return side, min(pair.first.context.k, n)
+
+
+def answer(pair: Pair, scores: Scores, side: measures.Side, k: int) -> str:
+    """Return the agreement of the two rankings of this test image in one sentence."""
+    first, second = pair.names
+    x, y = scores
+    n = len(x)
+    rho = measures.spearman(x, y)
+    low, high = measures.spearman_interval(rho, n)
+    shared = measures.overlap(x, y, k, side)
+    return (
+        f"For {plain(_query_name(pair.first.context))}, **{first} and {second} share "
+        f"{shared} of their {k} {_end(side)} training images** (by chance "
+        f"about {k * k / n:.1f}); over all {n:,} their ranks correlate with Spearman’s ρ = "
+        f"**{rho:.3f}** (95 % interval {low:.3f} to {high:.3f}), Kendall’s τ = "
+        f"{measures.kendall(x, y):.3f}."
+    )
+
+
+def _end(side: str) -> str:
+    return "strongest" if side == "strongest" else f"most {side}"
+
+
+def _query_name(context: Context) -> str:
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    noun = query_noun(query).lower()
+    return f"{noun} {query_label(query, context.info['data']['classes'])}"
+
+
+def _scatter(pair: Pair, scores: Scores) -> None:
+    x, y = scores
+    first, second = pair.infos
+    targets = [measures.explained(info).unit for info in (first, second)]
+    exponents = [measures.exponent(values) for values in (x, y)]
+    alike = abs(exponents[0] - exponents[1]) <= 3 and targets[0] == targets[1]
+    used = [max(exponents)] * 2 if alike else exponents
+    own, name = marked(pair.first.context, len(x))
+    figure = score_scatter(
+        x / 10.0 ** used[0],
+        y / 10.0 ** used[1],
+        marked=own,
+        marked_name=name,
+        texts=texts(pair.first.context, len(x)),
+        names=pair.names,
+        units=(measures.power(used[0], targets[0]), measures.power(used[1], targets[1])),
+        title=scatter_title(x, y, pair.names, sizes=targets[0] == targets[1]),
+        palette=look.palette(),
+    )
+    look.chart(figure, "score-scatter")
+    drawn = f"{MOST:,} of {len(x):,} (the strongest and an even draw of the rest)"
+    line = "The axes have different powers of ten, so no line of equal scores is drawn."
+    if targets[0] != targets[1]:
+        line = "The axes have different units, so no line of equal scores is drawn."
+    elif used[0] == used[1]:
+        line = "On the dashed line both give the same score."
+    st.caption(
+        f"One dot per training image, {drawn if len(x) > MOST else f'all {len(x):,}'}; diamonds "
+        "are of the test image’s class. Sizes are compared at the 99th percentile of |score|. "
+        + line
+    )
+
+
+def scatter_title(
+    first: np.ndarray, second: np.ndarray, names: tuple[str, str], *, sizes: bool = True
+) -> str:
+    """Return the finding: how often the signs agree and, of one unit, whose scores are larger."""
+    same = float((np.sign(first) == np.sign(second)).mean())
+    spreads = [float(np.percentile(np.abs(values), 99)) for values in (first, second)]
+    text = f"Signs agree for {percent(same, 0)} of the training images"
+    if sizes and min(spreads) > 0:
+        bigger = int(spreads[1] > spreads[0])
+        ratio = max(spreads) / min(spreads)
+        text += f"; {names[bigger]}’s scores are {significant(ratio)} times as large"
+    return text
+
+
+def marked(context: Context, n: int) -> tuple[np.ndarray, str]:
+    """Return which training samples are of the query's class, and its name."""
+    source = gallery.pictures(context)
+    labels = source.labels("train")
+    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
+    if query["label"] is None:  # a group of several classes
+        return np.zeros(n, bool), "of its class"
+    name = source.classes[query["label"]]
+    return (np.zeros(n, bool) if labels is None else labels == query["label"]), name
+
+
+def texts(context: Context, n: int) -> np.ndarray:
+    """Return what hovering says of each training sample: its number and class."""
+    source = gallery.pictures(context)
+    labels = source.labels("train")
+    if labels is None:
+        return np.array([f"#{i}" for i in range(n)], dtype=object)
+    return np.array([f"#{i} {source.classes[c]}" for i, c in enumerate(labels)], dtype=object)
+
+
+def _overlap(pair: Pair, scores: Scores, side: measures.Side, k: int) -> None:
+    x, y = scores
+    ks = measures.curve_points(len(x))
+    curves = {name: measures.overlap_curve(x, y, ks, end) for end, name in SIDES.items()}
+    shared = measures.overlap(x, y, k, side)
+    title = (
+        f"{pair.first.name} and {pair.second.name} share {percent(shared / k, 0)} of their top "
+        f"{k:,} ({_end(side)})"
+    )
+    figure = overlap_figure(
+        ks, curves, chosen=SIDES[side], k=k, n=len(x), title=title, palette=look.palette()
+    )
+    look.chart(figure, "overlap")
+    st.caption("The share of the two top-k lists that is the same; dotted: by chance.")
+
+
+def _flow(pair: Pair, scores: Scores, side: measures.Side, k: int) -> None:
+    """Draw where the first few of each ranking stand in the other."""
+    x, y = scores
+    few = min(k, MOST_LINES)
+    found = flow(measures.order(x, side), measures.order(y, side), few)
+    palette = look.palette()
+    figure = rank_flow(
+        found,
+        texts(pair.first.context, len(x)),
+        pair.colours(palette),
+        pair.names,
+        flow_title(found, pair.names),
+        palette,
+    )
+    look.chart(figure, "rank-flow")
+    limit = f" (at most {MOST_LINES} are drawn)" if k > MOST_LINES else ""
+    st.caption(
+        f"The first {few} {_end(side)} training images of each side{limit}; below the dotted "
+        "line a sample is beyond them, hovering says where."
+    )
+
+
+def flow_title(found: Flow, names: tuple[str, str]) -> str:
+    """Return the finding: how many keep their place, and how far the best of each falls."""
+    shared = int(found.shared.sum())
+    tops = [int(found.second[found.first == 1][0]), int(found.first[found.second == 1][0])]
+    return (
+        f"{shared} of the first {found.k} are the same; {names[0]}’s first is number {tops[0]:,} "
+        f"by {names[1]}, {names[1]}’s first number {tops[1]:,} by {names[0]}"
+    )
+
+
+def _certificates(pair: Pair) -> None:
+    first, second = pair.sides
+    query = first.context.query
+    if pair.one_record:
+        sure.panel(first.context, "compare", query=query, methods=pair.methods)
+        return
+    for side, key in zip(pair.sides, ("compare", "compare-b"), strict=True):
+        st.caption(f"{side.name}:")
+        sure.panel(side.context, "compare", key=key, query=query, methods=(side.method,))
+
+
+# --- all test images ------------------------------------------------------------------------------
+
+
+def _every(pair: Pair, queries: list[dict[str, Any]]) -> None:
+    """Draw the rank correlation of every test image that both ranked."""
+    st.subheader("Every test image that both ranked")
+    n = pair.first.info["data"]["sizes"]["train"]
+    if len(queries) * n > AT_ONCE and not st.toggle(
+        f"Compare the rankings of all {len(queries)} test images (a few seconds)",
+        key="compare-every",
+    ):
+        return
+    views = [(str(side.context.shown.path), side.method) for side in pair.sides]
+    rhos = cache.rank_correlations(views[0], views[1], tuple(q["index"] for q in queries))
+    classes = pair.first.info["data"]["classes"]
+    asked = [query["index"] for query in queries]
+    shown = pair.first.context.query
+    figure = agreement(
+        [query_label(query, classes) for query in queries],
+        rhos,
+        [measures.spearman_interval(rho, n) for rho in rhos],
+        chosen=asked.index(shown) if shown in asked else -1,
+        title=agreement_title(rhos),
+        palette=look.palette(),
+    )
+    look.chart(figure, "agreement")
+    st.caption(
+        "Spearman’s rank correlation over all training images, 1 = the same order. Intervals: "
+        "95 %, Fisher’s z, as if training images were independent draws. The diamond is the test "
+        "image above."
+    )
+
+
+def agreement_title(rhos: list[float]) -> str:
+    """Return the finding: median and range of the rank correlations."""
+    return (
+        f"Median rank correlation {np.nanmedian(rhos):.2f} over {len(rhos)} test images "
+        f"({np.nanmin(rhos):.2f} to {np.nanmax(rhos):.2f})"
+    )
+
+
+# --- download -------------------------------------------------------------------------------------
+
+
+def score_table(scores: dict[str, np.ndarray], units: dict[str, str] | None = None) -> pd.DataFrame:
+    """Return train_index and each column's influence [unit] and rank (0 = most helpful)."""
+    table = pd.DataFrame({"train_index": np.arange(len(next(iter(scores.values()))))})
+    for name, values in scores.items():
+        rank = np.empty(len(values), dtype=int)
+        rank[measures.order(values, "helpful")] = np.arange(len(values))
+        unit = (units or {}).get(name, "nats").replace(" ", "_")
+        table[f"{name}_influence_{unit}"] = values
+        table[f"{name}_rank"] = rank
+    return table
