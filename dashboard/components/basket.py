@@ -7,7 +7,6 @@ from typing import Any
 import streamlit as st
 
 from dashboard import cache, settings, state
-from dashboard.components import change_form, mislabel_form, study_form, uploads
 from dashboard.components.suspects import Suspects
 from dashboard.state import Context
 from gifcore.data import DATASETS
@@ -67,19 +66,33 @@ def checkbox(context: Context, index: int) -> None:
     st.checkbox(f"mark #{index}", key=key, on_change=toggle)
 
 
-def draw(context: Context, suspects: Suspects, first: list[int]) -> None:
+def draw(
+    context: Context,
+    suspects: Suspects | None,
+    first: list[int],
+    *,
+    every: list[int] | None = None,
+) -> None:
     """Draw what is marked, and what can be done with it.
 
     Args:
+        suspects: what is known of wrong labels; None where it is not about them.
         first: the images that "Mark the first k" takes.
+        every: those of all pages, if they may be marked at once.
     """
     found = marks(context)
     st.subheader(f":material/shopping_basket: Marked: {len(found):,}")
+    what = "the first" if suspects is not None else "this page:"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
-            f"Mark the first {len(first):,}", key="mark-first", icon=":material/done_all:",
+            f"Mark {what} {len(first):,}", key="mark-first", icon=":material/done_all:",
             on_click=mark, args=(context, first), disabled=not first,
         )  # fmt: skip
+        if every is not None and len(every) > len(first):
+            st.button(
+                f"Mark all {len(every):,} that match", key="mark-every",
+                icon=":material/select_all:", on_click=mark, args=(context, every),
+            )  # fmt: skip
         st.button(
             "Unmark all", key="unmark", icon=":material/remove_done:", disabled=not found,
             on_click=mark, args=(context, list(found)), kwargs={"put": False},
@@ -99,25 +112,28 @@ def draw(context: Context, suspects: Suspects, first: list[int]) -> None:
             "Start a study that removes them", key="basket-remove", type="primary",
             icon=":material/delete_sweep:", disabled=not found,
         )  # fmt: skip
-        relabelled = "suggested" in suspects.table and st.button(
+        suggested = None if suspects is None else suspects.table.get("suggested")
+        relabelled = suggested is not None and st.button(
             "Start one that relabels them", key="basket-relabel",
             icon=":material/label:", disabled=not found,
             help="Each gets the most probable other class, by the model.",
         )  # fmt: skip
     if removed or relabelled:
-        labels = suspects.table["suggested"].to_numpy()[found].tolist() if relabelled else None
+        labels = None
+        if relabelled and suggested is not None:
+            labels = suggested.to_numpy()[found].tolist()
         st.session_state.update(form(study, found, labels))
         st.query_params.clear()
         st.switch_page(st.session_state["pages"]["new_study"])
 
 
-def _said(suspects: Suspects, found: list[int]) -> str:
+def _said(suspects: Suspects | None, found: list[int]) -> str:
     if not found:
         return (
             "Mark images above by their boxes, or the first ones at once; the marks stay while you "
             "look at other pages."
         )
-    wrong = suspects.wrong
+    wrong = None if suspects is None else suspects.wrong
     words = "Kept while this session lasts" + (
         ", and in the address of this page." if len(found) <= IN_ADDRESS else "."
     )
@@ -132,6 +148,9 @@ def form(study: Study, indices: list[int], labels: list[int] | None) -> dict[str
     Args:
         labels: the new label of each image; None: they are removed.
     """
+    # only for who starts one: pages that show marks need no form of a study
+    from dashboard.components import change_form, mislabel_form, study_form, uploads
+
     known = study.data.source in DATASETS
     values: dict[str, Any] = {
         "new_title": "",

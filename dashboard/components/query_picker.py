@@ -26,12 +26,14 @@ def begin(context: Context) -> None:
     previews.begin(context, _running(context) if fresh else None)
 
 
-def draw(context: Context, source: Pictures, *, preview: bool = False) -> None:
+def draw(
+    context: Context, source: Pictures, *, preview: bool = False, folded: bool = False
+) -> None:
     """Draw the ranked test images, the chosen one marked unless a `preview` is shown instead."""
     queries = cache.queries(context.shown)
     picker = st.expander(
         f"Test image{_or_group(queries)}: choose among {len(queries)} ranked, or any other below",
-        expanded=True,
+        expanded=not folded,
         key="samples-picker",
         icon=":material/image_search:",
     )

@@ -12,12 +12,15 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard import cache, state
 from dashboard.charts.style import label, listed
 from dashboard.components import (
+    browse,
+    filter_form,
     gallery,
     look,
     measures,
     previews,
     query_picker,
     ranking,
+    sample_card,
     sheet,
     sure,
 )
@@ -53,12 +56,16 @@ def page() -> None:
     preview = previews.shown(context)
     st.title("Samples")
     said = st.empty()
-    if preview is None and context.query is None:
+    nothing = preview is None and context.query is None
+    if nothing:
         said.markdown("This study has not ranked the training images of any test image.")
-        query_picker.others(context, source)
-        return
     gallery.missing_data_note(source, context.info["data"]["name"])
-    query_picker.draw(context, source, preview=preview is not None)
+    asked = filter_form.switch()
+    if nothing:
+        query_picker.others(context, source)
+        _images(context, source, {}, None)
+        return
+    query_picker.draw(context, source, preview=preview is not None, folded=asked.browse)
     _explained(context, source, said, preview=preview is not None)
 
 
@@ -84,6 +91,7 @@ def _exact(context: Context, source: Pictures, said: DeltaGenerator) -> None:
     methods = _ranked_by(context)
     if not methods:
         said.markdown(unranked(context, context.methods))
+        _images(context, source, {}, None)
         return
     scores = {m: cache.influence(context.shown.path, m, context.query) for m in methods}
     query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
@@ -91,11 +99,11 @@ def _exact(context: Context, source: Pictures, said: DeltaGenerator) -> None:
     if silent := [m for m in context.methods if m not in methods]:
         st.caption(unranked(context, silent))
     exp = measures.exponent(_all(scores))
-    for side in ("helpful", "harmful"):
-        _side(side, scores, source, exp, measures.explained(context.info))
+    _images(context, source, scores, query)
     sure.panel(context, "samples", query=context.query)
     _how_to_read(context)
-    ranking.section(context, scores, source, exp)
+    if not filter_form.asked().browse:
+        ranking.section(context, scores, source, exp)
 
 
 def _previewed(
@@ -108,11 +116,35 @@ def _previewed(
     said.markdown(f"{previews.BADGE} {answer(context, scores, query)}")
     previews.banner(context, found)
     exp = measures.exponent(_all(scores))
-    for side in ("helpful", "harmful"):
-        _side(side, scores, source, exp, measures.explained(context.info), preview=True)
+    _images(context, source, scores, query, preview=True)
     sure.panel(context, "preview", query=index, methods=found.methods)
     _how_to_read(context)
-    ranking.section(replace(context, query=index), scores, source, exp, preview=True)
+    if not filter_form.asked().browse:
+        ranking.section(replace(context, query=index), scores, source, exp, preview=True)
+
+
+def _images(
+    context: Context,
+    source: Pictures,
+    scores: dict[str, np.ndarray],
+    query: dict[str, Any] | None,
+    *,
+    preview: bool = False,
+) -> None:
+    """Draw what was asked for, all training images or those that matter most; then the card."""
+    asked, about = filter_form.asked(), measures.explained(context.info)
+    if asked.browse:
+        scored = None
+        if query is not None:
+            what = plain(query["group"]["name"]) if is_group(query) else f"#{query['index']}"
+            of = f"{query_noun(query).lower()} {what}"
+            scored = browse.Scored(of, measures.exponent(_all(scores)), about, preview)
+        browse.section(context, source, scores, scored)
+        return
+    if scores:
+        for side in ("helpful", "harmful"):
+            _side(side, scores, source, about, preview=preview, width=browse.SIDES[asked.size])
+    sample_card.section(context, source)
 
 
 def _how_to_read(context: Context) -> None:
@@ -182,19 +214,20 @@ def _side(
     side: measures.Side,
     scores: dict[str, np.ndarray],
     source: Pictures,
-    exp: int,
     explained: measures.Explained,
     *,
-    preview: bool = False,
+    preview: bool,
+    width: int,
 ) -> None:
+    exp = measures.exponent(_all(scores))
     st.subheader(HEADINGS[side] + (f" {previews.BADGE}" if preview else ""))
     st.markdown(
         MEANINGS[side].format(explained)
         + (" ◆ is named by all methods." if len(scores) > 1 else "")
     )
     tops = {m: top_of(values, side) for m, values in scores.items()}
-    width = min(len(tops), ABREAST)
-    rows = [st.columns(width, gap="medium") for _ in range(-(-len(tops) // width))]
+    abreast = min(len(tops), ABREAST)
+    rows = [st.columns(abreast, gap="medium") for _ in range(-(-len(tops) // abreast))]
     columns = [column for row in rows for column in row]
     for column, (method, chosen) in zip(columns, tops.items(), strict=False):
         with column, st.container(border=True):
@@ -212,7 +245,7 @@ def _side(
                 for i in chosen
             ]
             if cards:
-                sheet.draw(cards, look.palette(), HEIGHT)
+                sheet.draw(cards, look.palette(), HEIGHT, width)
             else:
                 st.info(f"By {label(method)} no training image is {side} here.")
 

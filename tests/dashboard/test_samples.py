@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from dashboard import cache, jobs
+from dashboard.charts.style import Palette
 from dashboard.components import gallery, measures, ranking, sheet
 from dashboard.components.gallery import Pictures
 from dashboard.views import samples
@@ -185,7 +186,7 @@ def test_a_card_says_score_sign_word_and_class() -> None:
     source = Pictures(_data(3), {}, ["a", "<b> & c"])
     card = samples.card(1, -2.5e-6, -6, source, shared=True)
     assert card.alt == "Training image 1, <b> & c: influence −2.50 10⁻⁶ nats, harmful"
-    figure = sheet._figure(card, "#c65a11")
+    figure = sheet.figure(card, Palette())
     assert words(figure) == "−2.50 harmful ◆ <b> & c #1"
     assert 'alt="Training image 1, &lt;b&gt; &amp; c: influence' in figure
     png = base64.b64decode(re.findall(r'src="data:image/png;base64,([^"]*)"', figure)[0])
