@@ -66,7 +66,7 @@ def _draw_record_page(page: st.Page) -> None:
     else:
         page.run()
     with st.sidebar:  # last: the page's own picks belong to the view
-        share.draw(context)
+        share.draw(context, page.url_path)
 
 
 def main() -> None:

@@ -44,6 +44,7 @@ PARAMS = (
     "step",
     "present",
 )
+DIGITS = 12  # of a record's hash in the address
 RATIOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 FAMILY_DIGITS = 12
 DEFAULT_SELECTOR, DEFAULT_RATIO, DEFAULT_K = "highest-k-gradients", 0.05, 50
@@ -267,6 +268,11 @@ def _address() -> dict[str, str]:
     return {key: st.query_params[key] for key in PARAMS if key in st.query_params}
 
 
+def picks_from(texts: dict[str, str]) -> dict[str, Any]:
+    """Return the picks that an address names; what cannot be read is left out."""
+    return _parsed(texts)
+
+
 def _parsed(texts: dict[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, text in texts.items():
@@ -305,6 +311,8 @@ _PARSERS: dict[str, Any] = {
 def address(**picks: Pick) -> dict[str, str]:
     """Return the query parameters of the present view with some picks changed, for a link."""
     values = picked() | picks
+    if {"study", "selector", "ratio"} & set(picks) and "record" not in picks:
+        values["record"] = None  # it is the hash of the record that is shown now
     return {key: _text(values[key]) for key in PARAMS if values.get(key) is not None}
 
 
@@ -354,12 +362,25 @@ WORDS = {
 }
 
 
+def note_record(record: Record | None) -> None:
+    """Put the record that is shown into the address; `gone` tells who asked for another one."""
+    now = None if record is None else record.hash[:DIGITS]
+    asked = st.session_state.get("asked", {}).get("record")
+    if now is not None and asked not in (None, now):
+        st.session_state["gone"]["record"] = str(asked)
+    picked()["record"] = now
+
+
 def gone() -> str:
     """Return what the address asks for and is not here, in one sentence; "" if all of it is."""
-    found = [
-        f"{WORDS.get(key, key)} “{value}”"
-        for key, value in st.session_state.get("gone", {}).items()
-    ]
+    missing = dict(st.session_state.get("gone", {}))
+    record = missing.pop("record", None)
+    found = [f"{WORDS.get(key, key)} “{value}”" for key, value in missing.items()]
+    if not found and record is not None:
+        return (
+            f"This link was made of the record “{record[:DIGITS]}”, which is not here; of the same "
+            f"study, selector and ratio “{picked().get('record')}” is shown: numbers may differ."
+        )
     if not found:
         return ""
     are = "is" if len(found) == 1 else "are"

@@ -14,6 +14,7 @@ from dashboard import state
 from dashboard.charts.style import Palette, heading
 from dashboard.components.messages import plain
 
+PICTURES_AS = "pictures-as"  # in the session: what the camera of a chart's menu writes
 _BACKGROUNDS = {True: "#0e1117", False: "#ffffff"}
 
 
@@ -57,7 +58,11 @@ def chart(
         alt=finding,
         config={
             "displaylogo": False,
-            "toImageButtonOptions": {"filename": key, "scale": 2},
+            "toImageButtonOptions": {
+                "filename": key,
+                "format": st.session_state.get(PICTURES_AS, "png"),
+                "scale": 2,
+            },
             "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
         },
     )

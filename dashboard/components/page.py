@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -67,7 +68,7 @@ def take(name: str, build: Callable[[], pd.DataFrame]) -> None:
         for shown, suffix, write, mime in kinds:
             st.download_button(
                 shown,
-                data=lambda write=write: write(build()),
+                data=partial(_written, write, build),
                 file_name=f"{name}.{suffix}",
                 mime=mime,
                 key=f"{suffix}-{name}",
@@ -76,6 +77,10 @@ def take(name: str, build: Callable[[], pd.DataFrame]) -> None:
                 type="tertiary",
                 on_click="ignore",
             )
+
+
+def _written(write: Callable[[pd.DataFrame], bytes], build: Callable[[], pd.DataFrame]) -> bytes:
+    return write(build())
 
 
 def csv(frame: pd.DataFrame) -> bytes:

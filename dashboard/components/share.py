@@ -1,50 +1,70 @@
-"""Sharing what is looked at: a link with all picks, a report, the files to compute it again."""
+"""Sharing what is looked at: a link, a name for it, a report, the files to compute it again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 import streamlit as st
 
 from dashboard import reproduce, state
+from dashboard.components import look, saved
+from dashboard.components.controls import one_of
 from dashboard.state import Context
-from gifcore.record import STUDY
+from gifcore.record import RECORD, STUDY
+
+PICTURES = {"png": "PNG", "svg": "SVG"}
 
 
-def draw(context: Context) -> None:
-    """Draw the popover; its downloads are built when they are pressed."""
+def draw(context: Context, page: str) -> None:
+    """Draw the popover of a page; its downloads are built when they are pressed.
+
+    Args:
+        page: as the address has it: "before-after".
+    """
     with st.popover("Share this view", icon=":material/share:", width="stretch"):
         st.markdown("**Link** to exactly this view, for whoever reaches this server")
         st.code(link(), language=None, wrap_lines=True)
+        if saved.available():
+            saved.save_this(page)
+            saved.shown("share")
         if context.record is None:
             return
+        st.markdown("**Charts**: the camera in a chart’s own menu writes")
+        one_of("Pictures of charts", PICTURES, "png", look.PICTURES_AS)
         st.markdown("**Files**")
-        stem = f"{context.record.path.name}"
-        st.download_button(
-            "Report: one HTML file, opens offline",
-            data=lambda: _report(context),
-            file_name=f"{stem}.html",
-            mime="text/html",
-            key="share-report",
-            icon=":material/description:",
-            on_click="ignore",
-            width="stretch",
-        )
+        _files(context)
         lines = reproduce.of(context)
+        st.markdown("**Compute it again**, in a terminal with the study file")
+        st.code(lines.command, language="shell")
+        st.markdown("or in Python")
+        st.code(lines.python, language="python", wrap_lines=True)
+
+
+def _files(context: Context) -> None:
+    """Offer the report, the study file and the record's own JSON."""
+    folder = context.shown.path
+    files: tuple[tuple[str, str, str, str], ...] = (
+        ("Report: one HTML file, opens offline", "report", f"{folder.name}.html", "text/html"),
+        ("Study file", "study", STUDY, "application/toml"),
+        ("Run manifest: hashes, versions, numbers", "manifest", RECORD, "application/json"),
+    )
+    build: dict[str, Callable[[], str | bytes]] = {
+        "report": lambda: _report(context),
+        "study": lambda: reproduce.of(context).study,
+        "manifest": (folder / RECORD).read_bytes,
+    }
+    for words, name, file, mime in files:
         st.download_button(
-            "Study file",
-            data=lines.study,
-            file_name=STUDY,
-            mime="application/toml",
-            key="share-study",
-            icon=":material/download:",
+            words,
+            data=build[name],
+            file_name=file,
+            mime=mime,
+            key=f"share-{name}",
+            icon=":material/description:" if name == "report" else ":material/download:",
             on_click="ignore",
             width="stretch",
         )
-        st.markdown("**Compute it again**, in a terminal with the study file")
-        st.code(lines.command, language=None)
-        st.markdown("or in Python")
-        st.code(lines.python, language=None, wrap_lines=True)
 
 
 def link() -> str:

@@ -30,8 +30,9 @@ def draw(families: list[Family]) -> Context:
         methods = _methods(sibling)
         k = _k()
         also = also_chosen.draw(sibling)
-    state.write_address()
     context = replace(state.of(family, (selector, ratio)), query=query, methods=methods, k=k)
+    state.note_record(context.record)
+    state.write_address()
     return replace(context, klass=also.klass, layer=also.layer, sample=also.sample, pin=also.pin)
 
 

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from dashboard import cache, doubts
@@ -178,8 +179,11 @@ def smallest_row(context: Context) -> tuple[str, int] | None:
     rows = cache.samples(context.shown.path, BEFORE)
     if rows.empty:
         return None
-    counts = rows["label"].value_counts()
-    return context.info["data"]["classes"][int(counts.idxmin())], int(counts.min())
+    classes = context.info["data"]["classes"]
+    counts = np.bincount(rows["label"].to_numpy(dtype=int), minlength=len(classes))
+    there = np.flatnonzero(counts)  # an empty class has no row
+    least = int(there[counts[there].argmin()])
+    return classes[least], int(counts[least])
 
 
 def ends(context: Context, methods: Sequence[str]) -> dict[str, str]:

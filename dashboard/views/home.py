@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, state
 from dashboard.charts.style import label as method_label
-from dashboard.components import gallery, messages, storyteller, verdict
+from dashboard.components import gallery, messages, saved, storyteller, verdict
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.measures import explained, exponent, percent, power, signed, times
 from dashboard.components.sidebar import query_label, query_noun
@@ -55,6 +55,7 @@ def page() -> None:
         _prediction(context)
     else:
         messages.nothing_yet()
+    saved.on_home()
     _next()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import report, reproduce
 from gifcore.assets_path import asset
@@ -54,6 +56,43 @@ def test_a_link_to_what_is_gone_says_so_once(picks: dict[str, str], words: str) 
     assert words in app.warning[0].value.replace("\\", "")
     app.run()
     assert not app.warning
+
+
+def test_the_address_names_the_record_and_a_link_to_another_says_so(workspace: Path) -> None:
+    app = open_page("compare", ratio="0.1")
+    own = Record.open(workspace / "g10").hash[:12]
+    assert app.query_params["record"] == own
+    assert not open_page("compare", ratio="0.1", record=own).warning
+    other = open_page("compare", ratio="0.1", record="0123456789ab")
+    said_ = other.warning[0].value
+    assert "made of the record “0123456789ab”, which is not here" in said_
+    assert f"“{own}” is shown" in said_
+    assert other.query_params["record"] == own
+    other.run()
+    assert not other.warning
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_link_to_another_study_names_no_record_and_another_ratio_its_own() -> None:
+    app = open_page("compare")
+    first = app.query_params["record"]
+    app.select_slider(key="ratio").set_value(0.1).run()
+    assert app.query_params["record"] != first
+    assert not app.warning
+    app.select_slider(key="ratio").set_value(0.25).run()  # not computed
+    assert "record" not in app.query_params
+
+
+@pytest.mark.usefixtures("workspace")
+def test_charts_are_written_as_the_popover_says() -> None:
+    def formats(app: AppTest) -> set[str]:
+        configs = [json.loads(chart.proto.config) for chart in app.get("plotly_chart")]
+        return {config["toImageButtonOptions"]["format"] for config in configs}
+
+    app = open_page("compare")
+    assert formats(app) == {"png"}
+    app.segmented_control(key="pictures-as").set_value("svg").run()
+    assert formats(app) == {"svg"}
 
 
 # --- the report -----------------------------------------------------------------------------------
