@@ -124,6 +124,31 @@ class Sketch:
         found: Array = centred * self.factors.astype(wide)
         return found
 
+    def nearest(self, sample: int, count: int) -> tuple[Array, Array]:
+        """Return the training samples whose gradients point most the same way, and the cosines.
+
+        cosine = a_i . a_j / (|a_i| |a_j|) of the sketched gradients; the largest first, ties by
+        position; the sample itself is left out. Both are empty where it has no gradient.
+
+        Raises:
+            GifError: a training sample that the sketch does not hold.
+
+        Cost: one product with the (n, r) matrix.
+        """
+        rows = np.flatnonzero(self.positions == sample)
+        if not len(rows):
+            raise GifError(f"The sketch holds no training sample {sample}.")
+        own = self.train[rows[0]].astype(np.float32)
+        if not self.lengths[rows[0]] or not own.any():
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        cosines = np.empty(len(self.train), dtype=np.float32)
+        for start in range(0, len(cosines), BLOCK):
+            part = self.train[start : start + BLOCK].astype(np.float32)
+            cosines[start : start + BLOCK] = part @ own
+        cosines[rows[0]] = -np.inf
+        order = np.argsort(-cosines, kind="stable")[: min(count, len(cosines) - 1)]
+        return self.positions[order].astype(np.int64), np.clip(cosines[order], -1, 1)
+
     def recall(self, method: str) -> Mapping[str, Any]:
         """Return the recall that was measured on queries the sketch was not made of.
 

@@ -37,9 +37,11 @@ def draw(record: Record) -> Chosen:
     with st.expander("Also chosen", expanded=bool(chosen), icon=":material/check_box:"):
         st.selectbox(
             "Class",
-            [None, *range(len(classes))],
+            range(len(classes)),
+            index=None,
+            placeholder="any class",
             key="class",
-            format_func=lambda c: "any class" if c is None else classes[c],
+            format_func=lambda c: classes[c],
             help="Filters the training images and is highlighted on Before / after.",
         )
         for key, title, use in (
