@@ -36,6 +36,7 @@ def page() -> None:
     _accuracies(context, edited)
     method, step = one_edit.pick(context, edited)
     one_edit.section(context, method)
+    sure.panel(context, "step-search", methods=[method])
     _predictions(context, edited, method, step)
     _export(context, edited)
 
@@ -47,8 +48,11 @@ def _predictions(context: Context, edited: list[str], method: str, step: str) ->
         st.info("This record keeps no single predictions, so there is no confusion matrix.")
         return
     confusions.section(context, found)
+    sure.panel(context, "confusion", methods=[method])
     predicted.section(context, edited, confusions.focus(context, found))
+    sure.panel(context, "histogram", methods=edited)
     flips.section(context, found)
+    sure.panel(context, "flips", methods=[method])
 
 
 # --- accuracies -----------------------------------------------------------------------------------
@@ -69,7 +73,7 @@ def _accuracies(context: Context, methods: list[str]) -> None:
     frame.table(rows, "accuracies", "Accuracies with intervals")
     sure.panel(context, "before-after", methods=methods)
     if held.section(context, methods):
-        sure.panel(context, "histogram", methods=methods)
+        sure.panel(context, "edits", key="agreement", methods=methods)
 
 
 def _legend(judged: Outcome, n: dict[str, Any], retrained: Truth | None) -> str:
