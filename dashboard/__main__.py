@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import pkgutil
@@ -156,6 +157,7 @@ def _serve(address: str, port: int) -> None:
     for page in pkgutil.iter_modules(views.__path__):  # the first visitor does not wait for them
         with contextlib.suppress(Exception):  # a page that is broken says so when it is opened
             importlib.import_module(f"dashboard.views.{page.name}")
+    settle()
     sys.argv = [str(APP)]
     config: dict[str, Any] = {
         "server.port": port,
@@ -165,6 +167,16 @@ def _serve(address: str, port: int) -> None:
         "browser.gatherUsageStats": False,
     }
     st.App(APP, on_script_error=on_script_error).run(config=config)
+
+
+def settle() -> None:
+    """Take what was imported out of the garbage collector's sight.
+
+    Streamlit collects after every run of a page, and no other viewer's page goes on meanwhile: to
+    look through all modules again each time takes longer than most pages do.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 if __name__ == "__main__":
