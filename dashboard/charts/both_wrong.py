@@ -52,7 +52,7 @@ def both_wrong(
             marker={"color": colour, "pattern": {"shape": pattern, "size": 6}},
             hovertemplate=f"%{{y}}: {name}, %{{customdata:,}} images (%{{x:.1f}} %)<extra></extra>",
         )
-    figure.update_layout(barmode="stack", bargap=0.3)
+    figure.update_layout(barmode="stack", bargap=0.3, legend_traceorder="normal")
     figure.update_xaxes(title="test images (%)", range=[0, 100])
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return finish(figure, title, height=110 + 46 * len(groups), top=50, legend=1.06)

@@ -79,7 +79,8 @@ def heatmap(
         figure.for_each_yaxis(lambda axis: axis.update(scaleanchor=axis.anchor))
         figure.update_xaxes(constrain="domain", showticklabels=False)
         figure.update_yaxes(constrain="domain", showticklabels=False)
-    return finish(figure, title, height=height)
+    lines = 1 + max(panel.name.count("<br>") for panel in panels)
+    return finish(figure, title, height=height, top=12 + 18 * lines)
 
 
 Place = tuple[int, int]  # row and column, from 0

@@ -15,6 +15,11 @@ from dashboard.views.compare_scores import Scores
 from dashboard.views.layer_maps import Moves
 from dashboard.views.parameters import all_moves
 
+CONTENTS = (
+    "On this page: the rankings, then [where each moves the model](#where-each-moves-the-model), "
+    "[the edits](#as-edits-of-the-model) and [what each cost](#what-each-cost)."
+)
+
 
 def page() -> None:
     """Draw the page: what is held against what, then rankings, parameters, edits and costs."""
@@ -27,11 +32,13 @@ def page() -> None:
         st.info(more(context))
         compare_edits.costs_section(context.info, methods, None)
         return
+    st.caption(CONTENTS)
     scores = compare_scores.section(pair)
     moves = compare_maps.section(pair)
     compare_edits.section(pair)
     compare_edits.costs_section(context.info, methods, pair)
     _export(pair, scores, moves)
+    state.write_address()  # the layer is part of the view
 
 
 def more(context: Context) -> str:

@@ -40,11 +40,19 @@ def section(pair: Pair) -> None:
     _against_retrained(pair, edited)
     if len(edited) == 2:
         _same_images(pair)
-    for number, side in enumerate(edited[:1] if pair.one_record else edited):
-        if not pair.one_record:
-            st.caption(f"{side.name}:")
-        methods = [s.method for s in edited] if pair.one_record else [side.method]
-        sure.panel(side.context, "edits", key=f"compare-edits-{number}", methods=methods)
+    _certificates(pair, edited)
+
+
+def _certificates(pair: Pair, edited: list[Side]) -> None:
+    if pair.one_record:
+        methods = [side.method for side in edited]
+        sure.panel(pair.first.context, "edits", key="compare-edits", methods=methods)
+        return
+    for number, (column, side) in enumerate(zip(st.columns(2), edited, strict=False)):
+        with column:
+            st.caption(side.name)
+            key = f"compare-edits-{number}"
+            sure.panel(side.context, "edits", key=key, methods=(side.method,))
 
 
 def _verdicts(pair: Pair, edited: list[Side]) -> None:
@@ -63,7 +71,12 @@ def _verdicts(pair: Pair, edited: list[Side]) -> None:
 def same_change(pair: Pair) -> bool:
     """Are both edits after the same thing, counted on the same images?"""
     first, second = pair.infos
-    return pairing.same_data(first, second) and first["change"] == second["change"]
+    if not pairing.same_data(first, second):
+        return False
+    judged = [outcome(info["change"]) for info in (first, second)]
+    if judged[0].task == "class":
+        return judged[0] == judged[1]
+    return bool(first["change"] == second["change"])
 
 
 def _accuracies(pair: Pair, edited: list[Side]) -> None:
@@ -136,8 +149,10 @@ def _against_retrained(pair: Pair, edited: list[Side]) -> None:
         if found is not None:
             held.agreement(pair.first.info, [s.method for s in edited], found, "compare")
         return
-    for number, side in enumerate(edited):
-        found = truth(side.info)
+    truths = [truth(side.info) for side in edited]
+    if not any(truths):
+        return  # the verdicts say it
+    for number, (side, found) in enumerate(zip(edited, truths, strict=True)):
         if found is None:
             st.caption(f"The study of {side.name} was not held against retrained models.")
         else:
@@ -262,7 +277,7 @@ def costs_section(info: dict[str, Any], methods: list[str], pair: Pair | None) -
         table = costs(info, methods)
     else:
         table = pd.concat([costs(s.info, [s.method]) for s in pair.sides], ignore_index=True)
-        table.insert(0, "view", list(pair.names))
+        table["method"] = list(pair.names)
     frame.table(table, "costs", "Costs, one row per method")
     infos = [info] if pair is None or pair.one_record else list(pair.infos)
     whole = " and ".join(
@@ -292,8 +307,8 @@ def costs(info: dict[str, Any], methods: list[str]) -> pd.DataFrame:
                 "‖Δ‖": significant(entry["norm"]) if "norm" in entry else "none",
                 "products": f"{products(entry):,}",
                 "in all": measures.seconds(sum(took.values())),
+                "peak memory": f"{info['peak_memory_mb']:,.0f} MB",
                 **{stage: measures.seconds(value) for stage, value in took.items()},
-                "peak memory of its study": f"{info['peak_memory_mb']:,.0f} MB",
             }
         )
     return pd.DataFrame(rows)

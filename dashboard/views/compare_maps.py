@@ -23,6 +23,7 @@ from dashboard.views.layer_maps import Moves, Values
 from dashboard.views.parameters import layers_title
 
 BARS = {"norm": "Movement ‖Δ‖ of each layer", "rms": "Typical move of one number"}
+DIFFERENCE = "Difference"
 PALE = 5  # of two updates on one scale, one that many times shorter is hardly seen
 
 
@@ -92,8 +93,7 @@ def _network(pair: Pair, tables: dict[str, pd.DataFrame]) -> None:
 def _layer(layer: dict[str, Any], values: Values) -> None:
     matrices = {name: weights.as_matrix(value) for name, value in values.items()}
     if len(values) == 2:
-        first, second = matrices
-        matrices[f"Difference: {second} − {first}"] = pairing.difference(*matrices.values())
+        matrices[DIFFERENCE] = pairing.difference(*matrices.values())
     cut = {name: weights.blocks(matrix) for name, matrix in matrices.items()}
     # The scale is that of the two updates: on it a pale difference is a small one.
     top = weights.limit([cut[name].values for name in values])
@@ -121,7 +121,7 @@ def _layer(layer: dict[str, Any], values: Values) -> None:
 
 
 def _heading(name: str, matrix: np.ndarray) -> str:
-    return f"{name}<br>‖·‖ = {significant(float(np.sqrt(np.nansum(matrix**2))))} in this layer"
+    return f"{name}<br>‖Δ‖ = {significant(float(np.sqrt(np.nansum(matrix**2))))}"
 
 
 def layer_title(layer: str, values: Values) -> str:
@@ -148,9 +148,10 @@ def scale_notes(cut: dict[str, weights.Blocks], names: list[str], top: float) ->
     ]
     if len(names) == 2:
         notes.append(
-            f"Difference: blue where {names[1]} moves a number further up (or less far down) than "
-            f"{names[0]}; a number that only one of them selected counts as 0 in the other, grey "
-            "is in neither. The cosine counts these in: 1 is the same direction, 0 none in common."
+            f"Difference: {names[1]} minus {names[0]}, blue where {names[1]} moves a number "
+            f"further up, or less far down, than {names[0]}; a number that only one of them "
+            "selected counts as 0 in the other, grey is in neither. "
+            "The cosine counts these in: 1 is the same direction, 0 none in common."
         )
     own = {name: weights.limit([cut[name].values]) for name in names}
     own = {name: one for name, one in own.items() if not np.isnan(cut[name].values).all()}
@@ -169,7 +170,8 @@ def _certificates(pair: Pair, moved: list[Side]) -> None:
             pair.first.context, "layer", key="compare-layer", methods=[s.method for s in moved]
         )
         return
-    for number, side in enumerate(moved):
-        st.caption(f"{side.name}:")
-        key = f"compare-layer-{number}"
-        sure.panel(side.context, "layer", key=key, methods=(side.method,))
+    for number, (column, side) in enumerate(zip(st.columns(2), moved, strict=False)):
+        with column:
+            st.caption(side.name)
+            key = f"compare-layer-{number}"
+            sure.panel(side.context, "layer", key=key, methods=(side.method,))

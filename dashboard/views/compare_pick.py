@@ -122,13 +122,13 @@ def draw(context: Context) -> Pair | None:
     offered += ["setting"] if len(context.family) > 1 else []
     offered += ["study"] if rest else []
     mode = pairing.mode(wanted, own, here)
-    honoured = asked is not None and mode in offered
-    mode = mode if mode in offered else "method"
+    known = mode in offered and (mode != "study" or wanted.study in rest)
+    honoured = asked is not None and known
+    if not known:
+        mode, wanted = "method", Other(first=wanted.first, second=wanted.second)
     starts = _starts(wanted, context, rest)
     if len(offered) > 1:
         _select_mode(offered, mode, starts)
-    if mode == "study" and wanted.study not in rest:
-        honoured, wanted = False, starts["study"]
     if mode == "method":
         second = context
         wanted = replace(wanted, study="", selector="", ratio=None)
@@ -259,17 +259,18 @@ def _pickers(
     mode: Mode, first: Context, second: Context, now: Other, options: list[list[str]],
     rest: dict[str, Family],
 ) -> None:  # fmt: skip
-    left, right = st.columns(2)
-    if mode != "method":
-        left.markdown("**A: the view of the sidebar**")
-        left.caption(described(first))
-        right.markdown("**B: what it is held against**")
-        with right:
-            if mode == "study":
-                _pick_study(first, now, rest)
-            _pick_combination(mode, first, second, now, rest)
-            st.caption(described(second))
     alone = mode == "method"
+    if not alone:
+        above = st.columns(2)
+        if mode == "study":
+            with above[0]:
+                _pick_study(first, now, rest)
+        with above[int(mode == "study")]:
+            _pick_combination(mode, first, second, now, rest)
+    left, right = st.columns(2)
+    if not alone:
+        left.markdown("**A: the view of the sidebar**")
+        right.markdown("**B: what it is held against**")
     heads = ("First method", "Second method") if alone else ("Method of A", "Method of B")
     for column, head, field, offered in zip(
         (left, right), heads, ("first", "second"), options, strict=True
@@ -286,6 +287,9 @@ def _pickers(
                     replace(now, **{field: st.session_state[key]})
                 ),
             )
+    if not alone:
+        left.caption(described(first))
+        right.caption(described(second))
 
 
 def _pick_study(context: Context, now: Other, rest: dict[str, Family]) -> None:

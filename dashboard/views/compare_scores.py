@@ -27,6 +27,7 @@ from dashboard.state import Context
 from dashboard.views.compare_pick import Pair, ranked_by
 
 AT_ONCE = 1_000_000  # scores of all common test images that are compared without being asked
+ALIKE = 1.05  # of sizes: below it neither is called larger
 Scores = tuple[np.ndarray, np.ndarray]  # (n,) influences of both, by training sample
 
 
@@ -254,7 +255,9 @@ def scatter_title(
     if sizes and min(spreads) > 0:
         bigger = int(spreads[1] > spreads[0])
         ratio = max(spreads) / min(spreads)
-        text += f"; {names[bigger]}’s scores are {significant(ratio)} times as large"
+        if ratio < ALIKE:
+            return f"{text}; both give scores of one size"
+        text += f"; the scores of {names[bigger]} are {significant(ratio)} times as large"
     return text
 
 
@@ -321,8 +324,8 @@ def flow_title(found: Flow, names: tuple[str, str]) -> str:
     shared = int(found.shared.sum())
     tops = [int(found.second[found.first == 1][0]), int(found.first[found.second == 1][0])]
     return (
-        f"{shared} of the first {found.k} are the same; {names[0]}’s first is number {tops[0]:,} "
-        f"by {names[1]}, {names[1]}’s first number {tops[1]:,} by {names[0]}"
+        f"{shared} of the first {found.k} are the same; the first of {names[0]} is number "
+        f"{tops[0]:,} by {names[1]}, the first of {names[1]} number {tops[1]:,} by {names[0]}"
     )
 
 
@@ -332,9 +335,10 @@ def _certificates(pair: Pair) -> None:
     if pair.one_record:
         sure.panel(first.context, "compare", query=query, methods=pair.methods)
         return
-    for side, key in zip(pair.sides, ("compare", "compare-b"), strict=True):
-        st.caption(f"{side.name}:")
-        sure.panel(side.context, "compare", key=key, query=query, methods=(side.method,))
+    for column, side, key in zip(st.columns(2), pair.sides, ("compare", "compare-b"), strict=True):
+        with column:
+            st.caption(side.name)
+            sure.panel(side.context, "compare", key=key, query=query, methods=(side.method,))
 
 
 # --- all test images ------------------------------------------------------------------------------
@@ -365,8 +369,8 @@ def _every(pair: Pair, queries: list[dict[str, Any]]) -> None:
     look.chart(figure, "agreement")
     st.caption(
         "Spearman’s rank correlation over all training images, 1 = the same order. Intervals: "
-        "95 %, Fisher’s z, as if training images were independent draws. The diamond is the test "
-        "image above."
+        "95 %, Fisher’s z, as if training images were independent draws."
+        + (" The diamond is the test image above." if shown in asked else "")
     )
 
 

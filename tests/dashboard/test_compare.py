@@ -113,5 +113,6 @@ def test_the_score_table_ranks_from_most_helpful() -> None:
 def test_the_finding_of_the_scatter_names_the_larger_method() -> None:
     title = compare_scores.scatter_title(np.array([1.0, -1.0]), np.array([4.0, 4.0]), ("IF", "GIF"))
     assert (
-        title == "Signs agree for 50 % of the training images; GIF’s scores are 4.00 times as large"
+        title == "Signs agree for 50 % of the training images; "
+        "the scores of GIF are 4.00 times as large"
     )

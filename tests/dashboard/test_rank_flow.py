@@ -25,7 +25,8 @@ def test_ranks_of_the_union_by_hand() -> None:
 def test_the_title_says_what_is_shared_and_where_the_first_ones_are() -> None:
     title = flow_title(flow(FIRST, SECOND, 2), ("IF", "GIF"))
     assert title == (
-        "1 of the first 2 are the same; IF’s first is number 3 by GIF, GIF’s first number 2 by IF"
+        "1 of the first 2 are the same; the first of IF is number 3 by GIF, "
+        "the first of GIF number 2 by IF"
     )
 
 
