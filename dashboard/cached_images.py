@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from zlib import crc32
 
 import numpy as np
 import streamlit as st
@@ -13,6 +16,8 @@ from gifcore.data import Data
 from gifcore.data.backdoor import Backdoor
 from gifcore.data.noise import Noise
 from gifcore.errors import GifError
+
+SMALL = 64 * 64 * 3  # numbers of an image
 
 
 def class_names(source: str) -> list[str] | None:
@@ -56,14 +61,24 @@ def png(image: np.ndarray, side: int = 112) -> bytes:
     """Return a uint8 image, (H, W), (C, H, W) or (H, W, C), as PNG.
 
     It is enlarged, nearest neighbour, by the largest whole factor that fits into `side` pixels.
+    A small one is written anew each time: that takes less than finding it in a cache.
     """
     array = np.ascontiguousarray(image)
-    return _png(array.tobytes(), array.shape, str(array.dtype), side)
+    if array.size > SMALL:
+        return _large(array.tobytes(), array.shape, str(array.dtype), side)
+    return _written(_enlarged(array, side))
 
 
-@st.cache_data(max_entries=2048, show_spinner=False)
-def _png(content: bytes, shape: tuple[int, ...], dtype: str, side: int) -> bytes:
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _large(content: bytes, shape: tuple[int, ...], dtype: str, side: int) -> bytes:
     array = np.frombuffer(content, dtype=dtype).reshape(shape)
+    buffer = io.BytesIO()
+    Image.fromarray(_enlarged(array, side)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _enlarged(array: np.ndarray, side: int) -> np.ndarray:
+    """Return (H, W) or (H, W, 3) uint8, as large as fits."""
     if array.dtype != np.uint8:
         array = (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
     if array.ndim == 3 and array.shape[0] in (1, 3):
@@ -71,7 +86,22 @@ def _png(content: bytes, shape: tuple[int, ...], dtype: str, side: int) -> bytes
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     factor = max(1, side // max(array.shape[:2]))
-    enlarged = array.repeat(factor, axis=0).repeat(factor, axis=1)
-    buffer = io.BytesIO()
-    Image.fromarray(enlarged).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return array.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _written(pixels: np.ndarray) -> bytes:
+    """Return (H, W) or (H, W, 3) uint8 as PNG, each line as it is: of few pixels no larger."""
+    high, wide = pixels.shape[:2]
+    lines = np.zeros((high, 1 + pixels[0].size), np.uint8)  # each begins with its filter: 0, none
+    lines[:, 1:] = pixels.reshape(high, -1)
+    colour = 2 if pixels.ndim == 3 else 0
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", wide, high, 8, colour, 0, 0, 0),
+        b"IDAT": zlib.compress(lines.tobytes()),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc32(name + content))
+        for name, content in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
