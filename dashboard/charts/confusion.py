@@ -68,13 +68,26 @@ def confusion(
         **ticks,
         range=ends,
         tickangle=-60 if max(len(classes[i]) for i in shown) > 2 else 0,
-        title="predicted",
+        title={"text": "predicted class", "standoff": 30},
+        automargin=True,
         zeroline=False,
     )
-    figure.update_yaxes(**ticks, range=ends[::-1], title="true class", zeroline=False)
+    figure.update_yaxes(**ticks, range=ends[::-1], zeroline=False)
+    figure.update_yaxes(automargin=True)
+    figure.add_annotation(
+        x=0,
+        xref="paper",
+        xanchor="right",
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        text="true class ",
+        showarrow=False,
+        font={"size": 11},
+    )
     figure.update_layout(showlegend=False, hoverdistance=100, dragmode=False)
     tall = max(CELLS, 17 * len(shown))
-    return finish(figure, title, height=tall + 150, top=10)
+    return finish(figure, title, height=tall + 160, top=0)
 
 
 def _bar(*, difference: bool) -> dict[str, object]:
@@ -82,10 +95,12 @@ def _bar(*, difference: bool) -> dict[str, object]:
     unit = "points (blue + more often)" if difference else "% of the true class"
     return {
         "orientation": "h",
-        "y": 1.02,
+        "y": 1.0,
         "yanchor": "bottom",
         "thickness": 8,
         "len": 1.0,
+        "ypad": 4,
+        "outlinewidth": 0,
         "tickvals": [-100, 0, 100] if difference else [0, 50, 100],
         "tickfont": {"size": 10},
         "title": {"text": unit, "side": "top", "font": {"size": 11}},

@@ -66,7 +66,7 @@ def per_class(
     figure.update_yaxes(
         tickvals=places, ticktext=names, range=[len(rows) - 0.5, -0.5], zeroline=False
     )
-    return finish(figure, title, height=130 + max(26 * len(rows), 60), top=70)
+    return finish(figure, title, height=130 + max(26 * len(rows), 60), top=40)
 
 
 def shown(series: list[Series], always: Sequence[int | None], most: int = MOST) -> list[int]:

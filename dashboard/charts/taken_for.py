@@ -79,7 +79,7 @@ def taken_for(
     figure.update_yaxes(tickvals=places, ticktext=names, showgrid=False, zeroline=False)
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     tall = max(30, 12 + 9 * len(marks))
-    return finish(figure, title, height=150 + tall * len(rows), top=70)
+    return finish(figure, title, height=150 + tall * len(rows), top=40)
 
 
 def _counted(models: int) -> str:

@@ -16,7 +16,7 @@ from dashboard.components.sidebar import is_group
 from dashboard.state import Context
 
 PER_PAGE = 12
-WIDE = 132  # px of a tile
+WIDE = 120  # px of a tile
 FLAT = 4  # inputs with a side below this are no pictures: rows of a table
 READING = (
     "In bold the true class, then its number; ✓ right, ✗ wrong; before → after the edit: the "

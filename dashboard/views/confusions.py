@@ -22,7 +22,7 @@ from dashboard.state import Context
 from gifcore import record as records
 from gifcore.outcome import outcome
 
-PANEL = 280  # px, the narrowest a matrix is drawn: on a phone one stands below the other
+PANEL = 248  # px, the narrowest a matrix is drawn: on a phone one stands below the other
 SHOWS = {"shares": "Share of each class (%)", "change": "Change from before (points)"}
 _PICKS = {"label": "cell-label", "predicted": "cell-predicted", "model": "cell-model"}
 
@@ -204,7 +204,7 @@ def matrix_title(shares: np.ndarray, classes: list[str], about: int, name: str) 
     if np.isnan(row).all():
         return f"{name}: no test images of class {classes[about]}"
     top = int(np.nanargmax(row))
-    share = percent(float(row[top]), 0)
+    share = percent(float(row[top]))
     if top == about:
         return f"{name}: {share} of class {classes[about]} are recognised"
     return f"{name}: {share} of class {classes[about]} are taken for {classes[top]}"

@@ -14,9 +14,9 @@ from gifcore.outcome import outcome
 
 ALL = "all"
 KINDS = {
-    "lost": "Lost: right → wrong",
-    "gained": "Gained: wrong → right",
-    "moved": "Other: wrong → wrong",
+    "lost": "Right → wrong",
+    "gained": "Wrong → right",
+    "moved": "Wrong → other wrong",
 }
 OTHERS, EVERY = "All other classes", "All classes"
 _CLASS, _FOLLOWED = "flips-class", "flips-followed"
@@ -73,12 +73,7 @@ def summary(found: pd.DataFrame, context: Context, edit: str) -> str:
 
 def _filter(context: Context, found: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     classes, judged = context.info["data"]["classes"], outcome(context.info["change"])
-    counts = found["kind"].value_counts()
-    names = {kind: f"{words} ({counts.get(kind, 0):,})" for kind, words in KINDS.items()}
-    names[ALL] = f"All ({len(found):,})"
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    with left:
-        kind = one_of("Direction", names, "lost", "flips-kind")
     others = [OTHERS] if judged.task == "class" else []
     choices = [*others, EVERY, *range(len(classes))]
     _follow(context.klass, choices)
@@ -89,12 +84,16 @@ def _filter(context: Context, found: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         format_func=lambda one: one if isinstance(one, str) else classes[one],
         persist_state="session",
     )
-    shown = found if kind == ALL else found[found["kind"] == kind]
     if of == OTHERS:
-        shown = shown[shown["label"] != judged.label]
+        found = found[found["label"] != judged.label]
     elif of != EVERY:
-        shown = shown[shown["label"] == of]
-    return kind, shown
+        found = found[found["label"] == of]
+    counts = found["kind"].value_counts()
+    names = {kind: f"{words} ({counts.get(kind, 0):,})" for kind, words in KINDS.items()}
+    names[ALL] = f"All ({len(found):,})"
+    with left:
+        kind = one_of("Direction", names, "lost", "flips-kind")
+    return kind, found if kind == ALL else found[found["kind"] == kind]
 
 
 def _follow(klass: int | None, choices: list[str | int]) -> None:

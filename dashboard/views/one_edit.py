@@ -82,7 +82,7 @@ def _per_class(context: Context, method: str) -> None:
         parts.append(f"▸ {picked_words(edits, classes, context.klass)}")
     else:
         parts.append("A class chosen in the sidebar is highlighted here and in the matrices.")
-    if found[-1].method == RETRAINED:
+    if len(edits) < len(found):
         parts.append("Retrained: the mean over the models trained again.")
     st.caption(plain(" ".join(parts)))
 
@@ -91,9 +91,6 @@ def series_of(context: Context, method: str) -> list[Series]:
     """Return accuracy by class before, after each step, and of retrained models (their mean)."""
     info = context.info
     found = [Series("Before", "before", "", info["before"]["test"]["per_class"])]
-    for step, value in info["methods"][method]["steps"].items():
-        name = f"{label(method)} {step} {times(value['scale'])}"
-        found.append(Series(name, method, step, value["test"]["per_class"]))
     again = truth(info)
     rows = [] if again is None else [m["test"].get("per_class") for m in again.models]
     known = [row for row in rows if row]
@@ -103,6 +100,9 @@ def series_of(context: Context, method: str) -> list[Series]:
             None if np.isnan(column).all() else float(np.nanmean(column)) for column in shares.T
         ]
         found.append(Series(f"Retrained ({len(known)})", RETRAINED, "", mean))
+    for step, value in info["methods"][method]["steps"].items():
+        name = f"{label(method)} {step} {times(value['scale'])}"
+        found.append(Series(name, method, step, value["test"]["per_class"]))
     return found
 
 
