@@ -44,7 +44,7 @@ class Filter:
     @property
     def narrows(self) -> bool:
         """Does it leave any image out?"""
-        return self != self.cleared()
+        return replace(self, page=1) != self.cleared()
 
     def cleared(self) -> Filter:
         """Return the same order and size without a filter, from the first page on."""

@@ -1,0 +1,399 @@
+"""All training images on Samples, from the entry point: filters, tiles, marks, the card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import cache, filters
+from dashboard.components import browse
+from dashboard.components.gallery import Pictures
+from dashboard.filters import Filter, Known
+from gifcore import data as datasets
+from gifcore import record as records
+from gifcore.data import Data, fingerprint
+from gifcore.record import RECORD, TRAIN, Record
+from gifcore.study import EditSection, RankingSection
+from tests.dashboard.make_record import QUERIES, make_record, make_study
+from tests.dashboard.opened import figures, go, keys, open_page, said, words
+from tests.dashboard.test_previews import OTHER, add_sketch, invented
+from tests.dashboard.test_samples import forget_data
+
+N, CLASSES = 1000, 10  # of the training images of digits
+
+
+def answers(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Invented answers of the model, one in seven wrong, and losses."""
+    at = np.arange(len(labels))
+    return np.where(at % 7 == 0, (labels + 1) % CLASSES, labels), (at * 37 % 101) / 50
+
+
+def add_answers(path: Path) -> Path:
+    """Put what the model says of every training image into a record, as the engine does."""
+    predicted, loss = answers(datasets.load("digits").train.y)
+    table = {
+        "train_index": pa.array(np.arange(len(loss)), pa.int32()),
+        "method": [""] * len(loss),
+        "step": [""] * len(loss),
+        "predicted": pa.array(predicted, pa.int16()),
+        "p_label": pa.array(np.exp(-loss), pa.float32()),
+        "loss": pa.array(loss, pa.float32()),
+    }
+    content = records.parquet_bytes([pa.table(table)])
+    (path / TRAIN).write_bytes(content)
+    info = json.loads((path / RECORD).read_text())
+    info["files"][TRAIN] = records.listing(content)
+    records.write_json(path / RECORD, info)
+    return path
+
+
+@pytest.fixture
+def one(empty_workspace: Path) -> Record:
+    """A record that knows the model's answers on training images."""
+    return Record.open(add_answers(make_record(empty_workspace / "one")))
+
+
+def known(record: Record) -> Known:
+    """What the page knows of the first test image's scores."""
+    labels = datasets.load("digits").train.y
+    scores = {m: cache.influence(record.path, m, QUERIES[0]) for m in ("if", "gif")}
+    return Known(len(labels), scores, labels, *answers(labels), CLASSES)
+
+
+def expected(record: Record, text: str) -> list[int]:
+    can = filters.fitted(filters.parse(text), known(record))
+    return filters.apply(can, known(record)).tolist()
+
+
+def grid(**address: str) -> AppTest:
+    return open_page("samples", **({"filter": "all"} | address))
+
+
+def asked(at: AppTest, key: str = "filter") -> str:
+    """What the address says of a key; AppTest keeps one that the page did not write as a list."""
+    value = at.query_params[key]
+    return value[0] if isinstance(value, list) else str(value)
+
+
+def tiles(at: AppTest) -> list[int]:
+    """The numbers of the images on the page, in order."""
+    return [int(key.removeprefix("tile-")) for key in keys(at) if key.startswith("tile-")]
+
+
+# --- which images ---------------------------------------------------------------------------------
+
+
+def test_the_switch_shows_all_images_and_the_address_says_so(one: Record) -> None:
+    at = open_page("samples")
+    assert tiles(at) == []
+    assert "filter" not in at.query_params
+    at.segmented_control(key="browse-browse").set_value("all").run()
+    assert tiles(at) == expected(one, "all")[:40]
+    assert asked(at) == "all"
+    assert "All **1,000** training images, strongest first" in said(at)
+    at.segmented_control(key="browse-browse").set_value("few").run()
+    assert len(figures(at)) == 4 * 24
+    assert "filter" not in at.query_params
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "all~said.4~right~by.if~helpful",
+        "all~label.1.3~wrong~apart.either~sort.loss",
+        "all~harmful~strongest.5~apart.signs~sort.apart",
+    ],
+)
+def test_a_link_with_a_filter_opens_it(one: Record, text: str) -> None:
+    at = grid(filter=text)
+    matches = expected(one, text)
+    assert 0 < len(matches) < N
+    assert f"**{len(matches):,} of {N:,}** training images match: " in said(at)
+    assert tiles(at) == matches[:40]
+    assert asked(at) == text
+
+
+def test_fields_write_the_filter_and_a_new_session_reads_it(one: Record) -> None:
+    at = grid(filter="all~page.9")
+    assert tiles(at) == expected(one, "all")[320:360]
+    at.multiselect(key="browse-labels").set_value([3, 8]).run()
+    assert asked(at) == "all~label.3.8"  # from the first page again
+    at.segmented_control(key="browse-right").set_value("wrong").run()
+    at.selectbox(key="browse-by").set_value("if").run()
+    at.segmented_control(key="browse-sign").set_value("harmful").run()
+    at.selectbox(key="browse-sort").set_value("loss").run()
+    at.segmented_control(key="browse-size").set_value("large").run()
+    text = "all~label.3.8~wrong~by.if~harmful~sort.loss~large"
+    assert asked(at) == text
+    assert tiles(at) == expected(one, text)[:24]
+    assert "label 3 or 8; the model is wrong; harmful by IF" in said(at)
+    again = grid(filter=text)
+    assert tiles(again) == tiles(at)
+    assert again.multiselect(key="browse-labels").value == [3, 8]
+    assert again.selectbox(key="browse-by").value == "if"
+
+
+def test_the_filter_survives_other_pages_and_a_change_of_the_test_image(one: Record) -> None:
+    at = grid(filter="all~label.3~wrong")
+    at.button(key=f"query-{QUERIES[1]}").click().run()
+    assert asked(at) == "all~label.3~wrong"
+    assert f"Influence on test image #{QUERIES[1]} by GIF" in said(at)
+    go(at, "compare")
+    go(at, "samples")
+    assert sorted(tiles(at)) == sorted(expected(one, "all~label.3~wrong"))
+
+
+@pytest.mark.usefixtures("one")
+def test_none_left_is_a_message_with_a_way_out() -> None:
+    at = grid(filter="all~label.3~said.5~large~sort.loss")
+    assert "No training image fits all of these filters at once" in at.info[0].value
+    assert tiles(at) == []
+    at.button(key="browse-clear").click().run()
+    assert len(tiles(at)) == 24
+    assert asked(at) == "all~sort.loss~large"
+    assert "browse-clear" not in keys(at)
+
+
+def test_the_class_of_the_sidebar_filters_too_and_is_cleared_with_the_rest(one: Record) -> None:
+    at = grid(**{"class": "4", "filter": "all~wrong"})
+    assert sorted(tiles(at)) == sorted(expected(one, "all~label.4~wrong"))
+    assert at.multiselect(key="browse-labels").disabled
+    assert asked(at) == "all~wrong"
+    at.button(key="browse-clear").click().run()
+    assert tiles(at) == expected(one, "all")[:40]
+    assert "class" not in at.query_params
+
+
+def test_pages_are_turned_and_one_too_far_is_the_last(one: Record) -> None:
+    at = grid(filter="all~small~page.99")
+    assert tiles(at) == expected(one, "all")[960:]
+    assert asked(at) == "all~small~page.17"
+    at.get("pagination")[0].set_value(2).run()
+    assert tiles(at) == expected(one, "all")[60:120]
+    assert asked(at) == "all~small~page.2"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_without_the_models_answers_a_line_says_so_and_two_fields_are_missing() -> None:
+    at = grid(filter="all~wrong~said.3~label.2~sort.loss")
+    assert "before the model’s answers on training images were kept" in said(at)
+    assert "Left out, because this record does not know it here: the model’s answer" in said(at)
+    assert asked(at) == "all~label.2"
+    fields = [box.key for box in at.multiselect]
+    assert "browse-labels" in fields
+    assert "browse-predicted" not in fields
+    assert "loss" not in at.selectbox(key="browse-sort").options
+
+
+# --- kinds of data and of records -----------------------------------------------------------------
+
+
+def other_data(record: Path, folder: Path, shape: tuple[int, ...]) -> None:
+    """Make the record one of other inputs with the same labels."""
+    digits, rng = datasets.load("digits"), np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split in ("train", "validation", "test"):
+        y = digits.split(split).y
+        arrays |= {f"x_{split}": rng.random((len(y), *shape), np.float32), f"y_{split}": y}
+    np.savez(folder / "own.npz", **arrays)
+    info = json.loads((record / RECORD).read_text())
+    source = str(folder / "own.npz")
+    info["data"] |= {"source": source, "hash": fingerprint(source)}
+    (record / RECORD).write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize(
+    ("shape", "pictures"), [((6, 6), True), ((6, 6, 3), True), ((5,), False)], ids=str
+)
+def test_grey_and_colour_images_and_rows_of_a_table(
+    one: Record, tmp_path: Path, shape: tuple[int, ...], pictures: bool
+) -> None:
+    other_data(one.path, tmp_path, shape)
+    at = grid(filter="all~label.3")
+    assert tiles(at) == expected(one, "all~label.3")[:40]
+    assert all(("<img" in figure) == pictures for figure in figures(at))
+    assert all(" 3 " in f" {words(figure)} " for figure in figures(at))
+
+
+def test_without_the_data_set_there_are_grey_cards_and_no_labels(one: Record) -> None:
+    forget_data(one.path)
+    at = grid(filter="all~label.3~wrong~said.4")
+    assert "Left out, because this record does not know it here: label and right or wrong" in said(
+        at
+    )
+    assert len(tiles(at)) == 40
+    assert all("label unknown" in figure for figure in figures(at))
+    assert asked(at) == "all~said.4"
+
+
+def test_without_a_ranked_test_image_labels_still_filter(empty_workspace: Path) -> None:
+    study = make_study("highest-k-gradients", 0.05).model_copy(
+        update={"ranking": RankingSection(queries=(), count=0)}
+    )
+    add_answers(make_record(empty_workspace / "one", study=study))
+    at = grid(filter="all~label.3~harmful")
+    labels = datasets.load("digits").train.y
+    assert tiles(at) == np.flatnonzero(labels == 3)[:40].tolist()
+    assert "No test image is ranked here, so images have no score" in said(at)
+    assert asked(at) == "all~label.3"
+
+
+def test_a_method_without_a_ranking_leaves_images_without_a_score(empty_workspace: Path) -> None:
+    study = make_study("highest-k-gradients", 0.05, ("if", "second-order"))
+    make_record(empty_workspace / "one", study=study)
+    at = grid(methods="second-order")
+    assert tiles(at) == list(range(40))
+    assert "Second-order gives no ranking, so images have no score here" in said(at)
+
+
+def test_a_preview_is_browsed_and_called_approximate(one: Record) -> None:
+    add_sketch(one.path, invented(one))
+    at = grid(preview=str(OTHER))
+    scores = cache.previewed(one.path, "gif", OTHER)
+    assert tiles(at) == np.argsort(-np.abs(scores), kind="stable")[:40].tolist()
+    assert f"Approximate influence on test image #{OTHER} by GIF" in said(at)
+
+
+def test_only_the_images_of_the_page_are_drawn(
+    one: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    images = Data.images
+
+    def counted(data: Data, split: str, indices: Any) -> Any:
+        if split == "train":
+            drawn.extend(indices)
+        return images(data, split, indices)
+
+    monkeypatch.setattr(Data, "images", counted)
+    at = grid(filter="all~large~page.2")
+    assert drawn == tiles(at) == expected(one, "all")[24:48]
+
+
+# --- tiles ----------------------------------------------------------------------------------------
+
+
+def test_a_tile_says_score_sign_word_labels_and_disagreement() -> None:
+    data = datasets.load("digits")
+    source = Pictures(data, {}, ["zero", "<b>one", *"23456789"])
+    labels = data.train.y
+    first, second = np.zeros(len(labels)), np.zeros(len(labels))
+    at = int(np.flatnonzero(labels == 1)[0])
+    first[at], second[at] = -2.5e-3, 4e-3
+    about = Known(
+        len(labels), {"if": second, "gif": first}, labels, np.zeros_like(labels), None, 10
+    )
+    can = filters.fitted(Filter(browse=True), about)
+    scored = browse.Scored("test image #3", -3, browse.measures.Explained())
+    (mark,) = browse.marks(about, can, np.array([at]), scored)
+    assert mark == "≠ IF +4.00"
+    card = browse.tile(at, about, can, source, scored, mark)
+    assert (card.score, card.word, card.name) == ("−2.50", "harmful", "<b>one → zero")
+    assert card.alt == (
+        f"Training image {at}, <b>one, the model says zero, influence −2.50 10⁻³ nats, harmful, "
+        "disagrees: IF +4.00"
+    )
+    assert "&lt;b&gt;one" in browse.sheet.figure(card, browse.look.Palette())
+
+
+def test_marks_name_the_other_methods_score_or_place() -> None:
+    values = np.arange(8.0) + 1
+    moved = values.copy()
+    moved[0] = 20.0  # from the last place to the first
+    about = Known(8, {"if": values, "gif": moved, "gradient": -values}, classes=1)
+    scored = browse.Scored("x", 0, browse.measures.Explained())
+    shown = np.array([0, 7])
+
+    def marks(**asked: Any) -> list[str]:
+        return browse.marks(about, filters.fitted(Filter(**asked), about), shown, scored)
+
+    assert marks() == ["≠ IF place 8", ""]
+    assert marks(by="if") == ["≠ GIF place 1", ""]
+    assert marks(by="if", pair=("if", "gradient")) == ["≠ Gradient −1.00", "≠ Gradient −8.00"]
+    assert marks(by="gif", pair=("if", "gradient")) == ["≠ IF, Gradient", "≠ IF, Gradient"]
+
+
+def test_a_click_on_a_tile_opens_its_card_as_the_field_in_the_sidebar_does(one: Record) -> None:
+    at = grid(filter="all~label.3")
+    first, second = tiles(at)[:2]
+    at.button(key=f"tile-{first}").click().run()
+    assert asked(at, "sample") == str(first)
+    assert f"Training image \\#{first}" in said(at)
+    assert tiles(at) == expected(one, "all~label.3")[:40]
+    at.number_input(key="sample").set_value(second).run()
+    assert f"Training image \\#{second}" in said(at)
+    assert asked(at, "sample") == str(second)
+
+
+@pytest.mark.usefixtures("one")
+def test_the_size_holds_for_the_few_too() -> None:
+    at = open_page("samples", filter="top~small")
+    assert len(figures(at)) == 4 * 24
+    assert all('width="72"' in figure for figure in figures(at))
+    at.segmented_control(key="browse-size").set_value("large").run()
+    assert all('width="168"' in figure for figure in figures(at))
+    assert asked(at) == "top~large"
+
+
+# --- the basket and the downloads -----------------------------------------------------------------
+
+
+def test_marked_images_become_a_new_study(one: Record) -> None:
+    at = grid(filter="all~label.3~wrong")
+    matches = expected(one, "all~label.3~wrong")
+    at.toggle(key="browse-marking").set_value(True).run()
+    assert tiles(at) == []  # boxes take the place of the buttons
+    at.checkbox(key=f"marked-{matches[2]}").check().run()
+    at.checkbox(key=f"marked-{matches[0]}").check().run()
+    assert asked(at, "marked") == f"{matches[2]},{matches[0]}"
+    assert "Marked: 2" in said(at)
+    at.button(key="basket-remove").click().run()
+    assert at.session_state["new_change_samples"] == f"{matches[2]}, {matches[0]}"
+    assert at.session_state["new_change"] == "remove-samples"
+
+
+def test_a_page_or_all_that_match_are_marked_at_once(one: Record) -> None:
+    at = grid(filter="all~wrong~large")
+    at.toggle(key="browse-marking").set_value(True).run()
+    at.button(key="mark-first").click().run()
+    assert asked(at, "marked") == ",".join(map(str, expected(one, "all~wrong")[:24]))
+    at.button(key="mark-every").click().run()
+    assert f"Marked: {len(expected(one, 'all~wrong'))}" in said(at)
+    at.button(key="unmark").click().run()
+    assert "Marked: 0" in said(at)
+
+
+def test_the_downloaded_table_is_the_filtered_one_in_its_order(one: Record) -> None:
+    about = known(one)
+    positions = np.array(expected(one, "all~wrong~sort.loss"))
+    table = browse.table(positions, about, list("abcdefghij"))
+    assert table["train_index"].tolist() == positions.tolist()
+    assert about.labels is not None
+    assert table["label"].tolist() == ["abcdefghij"[c] for c in about.labels[positions]]
+    assert not table["right"].any()
+    assert table["loss"].is_monotonic_decreasing
+    np.testing.assert_array_equal(table["gif_influence"], about.scores["gif"][positions])
+    ranks = pd.Series(-about.scores["if"]).rank(method="first").astype(int) - 1
+    assert table["if_rank"].tolist() == ranks[positions].tolist()
+
+
+@pytest.mark.usefixtures("one")
+def test_the_downloads_say_how_many_rows_they_hold() -> None:
+    at = grid(filter="all~label.3")
+    count = int((datasets.load("digits").train.y == 3).sum())
+    assert f"These {count} images as CSV" in [button.label for button in at.get("download_button")]
+
+
+def test_edit_is_not_needed(empty_workspace: Path) -> None:
+    study = make_study("highest-k-gradients", 0.05).model_copy(
+        update={"edit": EditSection(enabled=False)}
+    )
+    make_record(empty_workspace / "one", study=study)
+    assert len(tiles(grid())) == 40
