@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache
-from dashboard.components import messages
+from dashboard.components import messages, page
 from dashboard.components.measures import percent
 
 PICTURES = 12
@@ -35,7 +35,7 @@ def data(found: dict[str, Any]) -> None:
     pictures(found)
     with st.expander("Class balance and duplicates"):
         table = balance(found, None)
-        st.dataframe(table, width="stretch", hide_index=True, alt="Samples of each class and split")
+        page.table(table, "own-balance", "Samples of each class and split")
         st.caption(_duplicates(found))
 
 
@@ -113,16 +113,15 @@ def model(answer: dict[str, Any]) -> None:
         st.caption(f":material/info: {messages.plain(note)}")
     warnings(found["warnings"])
     with st.expander("Right answers by class"):
-        st.dataframe(
+        page.table(
             balance(answer["data"], answer["right"]),
-            width="stretch",
-            hide_index=True,
+            "own-right",
+            "Samples of each class, and the share of test samples that is predicted right",
             column_config={
                 "Right on test": st.column_config.ProgressColumn(
                     format="%.0f %%", min_value=0, max_value=100
                 )
             },
-            alt="Samples of each class, and the share of test samples that is predicted right",
         )
 
 

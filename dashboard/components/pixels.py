@@ -32,6 +32,16 @@ def full_resolution(layer: str, matrices: dict[str, np.ndarray], limits: dict[st
             alt=f"{label(method)}: every number of {layer} as a pixel",
             width="stretch" if inputs > 300 else inputs * max(1, 600 // inputs),
         )
+        st.download_button(
+            "This picture as PNG",
+            data=content,
+            file_name=f"{layer}-{method}.png",
+            mime="image/png",
+            key=f"pixels-{layer}-{method}",
+            icon=":material/download:",
+            type="tertiary",
+            on_click="ignore",
+        )
 
 
 def png(matrix: np.ndarray, limit: float, palette: Palette) -> bytes:

@@ -11,6 +11,7 @@ import streamlit as st
 from dashboard import cache, jobs, settings, state
 from dashboard.charts.style import label
 from dashboard.components import messages, progress
+from dashboard.components import page as frame
 from dashboard.components.study_form import ORDER
 from gifcore import record as records
 from gifcore.errors import GifError
@@ -113,6 +114,7 @@ def _finished(entries: list[tuple[Listed, bool]]) -> None:
         column_config=_columns(list(table.columns)),
         alt="Finished studies with their accuracies before and after.",
     )
+    frame.take("studies", lambda: table)
     st.caption(
         "Accuracies on the test split with the searched step. *Removed* is the class to be "
         "forgotten (lower is better), *others* all other classes (higher is better). "

@@ -13,6 +13,7 @@ from dashboard import cache, state
 from dashboard.charts.heatmap import WEIGHTS_TITLE, Panel, heatmap
 from dashboard.charts.style import label, listed
 from dashboard.components import gallery, look, measures, weights
+from dashboard.components import page as frame
 from dashboard.components.controls import one_of
 from dashboard.components.gallery import Tile
 from dashboard.components.measures import percent, significant
@@ -224,14 +225,13 @@ def _strongest_inputs(rows: dict[str, np.ndarray], layer: dict[str, Any]) -> Non
         table[f"{label(method)} Δ ({measures.power(exp, 'parameter units')})"] = row / 10.0**exp
     strongest = np.nan_to_num(np.abs(flat), nan=0.0).max(axis=0)
     table = table.iloc[np.argsort(-strongest, kind="stable")[:50]]
-    st.dataframe(
+    frame.table(
         table,
-        width="stretch",
+        "unit-inputs",
+        "The unit's furthest moved weights",
         height=min(38 * (len(table) + 1), 300),
-        hide_index=True,
         column_config={
             name: st.column_config.NumberColumn(format="%+.3g") for name in table.columns[1:]
         },
-        alt="The unit's furthest moved weights",
     )
     st.caption("The 50 inputs that move furthest; empty: not selected.")
