@@ -81,6 +81,7 @@ class _Figures:
 
     def html(self, figure: go.Figure) -> str:
         finding = html.escape(heading(figure))
+        figure = go.Figure(figure)  # the pages draw the same ones
         figure.update_layout(font={"family": "system-ui, sans-serif"}, margin={"b": 30})
         figure.update_xaxes(automargin=True)
         figure.update_yaxes(automargin=True)

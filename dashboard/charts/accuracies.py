@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, abreast, finish, marker
 
 
@@ -24,6 +25,7 @@ class Dot:
     bounds: str = "95 % interval"  # what low and high are
 
 
+@kept
 def accuracies(groups: dict[str, list[Dot]], title: str, palette: Palette) -> go.Figure:
     """Draw one panel per group (its key is the heading), one dot with its interval per row."""
     figure = make_subplots(

@@ -6,9 +6,11 @@ import math
 
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 
+@kept
 def agreement(
     names: list[str],
     rhos: list[float],

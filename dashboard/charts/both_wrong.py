@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 
+@kept
 def both_wrong(
     groups: dict[str, dict[str, int]],
     names: dict[str, str],

@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 READABLE = 12  # up to this many classes the numbers are written into the cells
@@ -25,6 +26,7 @@ class Matrix:
     models: int = 1  # over how many models the counts are summed
 
 
+@kept
 def confusion(
     matrix: Matrix,
     classes: list[str],

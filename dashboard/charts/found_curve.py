@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import SYMBOLS, Palette, finish
 
 _DASHES = {"self-influence": "solid", "baseline": "dash"}
@@ -27,6 +28,7 @@ class Line:
     found: Sequence[float]
 
 
+@kept
 def found_curve(
     lines: Sequence[Line], *, chosen: str, share: float, at: float, title: str, palette: Palette
 ) -> go.Figure:

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 ABREAST = 3  # panels; more of them go into further rows
@@ -35,6 +36,7 @@ class Panel:
         return {"y0": (rows - 1) / 2, "dy": rows, "x0": (columns - 1) / 2, "dx": columns}
 
 
+@kept
 def heatmap(
     panels: list[Panel],
     title: str,

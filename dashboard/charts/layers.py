@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import PATTERNS, Palette, finish, label
 
 MEASURES = {
@@ -25,6 +26,7 @@ class Bar:
     pattern: str
 
 
+@kept
 def layers(
     tables: dict[str, pd.DataFrame],
     measure: str,

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, label
 
 ABREAST = 2  # maps; more of them go into further rows
@@ -14,6 +15,7 @@ HEIGHT = 300  # px of one row of maps
 SCALE_TITLE = "share of the<br>squared move (%)"
 
 
+@kept
 def network(
     tables: dict[str, pd.DataFrame], title: str, palette: Palette, shown: str = ""
 ) -> go.Figure:

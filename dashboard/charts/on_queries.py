@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, abreast, finish, label
 
 MOST = 16  # rows; the strongest, where more test images are ranked
@@ -16,6 +17,7 @@ LONGEST = 26  # letters of a test image's name
 SIGNS = {1: "+", -1: "−", 0: ""}
 
 
+@kept
 def on_queries(
     values: Mapping[str, np.ndarray],
     names: Sequence[str],

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, log_range, mark_scale
 
 
+@kept
 def overlap(
     ks: list[int],
     curves: dict[str, np.ndarray],

@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, marker
 
 MOST = 24  # rows
@@ -25,6 +26,7 @@ class Series:
     shares: Sequence[float | None]
 
 
+@kept
 def per_class(
     series: list[Series],
     classes: list[str],

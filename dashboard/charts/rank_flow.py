@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 MOST = 25  # lines a side
@@ -37,6 +38,7 @@ def flow(first: np.ndarray, second: np.ndarray, k: int) -> Flow:
     return Flow(union, ranks[0, union], ranks[1, union], k)
 
 
+@kept
 def rank_flow(
     found: Flow, texts: np.ndarray, colours: tuple[str, str], names: tuple[str, str],
     title: str, palette: Palette,

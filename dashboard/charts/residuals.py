@@ -5,9 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import SYMBOLS, Palette, finish, label
 
 
+@kept
 def residuals(histories: dict[str, pd.DataFrame], title: str, palette: Palette) -> go.Figure:
     """Draw one line per method from frames with `x` (iteration) and `value` (relative residual)."""
     figure = go.Figure()

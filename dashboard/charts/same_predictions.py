@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, abreast, finish, marker
 
 
@@ -24,6 +25,7 @@ class Same:
         return sum(self.shares) / len(self.shares)
 
 
+@kept
 def same_predictions(panels: dict[str, list[Same]], title: str, palette: Palette) -> go.Figure:
     """Draw a panel per set of images (its heading the key), a row per model."""
     figure = make_subplots(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 MOST = 20_000  # dots sent to the browser
@@ -24,6 +25,7 @@ def thin(first: np.ndarray, second: np.ndarray, most: int = MOST) -> np.ndarray:
     return np.sort(np.concatenate([keep, picked]))
 
 
+@kept
 def score_scatter(
     first: np.ndarray,
     second: np.ndarray,

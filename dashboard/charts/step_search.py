@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, log_range, mark_scale
 
 _LINES = (("dash", "circle"), ("solid", "square"), ("dashdot", "triangle-up"))
 _SCORE = ("dot", "diamond")
+LEAST = 400  # pixels high
 
 
+@kept
 def step_search(
     curves: pd.DataFrame,
     method: str,
@@ -20,10 +23,13 @@ def step_search(
     title: str,
     palette: Palette,
     names: Sequence[tuple[str, str]],
+    *,
+    height: int = 0,
 ) -> go.Figure:
     """Draw each curve and the score over the scale (log axis); mark scale 1 and the chosen one.
 
     `curves`: rows curve, x (scale), value (share); `names`: (curve, its name), the score last.
+    `height`: in pixels, beside a taller figure.
     """
     own = palette.method(method)
     styles = [(*line, own) for line in _LINES[: len(names) - 1]] + [(*_SCORE, palette.muted)]
@@ -49,4 +55,4 @@ def step_search(
         dtick=1,
     )
     figure.update_yaxes(title="on the validation split (%)", range=[-2, 103])
-    return finish(figure, title, height=360, top=70, legend=1.07)
+    return finish(figure, title, height=max(height, LEAST), top=70, legend=1.07)

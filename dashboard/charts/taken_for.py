@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, marker
 
 LEAST = 0.01  # share of the images below which a class is left out, in every model
@@ -25,6 +26,7 @@ class TakenFor:
     shares: np.ndarray
 
 
+@kept
 def taken_for(
     marks: list[TakenFor],
     retrained: np.ndarray,  # (models, C)

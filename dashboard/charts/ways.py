@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, log_range
 
 _COLOURS = (  # light, dark; no blue and no orange, which mean a sign
@@ -58,6 +59,7 @@ def _looks(lines: Sequence[Line], palette: Palette) -> list[tuple[str, str]]:
     return looks
 
 
+@kept
 def speed_quality(
     lines: Sequence[Line],
     *,
@@ -121,6 +123,7 @@ def _texts(words: Sequence[str], quality: Sequence[float]) -> list[str]:
     return texts
 
 
+@kept
 def recall_curves(
     table: pd.DataFrame, n: int, *, found: str | None, title: str, palette: Palette
 ) -> go.Figure:

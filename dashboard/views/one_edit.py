@@ -148,9 +148,10 @@ def _search(context: Context, method: str) -> None:
     searched = context.info["methods"][method]["steps"].get("searched")
     chosen = None if searched is None else float(searched["scale"])
     title = search_title(curves, label(method), chosen)
-    figure = step_search(curves, method, chosen, title, look.palette(), judged.curves)
     rows = min(len(context.info["data"]["classes"]), MOST)
-    figure.update_layout(height=max(400, 130 + 26 * rows))
+    figure = step_search(
+        curves, method, chosen, title, look.palette(), judged.curves, height=130 + 26 * rows
+    )
     look.chart(figure, "step-search")
     st.caption(plain(search_words(judged, label(method), chosen)))
     if chosen is None:
