@@ -24,6 +24,7 @@ TILE: dict[Size, int] = {"small": 92, "medium": 116, "large": 176}  # of a tile,
 HEIGHT = 560  # of the grid, which scrolls: the card of a chosen image is in sight below it
 UNSCROLLED = 10  # so few tiles need no scrolling
 MARKED_AT_ONCE = 2000
+TOLD = "browse-told"  # the image that was just chosen
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def section(
     """Draw the filters, how many images match, a page of them, the basket and the downloads."""
     if st.session_state.get("pending"):  # what was chosen here is shown outside of it too
         st.rerun()
+    if (index := st.session_state.pop(TOLD, None)) is not None:
+        st.toast(f"The card of training image #{index} is below the images.")
     known = known_of(context, source, scores)
     _not_known(context, known)
     can = filter_form.draw(context, known, source.classes)
@@ -191,7 +194,7 @@ def _tiles(
 
 def _choose(index: int) -> None:
     state.show(sample=index)
-    st.toast(f"The card of training image #{index} is below the images.", icon=":material/badge:")
+    st.session_state[TOLD] = index
 
 
 def marks(known: Known, can: Filter, shown: np.ndarray, about: Scored | None) -> list[str]:
@@ -223,12 +226,13 @@ def tile(
 ) -> Card:
     """Return one image with its score, sign and word, how methods disagree, label and answer."""
     name = "" if known.labels is None else source.classes[int(known.labels[index])]
-    said, words = name or "label unknown", [f"Training image {index}, {name or 'label unknown'}"]
+    said: tuple[str, ...] = (name or "label unknown",)
+    words = [f"Training image {index}, {said[0]}"]
     if known.predicted is not None:
         answer = source.classes[int(known.predicted[index])]
-        if answer != name:
-            said = f"{said} → {answer}"
-            words.append(f"the model says {answer}")
+        right = answer == name
+        said += ("✓ right" if right else f"✗ {answer}" if name else f"→ {answer}",)
+        words.append("the model is right" if right else f"the model says {answer}")
     value, word = "", "neutral"
     if about is not None and can.by:
         score = float(known.scores[can.by][index])
@@ -238,7 +242,7 @@ def tile(
     if mark:
         words.append(f"disagrees: {mark.removeprefix('≠ ')}")
     uri = source.uri("train", index) if pictured(source) else ""
-    return Card(uri, value, word, said, ", ".join(words), mark=mark)
+    return Card(uri, value, word, "\n".join(said), ", ".join(words), mark=mark)
 
 
 def pictured(source: Pictures) -> bool:

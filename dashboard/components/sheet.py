@@ -26,7 +26,7 @@ class Card:
     uri: str
     score: str
     word: str  # helpful, harmful or neutral
-    name: str
+    name: str  # a line, or more
     alt: str
     shared: bool = False  # is it named by all methods?
     mark: str = ""  # how the methods disagree on it, in a word
@@ -55,7 +55,8 @@ def figure(card: Card, palette: Palette, side: int = SIDE) -> str:
         if card.score
         else ""
     )
-    lines = [score + (" ◆" if card.shared else ""), escape(card.mark), escape(card.name)]
+    lines = [score + (" ◆" if card.shared else ""), escape(card.mark)]
+    lines += [escape(line) for line in card.name.split("\n")]
     return (
         f'<figure style="{FIGURE}">{picture}'
         f'<figcaption style="{CAPTION}">{"<br>".join(line for line in lines if line)}'

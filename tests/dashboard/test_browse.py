@@ -108,7 +108,7 @@ def test_the_switch_shows_all_images_and_the_address_says_so(one: Record) -> Non
     [
         "all~said.4~right~by.if~helpful",
         "all~label.1.3~wrong~apart.either~sort.loss",
-        "all~harmful~strongest.5~apart.signs~sort.apart",
+        "all~harmful~strongest.25~apart.signs~sort.apart",
     ],
 )
 def test_a_link_with_a_filter_opens_it(one: Record, text: str) -> None:
@@ -229,7 +229,7 @@ def test_without_the_data_set_there_are_grey_cards_and_no_labels(one: Record) ->
         at
     )
     assert len(tiles(at)) == 40
-    assert all("label unknown" in figure for figure in figures(at))
+    assert all("label unknown<br>→ 4<" in figure for figure in figures(at))
     assert asked(at) == "all~said.4"
 
 
@@ -295,12 +295,12 @@ def test_a_tile_says_score_sign_word_labels_and_disagreement() -> None:
     (mark,) = browse.marks(about, can, np.array([at]), scored)
     assert mark == "≠ IF +4.00"
     card = browse.tile(at, about, can, source, scored, mark)
-    assert (card.score, card.word, card.name) == ("−2.50", "harmful", "<b>one → zero")
+    assert (card.score, card.word, card.name) == ("−2.50", "harmful", "<b>one\n✗ zero")
     assert card.alt == (
         f"Training image {at}, <b>one, the model says zero, influence −2.50 10⁻³ nats, harmful, "
         "disagrees: IF +4.00"
     )
-    assert "&lt;b&gt;one" in browse.sheet.figure(card, browse.look.Palette())
+    assert "&lt;b&gt;one<br>✗ zero<" in browse.sheet.figure(card, browse.look.Palette())
 
 
 def test_marks_name_the_other_methods_score_or_place() -> None:
