@@ -137,7 +137,7 @@ def draw(context: Context) -> Pair | None:
         named = (wanted.selector or here[0], wanted.ratio or here[1])
         combination = _known(context.family if family is None else family.paths, named)
         if combination is None or (mode == "setting" and combination == here):
-            honoured = honoured and not wanted.selector
+            honoured = honoured and not wanted.selector and wanted.ratio is None
             combination = _first_shown(context, family)
         study = "" if family is None else family.key
         wanted = replace(wanted, study=study, selector=combination[0], ratio=combination[1])
