@@ -53,6 +53,13 @@ def _pages() -> dict[str, st.Page]:
     }
 
 
+def _menu(pages: dict[str, st.Page]) -> dict[str, list[st.Page]]:
+    """Return the navigation: what shows something in a row, what computes in a menu."""
+    menu = {"": [page for name, page in pages.items() if name not in WORKSHOP]}
+    workshop = [pages[name] for name in WORKSHOP if name in pages]
+    return menu | ({":material/science: Your own": workshop} if workshop else {})
+
+
 def _draw_record_page(page: st.Page) -> None:
     """Draw a page about a record: the sidebar first, the page only if there is a record."""
     families = state.families()
@@ -75,7 +82,7 @@ def main() -> None:
     state.begin_run()
     pages = _pages()
     state.register(pages)
-    page = st.navigation(list(pages.values()), position="top")
+    page = st.navigation(_menu(pages), position="top")
     shown = next((name for name, one in pages.items() if one is page), "home")
     gone = st.empty()
     try:
@@ -88,6 +95,7 @@ def main() -> None:
         messages.error(problem)
     if words := state.gone():
         gone.warning(messages.plain(words), icon=":material/link_off:")
+    state.end_run()
 
 
 main()
