@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ def parse(text: object, classes: int, models: Sequence[str] = MODELS) -> Cell | 
     (None, None, None)
     """
     parts = str(text).split("-")
-    if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts[:2]):
+    if len(parts) not in (2, 3) or not all(re.fullmatch("[0-9]{1,6}", p) for p in parts[:2]):
         return None
     cell = Cell(int(parts[0]), int(parts[1]), *parts[2:])
     known = max(cell.label, cell.predicted) < classes and cell.model in models
