@@ -249,19 +249,50 @@ def picks_of(info: dict[str, Any]) -> dict[str, Any]:
 def begin_run() -> None:
     """Take over what `show` asked for, or what the address says if it was changed by hand.
 
-    A run that a sidebar widget started keeps the widget's value: the address of such a run may
-    be older than the widget.
+    So it is by Back and Forward, too. A run that a sidebar widget or a button started keeps what
+    that says: the address of such a run may be older.
     """
     picks, said = picked(), _address()
+    written: dict[str, str] = st.session_state.get("address", {})
     touched = any(k in st.session_state and st.session_state[k] != picks.get(k) for k in PARAMS)
-    changed = {k: v for k, v in said.items() if v != st.session_state.get("address", {}).get(k)}
-    asked = {} if touched else _parsed(changed)
+    touched = touched or bool(st.session_state.get("pending"))
+    changed = {k: v for k, v in said.items() if v != written.get(k)}
+    asked = {} if touched else _parsed(changed) | left_out(said, written)
     st.session_state["asked"] = {k: v for k, v in asked.items() if v is not None}
     st.session_state["gone"] = {k: v for k, v in changed.items() if k not in _parsed(changed)}
+    st.session_state["drawing"] = True
     pending = st.session_state.pop("pending", {}) | asked
+    st.session_state["told"] = set(pending)
     for key, value in pending.items():
         picks[key] = value
         st.session_state.pop(key, None)
+    if not pending and not st.query_params and picks:
+        _write_address()  # a link of the navigation: the new page's step of Back says it too
+
+
+OPTIONAL = (
+    "layer",
+    "unit",
+    "class",
+    "sample",
+    "pin",
+    "filter",
+    "cell",
+    "edit",
+    "other",
+    "preview",
+)  # what a view can be without, so that an address without it takes it back
+
+
+def left_out(said: dict[str, str], written: dict[str, str]) -> dict[str, None]:
+    """Return what the last address named and this one, of an earlier view, does not.
+
+    An address without any pick, as the links between pages have, is of no view.
+
+    >>> left_out({"study": "a"}, {"study": "a", "sample": "3"}), left_out({}, {"sample": "3"})
+    ({'sample': None}, {})
+    """
+    return {k: None for k in OPTIONAL if k in written and k not in said} if said else {}
 
 
 def _address() -> dict[str, str]:
@@ -323,14 +354,32 @@ def _text(value: Pick) -> str:
 
 
 def write_address() -> None:
-    """Make the address say what is shown."""
+    """Make the address say what is shown: once the page is drawn, or at once in a fragment.
+
+    Every change of the address is a step of the browser's Back, so that there is one a run.
+    """
+    if st.session_state.get("drawing"):
+        st.session_state["unwritten"] = True
+    else:
+        _write_address()
+
+
+def end_run() -> None:
+    """Write the address, if the page has one, after all of it is drawn."""
+    st.session_state["drawing"] = False
+    if st.session_state.pop("unwritten", False):
+        _write_address()
+
+
+def _write_address() -> None:
     texts = address()
     st.session_state["address"] = texts
-    for key, text in texts.items():
-        if st.query_params.get(key) != text:
-            st.query_params[key] = text
-    for key in set(PARAMS) - set(texts):  # such as what is no longer marked or previewed
-        st.query_params.pop(key, None)
+    if texts == _address():
+        return
+    others: dict[str, list[str]] = {
+        key: st.query_params.get_all(key) for key in st.query_params if key not in PARAMS
+    }
+    st.query_params.from_dict(others | {key: [text] for key, text in texts.items()})
 
 
 def seed(key: str, options: Sequence[Pick], default: Pick) -> None:
