@@ -81,13 +81,15 @@ def test_without_retrained_models_nobody_votes() -> None:
 def test_the_classes_that_change_most_are_drawn_and_those_asked_for() -> None:
     before = 10 * np.eye(100, dtype=int)
     after = before.copy()
+    before[10, 20] = after[10, 20] = 50  # many mistakes, but none of the edit
     after[40, 40], after[40, 70] = 2, 8
     drawn = cells.concerned([before, after], [3, None, 3], most=5)
     assert len(drawn) == 5
     assert {3, 40, 70} <= set(drawn)
     assert drawn == sorted(drawn)
     assert cells.concerned([before, after], [], most=200) == list(range(100))
-    wrong = before.copy()
+    assert not {10, 20} & set(cells.concerned([before, after], [], most=2))
+    wrong = np.eye(100, dtype=int)
     wrong[50, 60] = 1
     assert {50, 60} <= set(cells.concerned([wrong, wrong], [], most=2))
 
