@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.cached_images import class_names, data, png, poisoned
+from dashboard.cached_images import class_names, data, png, poisoned, small
 from dashboard.cached_records import (
     Stamp,
     additions,
@@ -25,7 +25,7 @@ from dashboard.cached_records import (
     queries,
     stamp_of,
 )
-from dashboard.cached_studies import doctor, study, weights, weights_file
+from dashboard.cached_studies import doctor, network, study, weights, weights_file
 from dashboard.components.measures import spearman
 from gifcore import record as records
 from gifcore.preview import Sketch
@@ -228,6 +228,7 @@ __all__ = [
     "doctor",
     "fastif",
     "influence",
+    "network",
     "open_record",
     "png",
     "poisoned",
@@ -238,6 +239,7 @@ __all__ = [
     "scores",
     "self_influence",
     "sketch",
+    "small",
     "study",
     "suspects",
     "test_image",

@@ -16,6 +16,8 @@ from gifcore import record as records
 from gifcore.errors import GifError
 from gifcore.models import bundled as bundled_weights
 from gifcore.models.bundle import checkpoints_beside
+from gifcore.quota import Network
+from gifcore.quota import network as read_network
 from gifcore.runner import prepare
 from gifcore.study import Study, dumps, read
 
@@ -59,6 +61,16 @@ def _weights(path: str, stamp: Stamp, own: Stamp, _study: Study) -> np.ndarray |
         return np.concatenate(parts)
     except (GifError, OSError, SafetensorError, KeyError, ValueError):
         return None
+
+
+def network(weights: Path) -> Network | None:
+    """Return the layers of a checkpoint, None if its header cannot be read without torch."""
+    return _network(str(weights), file_stamp(weights))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _network(path: str, stamp: Stamp) -> Network | None:  # noqa: ARG001
+    return read_network(Path(path))
 
 
 def doctor(study: Study) -> dict[str, Any]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from dashboard import cache
-from dashboard.texts.options import CHANGES, HELP
+from dashboard import cache, settings
+from dashboard.components import option_fields, uploads
+from dashboard.components.own_forms import OWN
+from dashboard.study_options import Option, field
+from dashboard.texts.options import CHANGES
+from gifcore.change_section import AnyChange
+from gifcore.data import DATASETS
 from gifcore.data.backdoor import Backdoor
-from gifcore.errors import GifError
 
 FORGET = 8  # the class of the example study, Bag in Fashion-MNIST
 EACH = "new_relabel_each"  # the key of the field of many labels
 PLANTED = Backdoor(4, 100, None, 0.25, 0)  # that of the weights that come with GIF Studio
+WHOLE = ("backdoor", "union")  # kinds that are no part of a union
+MOST = 6  # changes at once
 
 
 @dataclass(frozen=True)
@@ -25,21 +33,25 @@ class Asked:
     title: str
 
 
-def kind() -> str:
-    """Draw the picker of the kind of change."""
+def kind(at: str = "") -> str:
+    """Draw the picker of the kind of change.
+
+    Args:
+        at: which of several changes, as a part of the widgets' keys; "" for the only one.
+    """
     chosen = st.selectbox(
-        "What to change",
-        list(CHANGES),
+        "What to change" if not at else "What",
+        [name for name in CHANGES if not at or name not in WHOLE],
         format_func=lambda name: CHANGES[name][0],
-        key="new_change",
-        help=HELP["change"],
+        key=f"new_{at}change",
+        help="What becomes of the training set.",
         persist_state="session",
     )
     st.caption(CHANGES[chosen][1])
     return chosen
 
 
-def fields(chosen: str, source: str | None) -> Asked | None:
+def fields(chosen: str, source: str | None, at: str = "") -> Asked | None:
     """Draw the fields of a kind; None while the samples are not named yet.
 
     Raises:
@@ -47,61 +59,105 @@ def fields(chosen: str, source: str | None) -> Asked | None:
     """
     match chosen:
         case "remove-samples":
-            return _remove_samples()
+            found = _samples(at)
+            values: dict[str, Any] = {"kind": chosen, "indices": found}
+            return Asked(values, f"Remove {_counted(found)}") if found else None
         case "relabel":
-            return _relabel(source)
+            return _relabel(source, at)
+        case "reweight":
+            return _reweight(at)
+        case "add-samples":
+            return _add(at)
         case "backdoor":
             return _backdoor(source)
+        case "union":
+            return _union(source)
         case _:
-            label, name = one_class(source, "Class to forget", "new_label", FORGET)
-            return Asked({"label": label}, f"Forget {name}")
+            label, name = one_class(source, "Class to forget", f"new_{at}label", FORGET)
+            return Asked({"kind": chosen, "label": label}, f"Forget {name}")
 
 
-def _remove_samples() -> Asked | None:
-    chosen = _samples()
-    if not chosen:
+def _relabel(source: str | None, at: str) -> Asked | None:
+    chosen = _samples(at)
+    values: dict[str, Any] = {"kind": "relabel", "indices": chosen}
+    if each := _draw("change.relabel.labels", at):
+        return Asked(values | {"labels": each}, f"Relabel {_counted(chosen)}") if chosen else None
+    label, name = one_class(source, "Their label from now on", f"new_{at}relabel", 0)
+    labels = (label,) * len(chosen)
+    title = f"Relabel {_counted(chosen)} to {name}"
+    return Asked(values | {"labels": labels}, title) if chosen else None
+
+
+def _reweight(at: str) -> Asked | None:
+    chosen, weights = _samples(at), _draw("change.reweight.weights", at)
+    if not chosen or not weights:
         return None
-    return Asked({"kind": "remove-samples", "indices": chosen}, f"Remove {_counted(chosen)}")
+    each = weights * len(chosen) if len(weights) == 1 else weights
+    values = {"kind": "reweight", "indices": chosen, "weights": each}
+    return Asked(values, f"Weigh {_counted(chosen)} anew")
 
 
-def _relabel(source: str | None) -> Asked | None:
-    chosen = _samples()
-    listed = st.text_input(
-        "Their labels, one each by number",
-        key=EACH,
-        placeholder="empty: the one below",
-        help=HELP["relabel_each"],
+def _add(at: str) -> Asked | None:
+    about = _field("change.add-samples.source", at)
+    source: str | None = st.selectbox(
+        about.title,
+        [*DATASETS] if settings.demo_only() else [*DATASETS, OWN],
+        format_func=lambda name: DATASETS[name].title if name in DATASETS else "Load your own …",
+        key=about.key,
+        help=about.help,
         persist_state="session",
     )
-    if each := positions(listed, "Their labels"):
-        values = {"kind": "relabel", "indices": chosen, "labels": each}
-        return Asked(values, f"Relabel {_counted(chosen)}") if chosen else None
-    label, name = one_class(source, "Their label from now on", "new_relabel", 0)
-    if not chosen:
+    if source == OWN:
+        source = uploads.pick(f"{at}added", "Data to add", ("npz",))
+    split = _draw("change.add-samples.split", at)
+    listed = _draw("change.add-samples.indices", at) or None
+    count = None if listed else _draw("change.add-samples.count", at)
+    if source is None:
         return None
-    values = {"kind": "relabel", "indices": chosen, "labels": (label,) * len(chosen)}
-    return Asked(values, f"Relabel {_counted(chosen)} to {name}")
+    values = {"kind": "add-samples", "source": source, "split": split}
+    values |= {"indices": listed, "count": count}
+    name = DATASETS[source].title if source in DATASETS else Path(source).stem
+    many = _counted(listed) if listed else f"{count:,} samples" if count else "the samples"
+    return Asked(values, f"Add {many} of {name}")
 
 
 def _backdoor(source: str | None) -> Asked:
     label, name = one_class(source, "Class of the backdoor", "new_backdoor_label", PLANTED.label)
-    count = _number("backdoor_count", "Poisoned training images", PLANTED.count, 1, 10_000_000)
-    size = _number("backdoor_size", "Side of the trigger in pixels (0: whole image)", 0, 0, 10_000)
-    strength = _number("backdoor_strength", "Strength of the trigger", PLANTED.strength, 0.0, 1.0)
-    seed = _number("backdoor_seed", "Seed of the backdoor", PLANTED.seed, 0, 2**31 - 1)
-    values = {"kind": "backdoor", "label": label, "count": count, "size": size or None}
-    return Asked(
-        values | {"strength": strength, "seed": seed}, f"Take back the backdoor for {name}"
+    parts = ("count", "size", "strength", "seed")
+    first = {"strength": PLANTED.strength}
+    found = {one: _draw(f"change.backdoor.{one}", first=first.get(one)) for one in parts}
+    values = {"kind": "backdoor", "label": label} | found
+    return Asked(values, f"Take back the backdoor for {name}")
+
+
+def _union(source: str | None) -> Asked | None:
+    about = field("change.union.changes")
+    st.session_state.setdefault(about.key, 2)
+    count = st.number_input(
+        about.title, 1, MOST, key=about.key, help=about.help, persist_state="session"
     )
+    found = []
+    for place in range(count):
+        with st.container(border=True, gap="xsmall"):
+            at = f"{place}_"
+            found.append(fields(kind(at), source, at))
+    whole = [one for one in found if one is not None]
+    if len(whole) < len(found):
+        return None
+    values = {"kind": "union", "changes": [one.values for one in whole]}
+    return Asked(values, " + ".join(one.title for one in whole)[:70])
+
+
+# --- one field ------------------------------------------------------------------------------------
 
 
 def one_class(source: str | None, heading: str, key: str, first: int) -> tuple[int, str]:
     """Draw the picker of a class: by name where the data set is known, else by number."""
-    names = cache.class_names(source) if source else None
-    names = names or st.session_state.get("new_classes", {}).get(source)
+    names = class_names(source)
+    why = "The class that is forgotten, the new label, or the class the trigger stands for."
     if not names:
         number = st.number_input(
-            f"{heading}, by number", 0, 9999, 0, key=f"{key}_number", help=HELP["label"]
+            f"{heading}, by number", 0, 9999, key=f"{key}_number", help=why, persist_state="session"
         )
         st.caption("The names are known after the check.")
         return number, f"class {number}"
@@ -112,56 +168,61 @@ def one_class(source: str | None, heading: str, key: str, first: int) -> tuple[i
         range(len(names)),
         format_func=lambda at: names[at] if names[at] == str(at) else f"{at} · {names[at]}",
         key=key,
-        help=HELP["label"],
+        help=why,
         persist_state="session",
     )
     return label, str(names[label])
 
 
-def _samples() -> tuple[int, ...]:
-    listed = st.text_input(
-        "Training images, by position",
-        key="new_change_samples",
-        placeholder="3, 57, 111",
-        help=HELP["change_samples"],
-        persist_state="session",
-    )
-    return positions(listed, "Training images")
+def class_names(source: str | None) -> list[str] | None:
+    """Return the names of the classes where they are known: at once, or since a check."""
+    if source is None:
+        return None
+    return cache.class_names(source) or st.session_state.get("new_classes", {}).get(source)
 
 
-def _number(name: str, label: str, value: float, low: float, high: float) -> Any:  # noqa: ANN401
-    whole = isinstance(value, int)
-    return st.number_input(
-        label,
-        min_value=low,
-        max_value=high,
-        value=value,
-        step=None if whole else 0.01,
-        format=None if whole else "%g",
-        key=f"new_{name}",
-        help=HELP[name],
-        persist_state="session",
-    )
+def _field(path: str, at: str = "") -> Option:
+    option = field(path)
+    return option.moved(option.path, at) if at else option
 
 
-def _counted(chosen: tuple[int, ...]) -> str:
+def _draw(path: str, at: str = "", *, first: Any = None) -> Any:
+    option = _field(path, at)
+    return option_fields.draw(option if first is None else replace(option, default=first))
+
+
+def _samples(at: str) -> tuple[int, ...]:
+    option = replace(_field("change.remove-samples.indices", at), empty="3, 57, 111")
+    found: tuple[int, ...] = option_fields.draw(option)
+    return found
+
+
+def _counted(chosen: Sequence[int]) -> str:
     return f"{len(chosen):,} sample" + ("s" if len(chosen) != 1 else "")
 
 
-def positions(listed: str, what: str = "Test images to explain") -> tuple[int, ...]:
-    """Return positions typed with commas or blanks between them.
+# --- a change as the session holds it -------------------------------------------------------------
 
-    >>> positions("17, 256 3")
-    (17, 256, 3)
 
-    Raises:
-        GifError: something that is not a whole number.
-    """
-    words = listed.replace(",", " ").split()
-    wrong = [word for word in words if not word.isdecimal()]
-    if wrong:
-        raise GifError(
-            f"{what}: '{wrong[0]}' is not a position; give whole numbers from 0, "
-            "separated by commas."
-        )
-    return tuple(int(word) for word in words)
+def stored(change: AnyChange, at: str = "") -> dict[str, Any]:
+    """Return the session's values with which the form shows a change."""
+    values: dict[str, Any] = {f"new_{at}change": change.kind}
+    plain = change.model_dump(exclude={"kind", "change_samples"})
+    match change.kind:
+        case "union":
+            values["new_union"] = len(change.changes)
+            for place, one in enumerate(change.changes):
+                values |= stored(one, f"{place}_")
+            return values
+        case "add-samples":
+            known = change.source in DATASETS
+            values[f"new_{at}added"] = plain.pop("source") if known else OWN
+            if not known:
+                values |= uploads.fields(f"{at}added", plain.pop("source"))
+        case "remove-class" | "backdoor":
+            key = f"new_{at}label" if change.kind == "remove-class" else "new_backdoor_label"
+            label = plain.pop("label")
+            values |= {key: label, f"{key}_number": label}
+    for name, value in plain.items():
+        values |= option_fields.stored(_field(f"change.{change.kind}.{name}", at), value)
+    return values

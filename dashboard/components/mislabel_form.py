@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.texts.options import HELP
+from dashboard.study_options import field
 from gifcore.data.noise import Noise
 from gifcore.mislabel_section import MislabelSection
 
@@ -14,6 +14,10 @@ LABELS, RATE, SEED, LOOK, FOLDS = (
     f"new_mislabel{name}" for name in ("", "_rate", "_seed", "_look", "_folds")
 )
 AS_THEY_ARE, PLANTED = "As they are", "Some made wrong before the training"
+WHAT = (
+    "Wrong labels that were planted before the training must be what the weights were trained with "
+    "(`python -m gifcore train --noise …`); then it can be measured how well they are found."
+)
 PLANTED_HERE = Noise(0.1, 0)  # that of the weights that come with GIF Studio
 
 
@@ -30,7 +34,7 @@ def fields() -> dict[str, Any]:
         default=AS_THEY_ARE,
         required=True,
         key=LABELS,
-        help=HELP["mislabel"],
+        help=WHAT,
         wrap=True,
         persist_state="session",
     )
@@ -45,13 +49,16 @@ def fields() -> dict[str, Any]:
                 step=0.01,
                 format="%g",
                 key=RATE,
-                help=HELP["mislabel_rate"],
+                help=field("mislabel.rate").help,
                 persist_state="session",
             ),
             "seed": _whole(SEED, "Seed of the wrong labels", PLANTED_HERE.seed, 2**31 - 1, "seed"),
         }
     look = st.toggle(
-        "Look for wrong labels", key=LOOK, help=HELP["mislabel_look"], persist_state="session"
+        "Look for wrong labels",
+        key=LOOK,
+        help=field("mislabel.measured").help,
+        persist_state="session",
     )
     if look:
         folds = _whole(FOLDS, "Models of held-out parts (0: none)", 0, 20, "folds")
@@ -85,6 +92,6 @@ def _whole(key: str, label: str, value: int, most: int, of: str) -> int:
         max_value=most,
         value=value,
         key=key,
-        help=HELP[f"mislabel_{of}"],
+        help=field(f"mislabel.{of}").help,
         persist_state="session",
     )

@@ -1,4 +1,4 @@
-"""The widgets of a study; what they say becomes a checked `Study`."""
+"""The widgets of a study: six main fields by hand, all others under Advanced; then a `Study`."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, settings, state
 from dashboard.charts.style import label as method_label
 from dashboard.charts.style import listed
 from dashboard.components import (
+    advanced_form,
     change_form,
-    fastif_form,
     messages,
     mislabel_form,
+    option_fields,
     own_forms,
     possible,
-    ranking_form,
-    retrain_form,
     uploads,
 )
 from dashboard.components.own_forms import OWN
+from dashboard.study_options import SHARED, field
 from dashboard.texts import text
-from dashboard.texts.options import CURVATURES, HELP, PRECONDITIONERS, SAMPLERS, SOLVERS
+from dashboard.texts.options import CURVATURES, SOLVERS
 from gifcore import models
 from gifcore.data import DATASETS
 from gifcore.errors import GifError
 from gifcore.models import bundled
-from gifcore.study import METHODS, SELECTORS, Study, parse
+from gifcore.quota import BLOCKS, Network, chosen, taken
+from gifcore.study import METHODS, SELECTORS, SelectionSection, Study, parse
 
 ORDER = ("if", "gif", "gradient", *(m for m in METHODS if m not in ("if", "gif", "gradient")))
+DRAWN = "new_drawn"  # the study that the form described when it was drawn last
 
 
 def draw() -> Study | None:
@@ -41,24 +44,31 @@ def draw() -> Study | None:
     """
     with st.container(border=True):
         st.subheader("1 · Model, data and what to change")
-        asked = _subject()
+        asked, boxed = _subject()
+    network = _network(asked)
     with st.container(border=True):
         st.subheader("2 · Which parameters may move, and how the move is computed")
-        chosen = _selection(asked)
-    with st.container(border=True):
-        st.subheader("3 · Hold it against models that are really retrained")
-        chosen["retrain"] = retrain_form.fields()
-    with st.expander("Advanced: curvature, solver, test images to explain, seed"):
-        advanced = _advanced(chosen["methods"], asked["data"]["source"] if asked else None)
+        selection, methods, slot = _selection(asked)
+    with st.expander("Advanced: every other option, with a default that works"):
+        source = asked["data"]["source"] if asked else None
+        advanced = advanced_form.draw(
+            methods,
+            classes=change_form.class_names(source),
+            layers=[layer.name for layer in network.layers] if network else [],
+            decay=not boxed,
+        )
+    selection |= advanced.pop("selection")
+    _achieved(slot, selection, network)
     if asked is None:
         return None
     title = st.text_input(
         "Title", key="new_title", placeholder=_title(asked), persist_state="session", max_chars=80
     )
-    study = parse(
-        {"title": title.strip() or _title(asked)} | _without_names(asked) | chosen | advanced,
-        origin="This study",
-    )
+    values = _without_names(asked) | {"title": title.strip() or _title(asked), "methods": methods}
+    values["change"] |= {"change_samples": advanced.pop(SHARED)}
+    values["model"] |= {"weight_decay": advanced.pop("model.weight_decay", asked["decay"])}
+    study = parse(values | advanced | {"selection": selection}, origin="This study")
+    st.session_state[DRAWN] = study
     if problem := possible.refusal(study):
         raise GifError(problem)
     return study
@@ -75,7 +85,8 @@ def _without_names(asked: dict[str, Any]) -> dict[str, Any]:
 # --- model, data, change ------------------------------------------------------------------------
 
 
-def _subject() -> dict[str, Any] | None:
+def _subject() -> tuple[dict[str, Any] | None, bool]:
+    """Draw model, data and change; return them if they are whole, and if own files are asked."""
     left, middle, right = st.columns(3, gap="large")
     with left:
         model = st.selectbox(
@@ -83,7 +94,7 @@ def _subject() -> dict[str, Any] | None:
             own_forms.model_names(),
             format_func=models.title,
             key="new_model",
-            help=HELP["model"],
+            help=field("model.name").help,
             persist_state="session",
         )
         st.caption(own_forms.about(model))
@@ -92,18 +103,21 @@ def _subject() -> dict[str, Any] | None:
     with right:
         kind = change_form.kind()
     own_weights = _own_weights(model, data, backdoor=kind == "backdoor")
-    source, weights, decay = _own_files(data, own_weights)
+    boxed = data == OWN or own_weights
+    source, weights, decay = _own_files(data) if boxed else (data, None, None)
     with right:
         change = change_form.fields(kind, source)
     if source is None or change is None or (own_weights and weights is None):
-        return None
-    return {
+        return None, boxed
+    asked = {
         "data": {"source": source},
-        "model": {"name": model, "weights": weights, "weight_decay": decay},
+        "model": {"name": model, "weights": weights},
+        "decay": decay,
         "change": change.values,
         "title": change.title,
         "data_name": DATASETS[source].title if source in DATASETS else Path(source).stem,
     }
+    return asked, boxed
 
 
 def _data_choice() -> str:
@@ -113,7 +127,7 @@ def _data_choice() -> str:
         options,
         format_func=lambda name: DATASETS[name].title if name in DATASETS else "Load your own …",
         key="new_data",
-        help=HELP["data"],
+        help=field("data.source").help,
         persist_state="session",
     )
     st.caption(DATASETS[data].text if data in DATASETS else "Your own, chosen below.")
@@ -147,10 +161,8 @@ def _own_weights(model: str, data: str, *, backdoor: bool) -> bool:
     )
 
 
-def _own_files(data: str, own_weights: bool) -> tuple[str | None, str | None, float | None]:
+def _own_files(data: str) -> tuple[str | None, str | None, float | None]:
     source = None if data == OWN else data
-    if data != OWN and not own_weights:
-        return source, None, None
     with st.container(border=True):
         left, right = st.columns(2, gap="large")
         with left:
@@ -166,51 +178,75 @@ def _own_files(data: str, own_weights: bool) -> tuple[str | None, str | None, fl
             if data == OWN:
                 st.markdown(text("own_weights"))
             weights = uploads.pick("weights", "Weights", ("safetensors", "pt", "pth"))
-            decay = _weight_decay()
+            decay = option_fields.draw(field("model.weight_decay"))
     return source, weights, decay
-
-
-def _weight_decay() -> float | None:
-    return st.number_input(
-        "Weight decay in training",
-        min_value=0.0,
-        value=None,
-        format="%g",
-        placeholder="what the checkpoint's card says, else 0",
-        key="new_weight_decay",
-        help=HELP["weight_decay"],
-        persist_state="session",
-    )
 
 
 # --- selection and methods ----------------------------------------------------------------------
 
 
-def _selection(asked: dict[str, Any] | None) -> dict[str, Any]:
+def _selection(
+    asked: dict[str, Any] | None,
+) -> tuple[dict[str, Any], list[str], DeltaGenerator]:
+    """Draw selector, ratio and methods; return them, and where to say what the ratio comes to."""
+    about, share = field("selection.selector"), field("selection.ratio")
     selector = st.selectbox(
-        "Selector",
+        about.title,
         list(SELECTORS),
         format_func=selector_line,
-        key="new_selector",
-        help=HELP["selector"],
+        key=about.key,
+        help=about.help,
         persist_state="session",
     )
     left, right = st.columns([1, 2], gap="large")
     with left:
+        st.session_state.setdefault(share.key, state.DEFAULT_RATIO)
         ratio = st.select_slider(
-            "Parameter ratio",
-            state.RATIOS,
-            value=state.DEFAULT_RATIO,
-            format_func=lambda share: f"{100 * share:g} %",
-            key="new_ratio",
-            help=HELP["ratio"],
+            share.title,
+            sorted({*state.RATIOS, st.session_state[share.key]}),  # one of a study file too
+            format_func=lambda one: f"{100 * one:g} %",
+            key=share.key,
+            help=share.help,
             persist_state="session",
         )
+        slot = st.container()
         if problem := possible.ratio_problem(selector, ratio):
             st.caption(f":orange[{problem}]")
     with right:
         methods = _methods(asked)
-    return {"selection": {"selector": selector, "ratio": ratio}, "methods": methods}
+    return {"selector": selector, "ratio": ratio}, methods, slot
+
+
+def _network(asked: dict[str, Any] | None) -> Network | None:
+    """Return the layers of the chosen weights, None where only the engine can read them."""
+    weights = _weights_of(asked)
+    return cache.network(weights) if weights else None
+
+
+def _weights_of(asked: dict[str, Any] | None) -> Path | None:
+    if asked is None:
+        return None
+    planted = {"mislabel": mislabel_form.planted_section()}
+    return cache.weights_file(parse(_without_names(asked) | planted))
+
+
+def _achieved(slot: DeltaGenerator, values: dict[str, Any], network: Network | None) -> None:
+    if network is None:
+        slot.caption("How many parameters that is, the check will say.")
+    else:
+        slot.caption(achieved(SelectionSection(**values), network))
+
+
+def achieved(selection: SelectionSection, network: Network) -> str:
+    """Return what a ratio comes to in a model, before it runs: k of p parameters."""
+    layers = chosen(network, selection.layers, selection.kinds, norms=selection.norms)
+    k = taken(selection.selector, selection.ratio, layers, selection.budget)
+    most = "at most " if selection.selector in BLOCKS else ""
+    said = f"{most}**{k:,} of {network.p:,}** parameters ({100 * k / network.p:.3g} %)"
+    if k == 0:
+        return f":orange[{said}: too few to choose from; raise the ratio.]"
+    left = "" if len(layers) == len(network.layers) else f", in {len(layers)} layers"
+    return f"{said[:1].upper()}{said[1:]}{left}."
 
 
 def selector_line(selector: str) -> str:
@@ -220,25 +256,22 @@ def selector_line(selector: str) -> str:
 
 
 def _methods(asked: dict[str, Any] | None) -> list[str]:
+    about = field("methods")
+    st.session_state.setdefault(about.key, list(about.default))
     methods = st.pills(
-        "Methods",
+        about.title,
         ORDER,
         selection_mode="multi",
-        default=["if", "gif"],
         format_func=method_label,
-        key="new_methods",
-        help=HELP["methods"],
+        key=about.key,
+        help=about.help,
         wrap=True,
         persist_state="session",
     )
     ordered = [name for name in ORDER if name in methods]
     st.caption("  \n".join(method_line(m) for m in ordered))
-    if asked is not None:
-        weights = cache.weights_file(
-            parse(_without_names(asked) | {"mislabel": mislabel_form.planted_section()})
-        )
-        if problem := possible.checkpoints_problem(weights):
-            st.caption(f":orange[{problem}]" if "tracin" in methods else problem)
+    if asked is not None and (problem := possible.checkpoints_problem(_weights_of(asked))):
+        st.caption(f":orange[{problem}]" if "tracin" in methods else problem)
     return ordered
 
 
@@ -249,125 +282,7 @@ def method_line(method: str) -> str:
     return f"**{name}** · {what}"
 
 
-# --- advanced -----------------------------------------------------------------------------------
-
-
-def _number(name: str, label: str, value: float, low: float, high: float) -> Any:  # noqa: ANN401
-    """A number field of the group Advanced; whole numbers stay whole."""
-    whole = isinstance(value, int)
-    return st.number_input(
-        label,
-        min_value=low,
-        max_value=high,
-        value=value,
-        step=None if whole else 0.001,
-        format=None if whole else "%g",
-        key=f"new_{name}",
-        help=HELP[name],
-        persist_state="session",
-    )
-
-
-def _choice(name: str, label: str, choices: dict[str, tuple[str, str]]) -> str:
-    """A box of the group Advanced; under it, what the choice is and when to use it."""
-    chosen = st.selectbox(
-        label,
-        list(choices),
-        format_func=lambda one: choices[one][0],
-        key=f"new_{name}",
-        help=HELP[name],
-        persist_state="session",
-    )
-    st.caption(choices[chosen][1])
-    return chosen
-
-
-def _advanced(methods: list[str], source: str | None) -> dict[str, Any]:
-    left, middle, right = st.columns(3, gap="large")
-    with left:
-        curvature = _curvature()
-    with middle:
-        solver = _solver()
-    with right:
-        st.markdown("**Test images and chance**")
-        ranking = ranking_form.fields(source)
-        preview = {"rank": _number("preview", "Sketch for previews (0: none)", 0, 0, 100_000)}
-        fastif = fastif_form.fields(methods)
-        mislabel = mislabel_form.fields()
-        seed = _number("seed", "Seed", 0, 0, 2**31 - 1)
-    sections = {"curvature": curvature, "solver": solver, "ranking": ranking, "preview": preview}
-    sections |= {"fastif": fastif, "mislabel": mislabel}
-    return {"seed": seed} | sections
-
-
-def _curvature() -> dict[str, Any]:
-    st.markdown("**Curvature**")
-    kind = _choice("kind", "Curvature", CURVATURES)
-    samples = _number("samples", "Curvature samples", 512, 0, 1_000_000)
-    sampler = _choice("sampler", "How they are drawn", SAMPLERS)
-    return {
-        "kind": kind,
-        "samples": samples or "all",
-        "sampler": sampler,
-        "draws": _number("draws", "Draws of the samples", 1, 1, 100),
-        "damping": _damping(),
-        "memory_mb": _number("memory_mb", "Memory for gradient graphs [MB]", 512, 0, 65_536),
-    }
-
-
-def _damping() -> float | str:
-    way = st.segmented_control(
-        "Damping",
-        ["By hand", "Automatic"],
-        default="By hand",
-        required=True,
-        key="new_damping_way",
-        help=HELP["damping_way"],
-        persist_state="session",
-    )
-    if way == "Automatic":
-        return "auto"
-    return _number("damping", "Damping by hand", 0.0, 0.0, 1e6)
-
-
-def _solver() -> dict[str, Any]:
-    """Draw the solver with the settings it has; what it has not keeps the engine's default."""
-    st.markdown("**Solver**")
-    kind = _choice("solver", "Solver", SOLVERS)
-    if kind == "dense":
-        return {"kind": kind, "ridge": _ridge()}
-    if kind == "lissa":
-        return {"kind": kind} | _lissa()
-    values = {
-        "kind": kind,
-        "iterations": _number("iterations", "Iterations", 20, 1, 10_000),
-        "tolerance": _number("tolerance", "Tolerance", 1e-6, 0.0, 1.0),
-    }
-    return values | (_lsmr() if kind == "lsmr" else {})
-
-
-def _ridge() -> float:
-    return _number("ridge", "Ridge (GIF)", 0.0, 0.0, 1e6)
-
-
-def _lsmr() -> dict[str, Any]:
-    values: dict[str, Any] = {"ridge": _ridge()}
-    values["preconditioner"] = _choice("preconditioner", "Preconditioner (GIF)", PRECONDITIONERS)
-    if values["preconditioner"] == "jacobi":
-        values["probes"] = _number("probes", "Probes (0: automatic)", 0, 0, 1000) or None
-    return values
-
-
-def _lissa() -> dict[str, Any]:
-    values = {
-        "iterations": _number("lissa_iterations", "Iterations (J)", 1000, 1, 10_000),
-        "batch_size": _number("batch_size", "Batch size (B)", 1, 1, 100_000),
-        "chains": _number("chains", "Chains (T)", 1, 1, 1000),
-        "damp": _number("damp", "Damp", 5e-3, 0.0, 0.999),
-        "scale": _number("scale", "Scale", 1e4, 1e-6, 1e12),
-    }
-    st.caption(f"Effective damping: damp × scale = {values['damp'] * values['scale']:g}.")
-    return values
+# --- what was asked for, in words ----------------------------------------------------------------
 
 
 def said(study: Study) -> str:

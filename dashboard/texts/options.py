@@ -1,6 +1,6 @@
-"""The help of every option of a study, as the page New study shows it.
+"""The words of every choice of a study: name -> (label, what it is and when to use it).
 
-The choices are name -> (label, what it is and when to use it).
+What an option itself is for is said by the config, beside the field (`gifcore.sections`).
 """
 
 CURVATURES = {
@@ -135,6 +135,18 @@ CHANGES = {
         "Correct labels",
         "These training images get another label; the model is moved to learn it.",
     ),
+    "reweight": (
+        "Weigh images anew",
+        "These training images count more or less than the others; nothing goes, nothing comes.",
+    ),
+    "add-samples": (
+        "Add images",
+        "Images of another data set join the training set; the model is moved to learn them.",
+    ),
+    "union": (
+        "Several changes at once",
+        "All of them together, each said of the training set before any of them.",
+    ),
     "backdoor": (
         "Take back a backdoor",
         "Some training images bear a trigger and a false label, and so were the weights trained; "
@@ -142,108 +154,32 @@ CHANGES = {
     ),
 }
 
-HELP = {
-    "change": "What becomes of the training set. Study files know more: other weights, samples "
-    "added, and several changes at once.",
-    "change_samples": "Positions in the training split, separated by commas; the pages of a study "
-    "show them under the images.",
-    "backdoor_count": "Drawn at random from all classes. Must be what the weights were trained on.",
-    "backdoor_size": "A checkerboard in the top left corner, or over the whole image. Must be what "
-    "the weights were trained on.",
-    "backdoor_strength": "What the trigger adds, as a share of the range from black to white. Must "
-    "be what the weights were trained on.",
-    "backdoor_seed": "Of the draw of the images. Must be what the weights were trained on.",
-    "draws": "2 or more solve every update again on other curvature samples and say how far the "
-    "updates differ, at the cost of as many solves.",
-    "model": "The architecture. Its weights come with GIF Studio, or you load them.",
-    "data": "What the model was trained on. Influence is computed on its training split.",
-    "label": "The class that is forgotten, the new label, or the class the trigger stands for.",
-    "selector": "How the parameters are chosen that all methods but IF may move. Target data: the "
-    "training images that the change touches; retained data: all others. A unit is an output "
-    "channel or a neuron with its weights.",
-    "ratio": "Share of each layer's parameters that may move; whole units round it.",
-    "methods": "IF moves all parameters, every other method only the selected ones. Each method "
-    "is solved, ranked and tried on the model; TracIn, DataInf, EK-FAC and Gradient cost least.",
-    "kind": "Which matrix says how the loss bends around the trained model. It changes every "
-    "method but Gradient, TracIn, DataInf and EK-FAC. Leave it at Hessian unless the certificate "
-    "says that negative curvature was met, or you compare approximations.",
-    "sampler": "Which training images the curvature is measured on. It matters for few samples; "
-    "compare two seeds to see how much.",
-    "samples": "How many training images the curvature is averaged over. More is steadier and "
-    "slower in proportion. 0 means all of them.",
-    "iterations": "Steps of the solver. More lowers the residual and takes longer in proportion.",
-    "tolerance": "The solver stops early once its relative (normal) residual is below this.",
-    "solver": "How the equations are solved; it changes how near the answer comes and how long "
-    "that takes, not the question. Leave it at LSMR unless you compare solvers.",
-    "damping_way": "Damping makes a solve stable and moves shorter. Automatic measures the ends "
-    "of the spectrum first, gives each method what it needs (a ridge for GIF), and says why in the "
-    "certificate. By hand: 0 is none.",
-    "damping": "Adds damping × identity to the curvature. On an indefinite Hessian a small value "
-    "can make things worse.",
-    "ridge": "GIF only: penalises large moves, ‖A x − b‖² + ridge ‖x‖². Raise it where GIF's move "
-    "is too long.",
-    "batch_size": "B: training images in the mini-batch of one step. More is steadier and slower.",
-    "chains": "T: independent walks whose mean is taken. More is steadier and slower.",
-    "damp": "Times the scale it is the damping that LiSSA really has. Smaller needs more "
-    "iterations: about 5 / damp.",
-    "scale": "Must be above half the largest curvature of a mini-batch, else the walk runs away. "
-    "Its product with damp is the effective damping.",
-    "lissa_iterations": "J: steps of each walk. About 5 / damp are needed; fewer leave the answer "
-    "too short.",
-    "preconditioner": "Scales the selected parameters by their curvature, so that few iterations "
-    "go further. It also changes which solution an early stop gives.",
-    "probes": "Random vectors that measure the curvature for the preconditioner; each costs one "
-    "Hessian product. 0 lets the engine decide.",
-    "queries": "Test images to explain: positions in the test split, separated by commas.",
-    "groups": "One question about all test images of a class: the mean over them. Numbers of "
-    "classes, separated by commas.",
-    "group_cells": "One question about the test images of a class that the model takes for another "
-    "one: label > prediction, by number. Separate several by commas.",
-    "group_images": "One question about these test images together. Separate several groups by "
-    "semicolons.",
-    "target": "What a score predicts the change of. Positive stays helpful, whatever is asked. "
-    "Previews are of the loss alone.",
-    "self_influence": "How much each training image holds up the prediction on itself, by every "
-    "method that ranks. High values are rare or wrongly labelled images.",
-    "count": "How many test images to explain; half of them wrongly predicted, spread over the "
-    "classes. More can be ranked later, one by one.",
-    "preview": "Numbers a training image in a sketch, from which the page Samples shows an "
-    "approximate ranking of any test image at once. 384 is a good size; its recall is measured and "
-    "shown. More is nearer to the exact ranking and takes longer. 0 makes none.",
-    "fastif_k": "Numbers of nearest training images, separated by commas. The page Speed and "
-    "recall then shows how much of the exact ranking they keep and what they save. Takes as many "
-    "more solves and sweeps over the training images.",
-    "fastif_iterations": "Solves that are to be taken as exact should converge: raise this if the "
-    "page says that they did not.",
-    "fastif_preview": "A sketch made only to be compared with the candidates; 64 to 384.",
-    "fastif_lissa": "FastIF's own solver, compared with the exact solves and with the gradient "
-    "alone. Study files know several configurations and processes.",
-    "relabel_each": "Where the images get different labels: class numbers in the order of the "
-    "positions, separated by commas. The page Wrong labels fills them in.",
-    "mislabel": "Wrong labels that were planted before the training must be what the weights were "
-    "trained with (`python -m gifcore train --noise …`); then it can be measured how well they are "
-    "found.",
-    "mislabel_rate": "Must be what the weights were trained with.",
-    "mislabel_seed": "Of the draw of the images and of their labels. Must be what the weights were "
-    "trained with.",
-    "mislabel_folds": "So many models are trained, each without one part of the training images; "
-    "confident learning then judges every image by a model that never saw it. Takes as long as so "
-    "many trainings.",
-    "mislabel_look": "The page Wrong labels then lists the training images to inspect first, by "
-    "every method that ranks and by the model's own probabilities. Takes the influence of all "
-    "training images on themselves.",
-    "seed": "Fixes every random draw: curvature samples, probes, random selection.",
-    "retrain": "So many models are really trained on the changed data, with the seeds 1, 2, …, and "
-    "the edits are held against them. Each takes about as long as training the model did; they are "
-    "kept, and other studies of the same change find them.",
-    "retrain_recipe": "What the edits are held against. Proximal and warm minimising draw nothing "
-    "at random, so there is one model.",
-    "retrain_start": "Cold: from new weights. Warm: from the trained ones, nearer to them and "
-    "cheaper, and perhaps with a trace of what was to be forgotten.",
-    "retrain_epochs": "Fewer are quicker, and no longer what the weights were trained with: the "
-    "verdict says so if accuracy suffers.",
-    "memory_mb": "Memory that may be spent on keeping gradient graphs between products; more is "
-    "faster, up to a point. Too little is slower, never wrong.",
-    "weight_decay": "The weight decay the model was trained with. Empty: what the checkpoint's "
-    "card says, else 0.",
+BUDGETS = {
+    "layer": ("In each layer", "Every layer gives the same share of its own parameters."),
+    "global": ("In all together", "The units of all layers compete for one share."),
+}
+KINDS = {
+    "conv": ("Convolutions", ""),
+    "linear": ("Linear", ""),
+    "norm": ("Normalisation", ""),
+    "embedding": ("Embeddings", ""),
+}
+STARTS = {"cold": ("Cold", "From new weights."), "warm": ("Warm", "From the trained weights.")}
+INDEXES = {
+    "Flat": ("Flat", "Exact; every image is compared."),
+    "IVF": ("IVF", "Looks only into the nearest cells; for very many images."),
+    "HNSW": ("HNSW", "Walks a graph of neighbours; for very many images."),
+}
+
+CHOICES: dict[str, dict[str, tuple[str, str]]] = {  # by the path of the field
+    "curvature.kind": CURVATURES,
+    "curvature.sampler": SAMPLERS,
+    "solver.kind": SOLVERS,
+    "solver.preconditioner": PRECONDITIONERS,
+    "retrain.recipe": RECIPES,
+    "retrain.start": STARTS,
+    "ranking.target": TARGETS,
+    "selection.budget": BUDGETS,
+    "selection.kinds": KINDS,
+    "fastif.index": INDEXES,
 }

@@ -8,7 +8,14 @@ from typing import Any
 import streamlit as st
 
 from dashboard import cache, jobs, settings, state
-from dashboard.components import messages, possible, progress, study_form
+from dashboard.components import (
+    messages,
+    possible,
+    preset_buttons,
+    progress,
+    start_from,
+    study_form,
+)
 from dashboard.components.measures import percent
 from gifcore import record as records
 from gifcore.change_section import RemoveClassSection
@@ -41,11 +48,19 @@ def page() -> None:
             del st.query_params[RUN]
             st.rerun()
         return
-    try:
-        study = study_form.draw()
-    except GifError as problem:
+    start_from.say_problems()
+    top = st.expander("Presets: how much to spend, or what to ask", expanded=True)
+    start_from.draw()
+    slot = st.container()
+    study, problem = _drawn()
+    with top:  # what a preset costs depends on the form
+        preset_buttons.draw([*cache.bundled(), *state.listed()])
+    if problem is not None:
         messages.error(problem)
         return
+    if study is not None:
+        with slot:
+            preset_buttons.differs(study)
     if study is None:
         st.info(
             "Choose the files above, or name the training images; then the study can be checked.",
@@ -53,6 +68,14 @@ def page() -> None:
         )
         return
     _check_and_run(study)
+
+
+def _drawn() -> tuple[Study | None, GifError | None]:
+    """Draw the form; return its study, None while it is not whole, or what is wrong."""
+    try:
+        return study_form.draw(), None
+    except GifError as problem:
+        return None, problem
 
 
 # --- the run that was started here --------------------------------------------------------------

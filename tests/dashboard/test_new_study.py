@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard import jobs
-from dashboard.components import possible, ranking_form, study_form, uploads
+from dashboard.components import group_lines, possible, study_form, uploads
 from dashboard.texts import options
 from dashboard.views import new_study
 from gifcore import record as records
@@ -31,8 +31,13 @@ from gifcore.study import (
 from tests.dashboard.opened import again_until, keys, open_page, said
 
 DIGITS = {"new_model": "fcn", "new_data": "digits"}
-QUICK = {"new_samples": 64, "new_iterations": 3, "new_count": 1}
-LONG = {"new_samples": 0, "new_iterations": 10_000, "new_tolerance": 0.0, "new_count": 60}
+QUICK = {"new_curvature_samples": 64, "new_solver_iterations": 3, "new_ranking_count": 1}
+LONG = {
+    "new_curvature_samples": 1000,
+    "new_solver_iterations": 10_000,
+    "new_solver_tolerance": 0.0,
+    "new_ranking_count": 60,
+}
 
 
 def filled(numbers: dict[str, float]) -> AppTest:
@@ -72,7 +77,7 @@ def test_check_measures_and_the_time_follows_the_form_without_another_one(
     monkeypatch.setattr(jobs, "doctor", lambda *_, **__: pytest.fail("asked again"))
     app.select_slider(key="new_ratio").set_value(0.1).run()
     assert "run" in keys(app)
-    app.number_input(key="new_iterations").set_value(5).run()
+    app.number_input(key="new_solver_iterations").set_value(5).run()
     assert "run" in keys(app)
     assert facts(app) == shown | {"Time, about": facts(app)["Time, about"]}
     assert "h" not in facts(app)["Time, about"]
@@ -118,7 +123,7 @@ def test_a_finished_run_leads_to_its_record_and_is_not_offered_again(
 @pytest.mark.usefixtures("empty_workspace")
 def test_what_the_engine_refuses_is_one_sentence() -> None:
     app = filled({})
-    app.text_input(key="new_queries").set_value("3, 4000").run()
+    app.text_input(key="new_ranking_queries").set_value("3, 4000").run()
     app.button(key="check").click().run()
     assert "there is no test image 4000" in app.error[0].value.replace("\\", "")
 
@@ -126,11 +131,11 @@ def test_what_the_engine_refuses_is_one_sentence() -> None:
 @pytest.mark.usefixtures("empty_workspace")
 def test_impossible_values_are_one_sentence() -> None:
     app = filled({})
-    app.text_input(key="new_queries").set_value("3, three").run()
+    app.text_input(key="new_ranking_queries").set_value("3, three").run()
     assert "'three' is not a position" in app.error[0].value
-    app.text_input(key="new_queries").set_value("3, 3").run()
+    app.text_input(key="new_ranking_queries").set_value("3, 3").run()
     assert "distinct positions" in app.error[0].value
-    app.text_input(key="new_queries").set_value("").run()
+    app.text_input(key="new_ranking_queries").set_value("").run()
     app.get("button_group")[0].set_value([]).run()
     assert "name one or more methods" in app.error[0].value
 
@@ -231,11 +236,10 @@ def test_every_choice_has_words_and_reaches_the_study(
     section: Any, key: str, choices: dict[str, tuple[str, str]]
 ) -> None:
     assert set(choices) == set(get_args(section.model_fields[key].annotation))
-    name = "solver" if choices is options.SOLVERS else key
     where = "curvature" if section is CurvatureSection else "solver"
     app = open_page("new-study")
     for choice, (_, words) in choices.items():
-        app.selectbox(key=f"new_{name}").set_value(choice).run()
+        app.selectbox(key=f"new_{where}_{key}").set_value(choice).run()
         assert words in said(app)
         assert getattr(getattr(asked(app), where), key) == choice
 
@@ -244,7 +248,7 @@ def test_every_choice_has_words_and_reaches_the_study(
 def test_a_sketch_is_made_only_where_it_is_asked_for() -> None:
     app = open_page("new-study")
     assert asked(app).preview.rank == 0
-    app.number_input(key="new_preview").set_value(384).run()
+    app.number_input(key="new_preview_rank").set_value(384).run()
     assert asked(app).preview.rank == 384
 
 
@@ -254,12 +258,11 @@ def test_fastif_is_measured_only_where_it_is_asked_for() -> None:
     assert not asked(app).fastif.enabled
     app.text_input(key="new_fastif_k").set_value("100, 10").run()
     assert (asked(app).fastif.k, asked(app).fastif.iterations) == ((10, 100), None)
-    app.toggle(key="new_fastif_lissa").set_value(True).run()
-    app.number_input(key="new_fastif_J").set_value(70)
-    app.number_input(key="new_fastif_preview").set_value(64)
-    app.number_input(key="new_fastif_scale").set_value(40.0).run()
+    app.number_input(key="new_fastif_solves").set_value(1)
+    app.text_input(key="new_fastif_previews").set_value("64").run()
+    app.number_input(key="new_0_fastif_solves_iterations").set_value(70)
+    app.number_input(key="new_0_fastif_solves_scale").set_value(40.0).run()
     found = asked(app).fastif
-    assert "damp × scale = 0.4." in said(app)
     assert [(one.iterations, one.batch_size, one.scale) for one in found.solves] == [(70, 16, 40.0)]
     assert found.previews == (64,)
     app.text_input(key="new_fastif_k").set_value("ten").run()
@@ -275,24 +278,23 @@ def test_fastif_is_measured_only_where_it_is_asked_for() -> None:
         ("minres", {"iterations", "tolerance"}),
         ("neumann", {"iterations", "tolerance"}),
         ("p-lissa", {"iterations", "tolerance"}),
-        ("lissa", {"lissa_iterations", "batch_size", "chains", "damp", "scale"}),
+        ("lissa", {"iterations", "batch_size", "chains", "damp", "scale"}),
         ("dense", {"ridge"}),
     ],
 )
 def test_a_solver_shows_only_its_own_settings(solver: str, settings: set[str]) -> None:
     app = open_page("new-study")
-    app.selectbox(key="new_solver").set_value(solver).run()
-    drawn = {field.key.removeprefix("new_") for field in app.number_input}
-    common = {"samples", "damping", "memory_mb", "seed", "count", "draws", "preview", "retrain"}
-    assert drawn - common == settings
+    app.selectbox(key="new_solver_kind").set_value(solver).run()
+    drawn = {field.key for field in app.number_input}
+    own = {key.removeprefix("new_solver_") for key in drawn if key.startswith("new_solver_")}
+    assert own == settings
     boxes = {box.key for box in app.selectbox}
-    assert ("new_preconditioner" in boxes) == (solver == "lsmr")
+    assert ("new_solver_preconditioner" in boxes) == (solver == "lsmr")
     if solver == "lsmr":
-        app.selectbox(key="new_preconditioner").set_value("kronecker").run()
-        assert "new_probes" not in {field.key for field in app.number_input}
+        app.selectbox(key="new_solver_preconditioner").set_value("kronecker").run()
+        assert "new_solver_probes" not in {field.key for field in app.number_input}
     if solver == "lissa":
-        assert "Effective damping: damp × scale = 50." in said(app)
-        app.number_input(key="new_damp").set_value(0.01).run()
+        app.number_input(key="new_solver_damp").set_value(0.01).run()
         found = asked(app).solver
         assert (found.iterations, found.chains, found.damp, found.scale) == (1000, 1, 0.01, 1e4)
 
@@ -300,10 +302,10 @@ def test_a_solver_shows_only_its_own_settings(solver: str, settings: set[str]) -
 @pytest.mark.usefixtures("unchecked")
 def test_damping_is_by_hand_or_automatic() -> None:
     app = open_page("new-study")
-    app.number_input(key="new_damping").set_value(0.25).run()
+    app.number_input(key="new_curvature_damping").set_value(0.25).run()
     assert asked(app).curvature.damping == 0.25
-    app.segmented_control(key="new_damping_way").set_value("Automatic").run()
-    assert "new_damping" not in {field.key for field in app.number_input}
+    app.segmented_control(key="new_curvature_damping_way").set_value("Automatic").run()
+    assert "new_curvature_damping" not in {field.key for field in app.number_input}
     assert asked(app).curvature.damping == "auto"
 
 
@@ -393,7 +395,7 @@ def test_a_ridge_is_for_gif_alone_where_the_solver_is_dense() -> None:
 @pytest.mark.usefixtures("empty_workspace")
 def test_what_does_not_fit_is_said_after_the_check() -> None:
     app = filled({})
-    app.selectbox(key="new_solver").set_value("dense").run()
+    app.selectbox(key="new_solver_kind").set_value("dense").run()
     app.button(key="check").click().run()
     assert "IF here is a system of 17,226 x 17,226" in app.warning[0].value
     assert "run" not in keys(app)
@@ -438,7 +440,7 @@ def of_kind(kind: str, **fields: Any) -> AppTest:
     app = filled({})
     app.selectbox(key="new_change").set_value(kind).run()
     for key, value in fields.items():
-        widgets = [*app.text_input, *app.number_input, *app.selectbox]
+        widgets: list[Any] = [*app.text_input, *app.number_input, *app.selectbox]
         next(w for w in widgets if w.key == f"new_{key}").set_value(value).run()
     assert not app.exception
     return app
@@ -465,6 +467,30 @@ def of_kind(kind: str, **fields: Any) -> AppTest:
             {"backdoor_size": 3, "backdoor_label": 7},
             {"kind": "backdoor", "label": 7, "size": 3, "strength": 0.25},
             "Take back the backdoor for 7 (Digits)",
+        ),
+        (
+            "reweight",
+            {"change_samples": "3 57", "reweight": "0.5"},
+            {"kind": "reweight", "indices": [3, 57], "weights": [0.5, 0.5]},
+            "Weigh 2 samples anew (Digits)",
+        ),
+        (
+            "add-samples",
+            {"added": "digits", "added_count": 5},
+            {"kind": "add-samples", "source": "digits", "count": 5},
+            "Add 5 samples of Digits (Digits)",
+        ),
+        (
+            "union",
+            {"1_change": "relabel", "1_change_samples": "3", "1_relabel": 2, "0_label": 7},
+            {
+                "kind": "union",
+                "changes": [
+                    {"kind": "remove-class", "label": 7},
+                    {"kind": "relabel", "indices": [3], "labels": [2]},
+                ],
+            },
+            "Forget 7 + Relabel 1 sample to 2 (Digits)",
         ),
         ("remove-class", {"label": 3}, {"label": 3}, "Forget 3 (Digits)"),
     ],
@@ -544,19 +570,18 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("empty_workspace", "seen")
 def test_groups_self_influence_and_target_are_fields() -> None:
-    app = filled({"new_count": 1})
+    app = filled({"new_ranking_count": 1})
     plain = ranking_of(app)
     assert (plain["groups"], plain["self_influence"], plain["target"]) == ((), False, "loss")
-    app.text_input(key="new_group_classes").set_value("8, 3")
-    app.text_input(key="new_group_cells").set_value("8 > 6,3>5")
-    app.text_input(key="new_group_images").set_value("17, 256; 3")
-    app.selectbox(key="new_target").set_value("margin")
-    app.toggle(key="new_self_influence").set_value(True).run()
+    lines = ["class 8", "Threes: class 3", "8 > 6", "3>5", "", "17, 256", "3"]
+    app.text_area(key="new_ranking_groups").set_value("\n".join(lines))
+    app.selectbox(key="new_ranking_target").set_value("margin")
+    app.toggle(key="new_ranking_self_influence").set_value(True).run()
     section = ranking_of(app)
     assert (section["count"], section["self_influence"], section["target"]) == (1, True, "margin")
     wanted = [
         ("all of class 8", {"class": 8}),
-        ("all of class 3", {"class": 3}),
+        ("Threes", {"class": 3}),
         ("class 8 taken for class 6", {"cell": (8, 6)}),
         ("class 3 taken for class 5", {"cell": (3, 5)}),
         ("images 17, 256", {"samples": (17, 256)}),
@@ -569,21 +594,21 @@ def test_groups_self_influence_and_target_are_fields() -> None:
 
 @pytest.mark.usefixtures("empty_workspace")
 @pytest.mark.parametrize(
-    ("key", "typed", "words"),
+    ("typed", "words"),
     [
-        ("new_group_classes", "11", "there is no class 11; 0 … 9 exist"),
-        ("new_group_classes", "Bag", "'Bag' is not a position"),
-        ("new_group_cells", "8-6", "'8-6' is not a position"),
-        ("new_group_cells", "8 6", "is not of the form 8 > 6"),
-        ("new_group_cells", "8 > ", "is not of the form 8 > 6"),
-        ("new_group_cells", "8 > 6,", "'' is not of the form 8 > 6"),
-        ("new_group_images", "3, 3", "name each test image once"),
-        ("new_group_classes", "3, 3", "each group has a name of its own"),
+        ("class 11", "there is no class 11; 0 … 9 exist"),
+        ("class Bag", "'Bag' is not a position"),
+        ("class 8 3", "is not of the form class 8"),
+        ("8-6", "'8-6' is not a position"),
+        ("8 > ", "is not of the form 8 > 6"),
+        (": class 8", "has nothing before its colon"),
+        ("3, 3", "name each test image once"),
+        ("class 3\nclass 3", "each group has a name of its own"),
     ],
 )
-def test_groups_that_are_none_are_one_sentence(key: str, typed: str, words: str) -> None:
+def test_groups_that_are_none_are_one_sentence(typed: str, words: str) -> None:
     app = filled({})
-    app.text_input(key=key).set_value(typed).run()
+    app.text_area(key="new_ranking_groups").set_value(typed).run()
     assert not app.exception
     assert words in app.error[0].value.replace("\\", "")
 
@@ -594,9 +619,9 @@ def test_the_form_offers_every_target_of_a_study() -> None:
 
 @pytest.mark.parametrize("names", [None, ["T-shirt", "Bag"]])
 def test_a_long_group_keeps_a_name_that_a_study_takes(names: list[str] | None) -> None:
-    (group,) = ranking_form._images(", ".join(str(i) for i in range(500)))
-    assert len(group["name"]) <= ranking_form.LONGEST
+    group = group_lines.parsed(", ".join(str(i) for i in range(500)), names)
+    assert len(group["name"]) <= group_lines.LONGEST
     assert group["name"].endswith(" …")
-    (cell,) = ranking_form._cells("1 > 0", names)
+    cell = group_lines.parsed("1 > 0", names)
     assert cell["name"] == ("Bag taken for T-shirt" if names else "class 1 taken for class 0")
     parse({"ranking": {"groups": [group, cell]}})

@@ -40,10 +40,10 @@ def test_nothing_is_retrained_unless_it_is_asked_for(form: AppTest) -> None:
 
 
 def test_every_field_reaches_the_study(form: AppTest) -> None:
-    form.number_input(key="new_retrain").set_value(3).run()
+    form.number_input(key="new_retrain_seeds").set_value(3).run()
     assert asked(form) == RetrainSection(seeds=3)
     form.number_input(key="new_retrain_epochs").set_value(12)
-    form.segmented_control(key="new_retrain_start").set_value("warm").run()
+    form.selectbox(key="new_retrain_start").set_value("warm").run()
     assert asked(form) == RetrainSection(seeds=3, start="warm", epochs=12)
     assert set(RECIPES) == set(get_args(RetrainSection.model_fields["recipe"].annotation))
     for recipe, (_, words) in RECIPES.items():

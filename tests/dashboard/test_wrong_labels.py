@@ -134,8 +134,8 @@ def test_a_new_study_removes_what_is_marked(looked: Record) -> None:
         "fcn",
         "digits",
     )
-    at.number_input(key="new_count").set_value(0)
-    at.number_input(key="new_samples").set_value(64)
+    at.number_input(key="new_ranking_count").set_value(0)
+    at.number_input(key="new_curvature_samples").set_value(64)
     at.button(key="check").click().run(timeout=300)  # a process of its own that imports torch
     assert not at.error, at.error[0].value
     checked = at.session_state["new_checked"]

@@ -1,0 +1,89 @@
+"""A form filled from a study file: uploaded, pasted, or the one of a record."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.components import messages, study_fill
+from gifcore import record as records
+from gifcore.errors import GifError
+from gifcore.study import Study, parse, read
+
+MOST = 200_000  # characters of a study file
+PROBLEMS = "new_problems"  # sentences to be said once on the page
+
+
+def draw() -> None:
+    """Draw the file picker and the field to paste into."""
+    with st.expander("Start from a study file", icon=":material/upload_file:"):
+        st.write(
+            "The `study.toml` of a record, of a report, or of a colleague fills every field below; "
+            "nothing runs before you say so."
+        )
+        left, right = st.columns(2, gap="large")
+        with left:
+            file = st.file_uploader(
+                "Study file", type=["toml"], key="start_file", max_upload_size=1
+            )
+        with right:
+            pasted = st.text_area(
+                "… or its text", key="start_text", placeholder='[data]\nsource = "digits"'
+            )
+        text = _decoded(file.getvalue()) if file is not None else pasted
+        name = file.name if file is not None else "the pasted file"
+        st.button(
+            "Fill in the form",
+            key="start_fill",
+            icon=":material/edit_note:",
+            disabled=not text.strip(),
+            on_click=_fill,
+            args=(text, name),
+        )
+
+
+def say_problems() -> None:
+    """Say once what was wrong with the last file."""
+    for problem in st.session_state.pop(PROBLEMS, []):
+        messages.error(GifError(problem))
+
+
+def parsed(text: str, name: str) -> Study:
+    """Return the study of a file's text.
+
+    Raises:
+        GifError: it is too long, no TOML, or no study.
+    """
+    if len(text) > MOST:
+        raise GifError(f"{name} has {len(text):,} characters; a study file has a few hundred.")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise GifError(f"{name} is not a TOML file: {error}.") from None
+    return parse(values, origin=name)
+
+
+def from_folder(folder: Path, title: str) -> None:
+    """Fill the form with the study of a run of this workspace, or of the demo."""
+    try:
+        study = read(folder / records.STUDY)
+    except GifError as problem:
+        st.session_state[PROBLEMS] = [str(problem)]
+        return
+    st.session_state[PROBLEMS] = study_fill.put(study, f"the study {title}", trusted=True)
+
+
+def _fill(text: str, name: str) -> None:
+    try:
+        study = parsed(text, name)
+    except GifError as problem:
+        st.session_state[PROBLEMS] = [str(problem)]
+        return
+    left_out = study_fill.put(study, name, trusted=False)
+    st.session_state[PROBLEMS] = left_out
+
+
+def _decoded(content: bytes) -> str:
+    return content.decode("utf-8", errors="replace")
