@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.cached_images import class_names, data, png, poisoned
+from dashboard.cached_images import class_names, data, png, poisoned, small
 from dashboard.cached_records import (
     Stamp,
     additions,
@@ -239,6 +239,7 @@ __all__ = [
     "scores",
     "self_influence",
     "sketch",
+    "small",
     "study",
     "suspects",
     "test_image",

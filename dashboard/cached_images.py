@@ -18,6 +18,7 @@ from gifcore.data.noise import Noise
 from gifcore.errors import GifError
 
 SMALL = 64 * 64 * 3  # numbers of an image
+MANY = 48 * 48 * 3  # of one that may be on a page a hundred times, as it is
 
 
 def class_names(source: str) -> list[str] | None:
@@ -67,6 +68,27 @@ def png(image: np.ndarray, side: int = 112) -> bytes:
     if array.size > SMALL:
         return _large(array.tobytes(), array.shape, str(array.dtype), side)
     return _written(_enlarged(array, side))
+
+
+def small(image: np.ndarray, side: int) -> bytes:
+    """Return an image for a page of many: its own pixels as PNG; of a large one a JPEG of `side`.
+
+    So that a hundred of them stay below two megabytes.
+    """
+    array = np.ascontiguousarray(image)
+    if array.size <= MANY:
+        return png(array, 1)
+    return _jpeg(array.tobytes(), array.shape, str(array.dtype), side)
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def _jpeg(content: bytes, shape: tuple[int, ...], dtype: str, side: int) -> bytes:
+    array = np.frombuffer(content, dtype=dtype).reshape(shape)
+    shrunk = Image.fromarray(_enlarged(array, 1))
+    shrunk.thumbnail((side, side))
+    buffer = io.BytesIO()
+    shrunk.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)

@@ -148,11 +148,11 @@ def _clear() -> None:
 def _marking(context: Context) -> bool:
     found = len(basket.marks(context))
     return st.toggle(
-        f"Mark for removal ({found:,} marked)" if found else "Mark for removal",
+        f"Mark images ({found:,} marked)" if found else "Mark images",
         key="browse-marking",
         persist_state="session",
-        help="Puts a box under every image. What is marked can be removed, or kept in mind, in a "
-        "new study; the page Wrong labels shares the marks.",
+        help="Puts a box under every image, to mark it for removal: a new study can be started "
+        "without the marked ones. The page Wrong labels shares the marks.",
     )
 
 
@@ -241,7 +241,7 @@ def tile(
         words.append(f"influence {value} {measures.power(about.exp, about.explained.unit)}, {word}")
     if mark:
         words.append(f"disagrees: {mark.removeprefix('≠ ')}")
-    uri = source.uri("train", index) if pictured(source) else ""
+    uri = source.uri("train", index, SIDES[can.size]) if pictured(source) else ""
     return Card(uri, value, word, "\n".join(said), ", ".join(words), mark=mark)
 
 

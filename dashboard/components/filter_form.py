@@ -112,8 +112,11 @@ def draw(context: Context, known: Known, classes: Sequence[str]) -> Filter:
     can = filters.fitted(wanted, known)
     ask(filters.shortened(can, known))
     state.write_address()
-    with st.container(border=True, gap="small"):
-        _order(can, known)
+    _order(can, known)
+    with st.expander(
+        "Filters: " + _offered(known), expanded=can.narrows or context.klass is not None,
+        key="browse-filters", icon=":material/filter_alt:",
+    ):  # fmt: skip
         _facts(can, known, classes, context.klass)
         _scores(can, known)
     if gone := [NAMES.get(name, name) for name in filters.left_out(wanted, can)]:
@@ -121,6 +124,15 @@ def draw(context: Context, known: Known, classes: Sequence[str]) -> Filter:
     if context.klass is not None and known.labels is not None:
         can = replace(can, labels=(context.klass,))
     return can
+
+
+def _offered(known: Known) -> str:
+    """Return by what images can be filtered here."""
+    found = ["label"] if known.labels is not None else []
+    found += ["the model’s answer"] if known.predicted is not None else []
+    found += ["right or wrong"] if known.right is not None else []
+    found += ["sign and strength of the score"] if known.scores else []
+    return listed(found + (["disagreement"] if len(known.scores) > 1 else []) or ["none here"])
 
 
 def _order(can: Filter, known: Known) -> None:

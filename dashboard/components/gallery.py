@@ -34,10 +34,10 @@ class Pictures:
         image = self._image(split, index)
         return placeholder(index, side) if image is None else cache.png(image, side)
 
-    def uri(self, split: str, index: int) -> str:
-        """Return one sample as the address of a PNG of its own pixels, a grey card without one."""
+    def uri(self, split: str, index: int, side: int = SIDE) -> str:
+        """Return one sample as an address that holds it, a grey card without a picture."""
         image = self._image(split, index)
-        return data_uri(placeholder(index, SIDE) if image is None else cache.png(image, 1))
+        return data_uri(placeholder(index, SIDE) if image is None else cache.small(image, side))
 
     def query_png(self, query: dict[str, Any], side: int = SIDE) -> bytes:
         """Return the test image of a query as PNG; of a group its first four, two by two."""
@@ -119,9 +119,10 @@ def rows(tiles: Sequence[Tile], width: int = SIDE) -> None:
             st.image(tile.png, caption=tile.caption, alt=tile.alt, width=width)
 
 
-def data_uri(png: bytes) -> str:
-    """Return a PNG as a data URI, for the image column of a table."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def data_uri(picture: bytes) -> str:
+    """Return a PNG or JPEG as a data URI, for the image column of a table."""
+    kind = "jpeg" if picture.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 @st.cache_data(max_entries=512, show_spinner=False)

@@ -175,6 +175,16 @@ def test_pictures_of_any_channel_count_are_enlarged_by_whole_factors(channels: i
     assert image.mode == ("RGB" if channels == 3 else "L")
 
 
+def test_a_hundred_large_pictures_stay_below_two_megabytes() -> None:
+    x = np.random.default_rng(0).integers(0, 255, (1, 3, 224, 224), dtype=np.uint8)
+    split = Split(x, np.array([0]))
+    source = Pictures(Data("big", split, split, split, ("a",), "h", "big", ""), {}, ["a"])
+    uri = source.uri("train", 0, 112)
+    assert 100 * len(uri) < 2_000_000
+    assert Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size == (112, 112)
+    assert uri.startswith("data:image/jpeg;base64,")
+
+
 def test_a_missing_picture_is_a_card() -> None:
     source = Pictures(None, {"train.index": np.array([4]), "train.images": np.ones((1, 4, 4))}, [])
     assert source.png("train", 5) == gallery.placeholder(5, gallery.SIDE)
