@@ -290,12 +290,9 @@ def _one_retrained(facts: Facts) -> Values | None:
 
 def _retrained_apart(facts: Facts) -> Values | None:
     between = None if facts.truth is None else facts.truth.between(SAME)
-    return None if between is None else {"same": percent(between.mean)}
-
-
-def _flips_retrained(facts: Facts) -> Values | None:
-    between = None if facts.truth is None else facts.truth.between(SAME)
-    return None if between is None else {"flips": percent(1 - between.mean)}
+    if between is None:
+        return None
+    return {"same": percent(between.mean), "flips": percent(1 - between.mean)}
 
 
 def _seeds(facts: Facts) -> Values | None:
@@ -352,8 +349,6 @@ def _machine(facts: Facts) -> Values:
     return {"threads": f"{threads} CPU thread{'s' if threads > 1 else ''}"}
 
 
-# --- by name --------------------------------------------------------------------------------------
-
 RULES: dict[str, Callable[[Facts], Values | None]] = {
     "open-ranking": _open,
     "open-update": _open,
@@ -388,7 +383,7 @@ RULES: dict[str, Callable[[Facts], Values | None]] = {
     "seeds": _seeds,
     "row": _row,
     "border": _always,
-    "flips-retrained": _flips_retrained,
+    "flips-retrained": _retrained_apart,
     "same-draw": _always,
     "chance": _always,
     "memorised": _memorised,

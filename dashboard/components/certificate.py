@@ -56,7 +56,7 @@ def details(
     for line in remarks(found):
         st.caption(line)
     st.caption(_MEANING)
-    _history(context, found, key, query)
+    history(context, found, key, query)
 
 
 def sentence(method: str, certificate: dict[str, Any], top: int = TOP) -> str:
@@ -185,9 +185,10 @@ def _preconditioner(value: dict[str, Any] | None) -> str:
     return f"{value['kind']}, {value['probes']} probes ({value['products']} products)"
 
 
-def _history(
+def history(
     context: Context, found: dict[str, dict[str, Any]], key: str, query: int | None
 ) -> None:
+    """Draw how the residual of each method fell, where that was kept."""
     histories = {}
     number = UPDATE if query is None else curve_query(query)
     for method in found:

@@ -30,8 +30,7 @@ def draw(context: Context, page: str) -> None:
             saved.shown("share")
         if context.record is None:
             return
-        st.markdown("**Charts**: the camera in a chart’s own menu writes")
-        one_of("Pictures of charts", PICTURES, "png", look.PICTURES_AS)
+        one_of("The camera in a chart’s own menu writes", PICTURES, "png", look.PICTURES_AS)
         st.markdown("**Files**")
         _files(context)
         lines = reproduce.of(context)

@@ -30,6 +30,7 @@ from gifcore.solve_words import stabilities
 NAME = "How sure is this?"
 RANKINGS = ("samples", "compare", "preview")  # figures of the ranking of one test image
 EDITS = tuple(name for name in FIGURES if name not in (*RANKINGS, "labels", "speed"))
+SECOND = ("layer", "unit", "confusion", "histogram", "step-search", "flips")  # tables are above
 UNSOLVED = "This record holds no certificate for what is shown."
 
 
@@ -89,10 +90,13 @@ def _inside(
         more()
     lines = doubts.of(facts, figure)
     st.markdown("**What would make this wrong**\n\n" + "\n".join(f"- {line}" for line in lines))
-    if not (figure in EDITS and held.details(context, methods, key)):
+    if figure in SECOND or not (figure in EDITS and held.details(context, methods, key)):
         st.markdown(check(context, figure, methods))
-    if facts.certificates:
-        certificate.details(context, facts.certificates, key, None if figure in EDITS else query)
+    solved = None if figure in EDITS else query
+    if facts.certificates and figure in SECOND:
+        certificate.history(context, facts.certificates, key, solved)
+    elif facts.certificates:
+        certificate.details(context, facts.certificates, key, solved)
 
 
 def facts_of(context: Context, figure: str, query: int | None, methods: list[str]) -> Facts:
@@ -130,7 +134,7 @@ def known(context: Context, figure: str, methods: Sequence[str], top: int) -> li
     if figure in RANKINGS:
         recalls = (context.info.get("preview") or {}).get("recall") or {}
         lines += [
-            f"**Instant previews by {label(m)}** name most of what the exact ranking does: "
+            f"**Instant previews by {label(m)}** against exact rankings: "
             f"{measured_words(recalls[m])}."
             for m in methods
             if m in recalls
@@ -231,5 +235,8 @@ def check(context: Context, figure: str, methods: Sequence[str]) -> str:
                 return texts["ranking"]
             return texts["ranking-retrained"].format(counted=held.counted(found))
         case _:
-            edited = any(info["methods"][m].get("steps") for m in methods)
+            edited = [m for m in methods if info["methods"][m].get("steps")]
+            if edited and found is not None:
+                same = plain(held.agreement_title(info, edited, found))
+                return texts["edit-retrained"].format(counted=held.counted(found), same=same)
             return texts["edit" if edited else "unedited"]
