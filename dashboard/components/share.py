@@ -35,9 +35,9 @@ def draw(context: Context, page: str) -> None:
         _files(context)
         lines = reproduce.of(context)
         st.markdown("**Compute it again**, in a terminal with the study file")
-        st.code(lines.command, language="shell")
+        st.code(lines.command, language=None)
         st.markdown("or in Python")
-        st.code(lines.python, language="python", wrap_lines=True)
+        st.code(lines.python, language=None, wrap_lines=True)
 
 
 def _files(context: Context) -> None:
