@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from gifcore.outcome import outcome
+
 Mode = Literal["method", "setting", "study"]
 MODES: dict[Mode, str] = {
     "method": "Another method of this study",
@@ -106,6 +108,16 @@ def nearest(combinations: Iterable[Combination], to: Combination) -> Combination
 def same_data(first: dict[str, Any], second: dict[str, Any]) -> bool:
     """Are two record.json about one data set: is test image 3 the same image in both?"""
     return bool(first["data"]["hash"] == second["data"]["hash"])
+
+
+def same_change(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Are both edits after the same thing, counted on the same images?"""
+    if not same_data(first, second):
+        return False
+    judged = [outcome(info["change"]) for info in (first, second)]
+    if judged[0].task == "class":  # of samples the numbers say it, not how many there are
+        return judged[0] == judged[1]
+    return bool(first["change"] == second["change"])
 
 
 def same_layers(first: dict[str, Any], second: dict[str, Any]) -> bool:

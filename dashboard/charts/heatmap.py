@@ -69,9 +69,9 @@ def heatmap(
     )
     for number, panel in enumerate(panels):
         place = divmod(number, columns)
-        _grey(figure, panel, palette, place)
+        _grey(figure, panel, palette, place, clickable=clickable)
         bar = _bar(figure, place, columns, shared=shared)
-        _moves(figure, panel, palette, place, bar, scale_title)
+        _moves(figure, panel, palette, place, bar, scale_title, clickable=clickable)
         if clickable:
             _markers(figure, panel, place)
     figure.update_xaxes(title=x_title or None, showgrid=False, zeroline=False)
@@ -81,6 +81,9 @@ def heatmap(
         figure.for_each_yaxis(lambda axis: axis.update(scaleanchor=axis.anchor))
         figure.update_xaxes(constrain="domain", showticklabels=False)
         figure.update_yaxes(constrain="domain", showticklabels=False)
+    if columns == ABREAST and rows == 1:  # one title for all inputs: three do not fit on a phone
+        figure.update_xaxes(title=None)
+        figure.update_xaxes(title=x_title or None, col=2)
     lines = 1 + max(panel.name.count("<br>") for panel in panels)
     return finish(figure, title, height=height, top=12 + 18 * lines)
 
@@ -101,7 +104,8 @@ def _bar(figure: go.Figure, place: Place, columns: int, *, shared: bool) -> dict
 def _markers(figure: go.Figure, panel: Panel, place: Place) -> None:
     """Lay an unseen square over every cell: it answers for the cell, and a click reports its place.
 
-    The heatmaps below are made silent, since the one that answers is the one that is clicked.
+    The heatmaps below are made silent, and send no words, since the one that answers is the one
+    that is clicked.
     """
     high, wide = panel.values.shape
     axes = panel.axes
@@ -128,7 +132,9 @@ def _markers(figure: go.Figure, panel: Panel, place: Place) -> None:
     )
 
 
-def _grey(figure: go.Figure, panel: Panel, palette: Palette, place: Place) -> None:
+def _grey(
+    figure: go.Figure, panel: Panel, palette: Palette, place: Place, *, clickable: bool
+) -> None:
     unselected = np.isnan(panel.values)
     if panel.there is not None:
         unselected &= panel.there
@@ -138,7 +144,7 @@ def _grey(figure: go.Figure, panel: Panel, palette: Palette, place: Place) -> No
         colorscale=[(0, palette.unselected), (1, palette.unselected)],
         showscale=False,
         hoverongaps=False,
-        text=panel.text,
+        text=None if clickable else panel.text,
         hovertemplate=("%{text}: " if panel.text is not None else "unit %{y}, input %{x}: ")
         + "not selected<extra></extra>",
         row=place[0] + 1,
@@ -153,6 +159,8 @@ def _moves(
     place: Place,
     bar: dict[str, float] | None,
     scale_title: str,
+    *,
+    clickable: bool,
 ) -> None:
     figure.add_heatmap(
         z=panel.values,
@@ -161,7 +169,7 @@ def _moves(
         zmax=panel.limit,
         colorscale=palette.diverging,
         hoverongaps=False,
-        text=panel.text,
+        text=None if clickable else panel.text,
         hovertemplate=("%{text}: " if panel.text is not None else "unit %{y}, input %{x}: ")
         + "%{z:+.3g}<extra>"
         + panel.name

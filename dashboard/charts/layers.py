@@ -75,7 +75,7 @@ def layers(
             row=1,
             col=2,
         )
-    figure.update_xaxes(title="numbers moved (% of the layer)", range=[0, 103], row=1, col=1)
+    figure.update_xaxes(title="numbers moved (%)", range=[0, 103], row=1, col=1)
     figure.update_xaxes(title=MEASURES[measure], rangemode="tozero", row=1, col=2)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_layout(bargap=0.25, bargroupgap=0.05)

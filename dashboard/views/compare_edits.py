@@ -68,19 +68,8 @@ def _verdicts(pair: Pair, edited: list[Side]) -> None:
 # --- accuracies -----------------------------------------------------------------------------------
 
 
-def same_change(pair: Pair) -> bool:
-    """Are both edits after the same thing, counted on the same images?"""
-    first, second = pair.infos
-    if not pairing.same_data(first, second):
-        return False
-    judged = [outcome(info["change"]) for info in (first, second)]
-    if judged[0].task == "class":
-        return judged[0] == judged[1]
-    return bool(first["change"] == second["change"])
-
-
 def _accuracies(pair: Pair, edited: list[Side]) -> None:
-    if len(edited) == 2 and not same_change(pair):
+    if len(edited) == 2 and not pairing.same_change(*pair.infos):
         st.markdown(
             "The two edits are **after different things**, so their accuracies stand in two tables "
             "and are not held against each other."
@@ -185,15 +174,21 @@ def _same_images(pair: Pair) -> None:
         return
     images = pairing.outcomes(*frames)
     palette, names = look.palette(), outcome_names(pair.names)
+    parts = groups(pair, images)
     figure = both_wrong(
-        {heading: pairing.counted(part) for heading, part in groups(pair, images).items()},
+        {heading: pairing.counted(part) for heading, part in parts.items()},
         names,
         pair.colours(palette),
         images_title(images, pair.names),
         palette,
     )
     look.chart(figure, "compare-images")
-    st.caption(f"{step.capitalize()} steps, test split without any trigger; counts in the bars.")
+    frame.table(counts(parts, names), "compare-images", "Who gets how many test images wrong")
+    clean = any(outcome(info["change"]).task == "backdoor" for info in pair.infos)
+    st.caption(
+        f"{step.capitalize()} steps on the test split{', images without the trigger' * clean}. "
+        "Same prediction: the share on which both edits name one class, right or wrong."
+    )
     _browse(pair, images, names)
 
 
@@ -206,11 +201,22 @@ def groups(pair: Pair, images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return all images; where one class is to be forgotten also those of it and the others."""
     found = {"All test images": images}
     judged = outcome(pair.first.info["change"])
-    if judged.task == "class" and same_change(pair):
+    if judged.task == "class" and pairing.same_change(*pair.infos):
         own = images["label"] == judged.label
         found[judged.own.panel] = images[own]
         found[judged.rest.panel] = images[~own]
     return found
+
+
+def counts(parts: dict[str, pd.DataFrame], names: dict[str, str]) -> pd.DataFrame:
+    """Return a row per group of images: how many there are, predicted alike, and wrong by whom."""
+    rows = []
+    for heading, part in parts.items():
+        same = percent(float(part["same"].mean())) if len(part) else "n/a"
+        found = pairing.counted(part)
+        row = {"images": heading, "number": len(part), "same prediction": same}
+        rows.append(row | {words: found[name] for name, words in names.items()})
+    return pd.DataFrame(rows)
 
 
 def images_title(images: pd.DataFrame, names: tuple[str, str]) -> str:
@@ -223,6 +229,7 @@ def images_title(images: pd.DataFrame, names: tuple[str, str]) -> str:
     )
 
 
+@st.fragment
 def _browse(pair: Pair, images: pd.DataFrame, names: dict[str, str]) -> None:
     """Draw the images of one outcome, a page at a time, once they are asked for."""
     with st.expander(

@@ -156,8 +156,8 @@ def scale_notes(cut: dict[str, weights.Blocks], names: list[str], top: float) ->
     own = {name: weights.limit([cut[name].values]) for name in names}
     own = {name: one for name, one in own.items() if not np.isnan(cut[name].values).all()}
     notes += [
-        f"{name} moves this layer {significant(max(own.values()) / one)} times less far, so its "
-        "map is pale on this scale."
+        f"The moves of {name} are {significant(max(own.values()) / one)} times smaller here, so "
+        "its map is pale; on Parameters each can have its own scale."
         for name, one in own.items()
         if one < max(own.values()) / PALE
     ]

@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, pairing
+from dashboard import cache
 from dashboard.charts.agreement import agreement
 from dashboard.charts.overlap import overlap as overlap_figure
 from dashboard.charts.rank_flow import MOST as MOST_LINES
 from dashboard.charts.rank_flow import Flow, flow, rank_flow
-from dashboard.charts.score_scatter import MOST, score_scatter
-from dashboard.charts.style import label
+from dashboard.charts.score_scatter import MOST, score_scatter, thin
 from dashboard.components import gallery, look, measures, sure
 from dashboard.components.controls import one_of
 from dashboard.components.measures import SIDES, percent, significant
 from dashboard.components.messages import plain
 from dashboard.components.sidebar import TOP, query_label, query_noun
 from dashboard.state import Context
-from dashboard.views.compare_pick import Pair, ranked_by
+from dashboard.views.compare_fit import apart, common, fits, notes
+from dashboard.views.compare_pick import Pair
 
 AT_ONCE = 1_000_000  # scores of all common test images that are compared without being asked
 ALIKE = 1.05  # of sizes: below it neither is called larger
@@ -35,7 +35,7 @@ def section(pair: Pair) -> Scores | None:
     """Draw how far both rankings of the test image agree; return them, None without two."""
     if why := apart(pair):
         st.markdown(why)
-        others = _common(pair) if fits(pair) else []
+        others = common(pair) if fits(pair) else []
         _instead(pair, others)
         if len(others) > 1:
             _every(pair, others)
@@ -57,71 +57,10 @@ def section(pair: Pair) -> Scores | None:
         _overlap(pair, scores, end, k)
     _flow(pair, scores, end, k)
     _certificates(pair)
-    others = _common(pair)
+    others = common(pair)
     if len(others) > 1:
         _every(pair, others)
     return scores
-
-
-# --- can they be compared? ------------------------------------------------------------------------
-
-
-def fits(pair: Pair) -> bool:
-    """Is training sample 3 the same image with the same label in both studies?"""
-    planted = [gallery.planted(side.context) for side in pair.sides]
-    return pairing.same_data(*pair.infos) and planted[0] == planted[1]
-
-
-def apart(pair: Pair) -> str:
-    """Return why there are no two rankings of the test image to compare; "" if there are."""
-    first, second = pair.sides
-    only = "only edits and costs can be compared"
-    if not pairing.same_data(*pair.infos):
-        names = [plain(side.info["data"]["name"]) for side in pair.sides]
-        which = (
-            f"{names[0]} and {names[1]}" if names[0] != names[1] else f"two sets named {names[0]}"
-        )
-        return (
-            f"The two studies are about **different data** ({which}): training image 12 of one is "
-            f"not that of the other, so {only}, not rankings."
-        )
-    if not fits(pair):
-        return (
-            "The two studies start from one data set, but one of them **planted something else in "
-            f"the training images or labels**: they no longer are the same, so {only}, not "
-            "rankings."
-        )
-    if first.context.query is None or first.query is None:
-        return f"This study ranked no test image: {only}."
-    ranked = [_ranks(pair, number) for number in (0, 1)]
-    if all(ranked):
-        return ""
-    noun = query_noun(first.query).lower()
-    what = f"{noun} {plain(query_label(first.query, first.info['data']['classes']))}"
-    if pair.one_record:
-        by = ranked_by(first.context)
-        who = f"only {label(by[0])}" if len(by) == 1 else "no method" if not by else "not both"
-        if who == "not both":
-            silent = [side.name for side, can in zip(pair.sides, ranked, strict=True) if not can]
-            return f"{' and '.join(silent)} did not rank {what}: for it {only}."
-        return f"Of this study {who} ranked {what}: for it {only}."
-    who = f"**Only {pair.names[ranked.index(True)]} ranked" if any(ranked) else "**Neither ranked"
-    return f"{who} {what}**: for it {only}."
-
-
-def _ranks(pair: Pair, number: int) -> bool:
-    """Did this side rank the sidebar's test image?"""
-    side, asked = pair.sides[number], pair.first.query
-    query = side.query
-    return bool(
-        asked and query and pairing.same_query(asked, query)
-        and side.method in query["certificates"]
-    )  # fmt: skip
-
-
-def _common(pair: Pair) -> list[dict[str, Any]]:
-    first, second = (cache.queries(side.context.shown) for side in pair.sides)
-    return pairing.common(first, second, pair.methods)
 
 
 def _instead(pair: Pair, others: list[dict[str, Any]]) -> None:
@@ -136,30 +75,6 @@ def _instead(pair: Pair, others: list[dict[str, Any]]) -> None:
         icon=":material/arrow_forward:",
         on_click=lambda: st.session_state.update(query=query["index"]),
     )
-
-
-def notes(pair: Pair) -> list[str]:
-    """Return what must be known before the numbers are read: other models, other questions."""
-    first, second = pair.infos
-    lines = []
-    if pair.identical and not pair.one_record:
-        lines.append(
-            f"{label(pair.first.method)} does not depend on what differs between the two views: "
-            "both show the same computation. Choose another method to see a difference."
-        )
-    if first["model"]["hash"] != second["model"]["hash"]:
-        lines.append(
-            "The two studies explain different models: a difference is between models as much as "
-            "between methods."
-        )
-    targets = measures.explained(first), measures.explained(second)
-    if targets[0] != targets[1]:
-        lines.append(
-            f"The scores are about different things: A about the {targets[0].noun} "
-            f"({targets[0].unit}), B about the {targets[1].noun} ({targets[1].unit}). Ranks can be "
-            "compared, sizes cannot."
-        )
-    return lines
 
 
 # --- one test image -------------------------------------------------------------------------------
@@ -180,7 +95,8 @@ def _settings(pair: Pair, n: int) -> tuple[measures.Side, int]:
     about = measures.explained(pair.first.info)
     st.caption(
         "Positive = helpful: removing the training sample is "
-        f"predicted to {about.worse} this image’s {about.noun} ({about.unit}); negative = harmful."
+        f"predicted to {about.worse} this image’s {about.noun} ({about.unit}); negative = harmful. "
+        "ρ and τ compare two orders: 1 is the same, 0 nothing in common, −1 the reverse."
     )
     return side, min(pair.first.context.k, n)
 
@@ -220,12 +136,13 @@ def _scatter(pair: Pair, scores: Scores) -> None:
     alike = abs(exponents[0] - exponents[1]) <= 3 and targets[0] == targets[1]
     used = [max(exponents)] * 2 if alike else exponents
     own, name = marked(pair.first.context, len(x))
+    shown = thin(x, y)
     figure = score_scatter(
-        x / 10.0 ** used[0],
-        y / 10.0 ** used[1],
-        marked=own,
+        x[shown] / 10.0 ** used[0],
+        y[shown] / 10.0 ** used[1],
+        marked=own[shown],
         marked_name=name,
-        texts=texts(pair.first.context, len(x)),
+        texts=texts(pair.first.context, shown),
         names=pair.names,
         units=(measures.power(used[0], targets[0]), measures.power(used[1], targets[1])),
         title=scatter_title(x, y, pair.names, sizes=targets[0] == targets[1]),
@@ -272,13 +189,14 @@ def marked(context: Context, n: int) -> tuple[np.ndarray, str]:
     return (np.zeros(n, bool) if labels is None else labels == query["label"]), name
 
 
-def texts(context: Context, n: int) -> np.ndarray:
-    """Return what hovering says of each training sample: its number and class."""
+def texts(context: Context, positions: np.ndarray) -> np.ndarray:
+    """Return what hovering says of these training samples: number and class."""
     source = gallery.pictures(context)
     labels = source.labels("train")
     if labels is None:
-        return np.array([f"#{i}" for i in range(n)], dtype=object)
-    return np.array([f"#{i} {source.classes[c]}" for i, c in enumerate(labels)], dtype=object)
+        return np.array([f"#{i}" for i in positions], dtype=object)
+    names = [f"#{i} {source.classes[labels[i]]}" for i in positions.tolist()]
+    return np.array(names, dtype=object)
 
 
 def _overlap(pair: Pair, scores: Scores, side: measures.Side, k: int) -> None:
@@ -305,7 +223,7 @@ def _flow(pair: Pair, scores: Scores, side: measures.Side, k: int) -> None:
     palette = look.palette()
     figure = rank_flow(
         found,
-        texts(pair.first.context, len(x)),
+        texts(pair.first.context, found.index),
         pair.colours(palette),
         pair.names,
         flow_title(found, pair.names),

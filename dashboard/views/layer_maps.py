@@ -126,7 +126,7 @@ def layer_label(layer: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:
     inputs = layer["size"] // max(units, 1)
     text = f"{layer['name']}: {units:,} units × {inputs:,} input{'s' if inputs != 1 else ''}"
     chosen = {
-        m: int(table.loc[table["layer"] == layer["name"], "selected"].iloc[0])
+        m: int(table["selected"].to_numpy()[table["layer"].tolist().index(layer["name"])])
         for m, table in tables.items()
     }
     partial = [

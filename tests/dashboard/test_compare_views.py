@@ -277,7 +277,10 @@ def test_maps_and_their_difference_share_one_scale() -> None:
     assert "B minus A" in notes
     assert "pale" not in notes
     pale = {"A": weights.blocks(first / 100), "B": weights.blocks(second)}
-    assert "A moves this layer" in compare_maps.scale_notes(pale, ["A", "B"], 3.0)[-1]
+    assert (
+        "The moves of A are 295 times smaller"
+        in compare_maps.scale_notes(pale, ["A", "B"], 3.0)[-1]
+    )
 
 
 def test_a_layer_without_a_selection_is_counted() -> None:
@@ -299,6 +302,12 @@ def test_images_that_only_one_gets_wrong(workspace: Path) -> None:
     ]
     counts = [int((wrong[0] & ~wrong[1]).sum()), int((wrong[1] & ~wrong[0]).sum())]
     assert f"only IF {counts[0]}, only GIF {counts[1]}" in said(at)
+    (table,) = [one.value for one in at.dataframe if "same prediction" in one.value]
+    label = Record.open(workspace / "g05").info["change"]["label"]
+    own = int((first["label"] == label).sum())
+    assert table["number"].tolist() == [len(first), own, len(first) - own]
+    assert table["only IF wrong"].tolist()[0] == counts[0] == table["only IF wrong"][1:].sum()
+    assert table["only GIF wrong"].tolist()[0] == counts[1]
     at.session_state["compare-browse"] = True
     at.run()
     images = [one for image in at.get("image") for one in image.proto.imgs]

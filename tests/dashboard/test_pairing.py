@@ -116,6 +116,24 @@ def test_layers_are_the_same_where_names_shapes_and_places_are() -> None:
     assert not pairing.same_layers(one, model(("b", [2], 0), ("w", [2, 3], 2)))
 
 
+def change(data: str = "d", **entries: Any) -> dict[str, Any]:
+    known = {"kind": "remove-class", "class_name": "Bag", "label": 8, "removed": 80}
+    return {"data": {"hash": data}, "change": known | entries}
+
+
+def samples(touched: int, index: list[int]) -> dict[str, Any]:
+    entries = {"kind": "remove-samples", "touched": touched, "index": index}
+    return change(judged_by="samples", **entries)
+
+
+def test_two_edits_are_after_the_same_thing() -> None:
+    assert pairing.same_change(change(), change(judged_by="class", seconds=1.0))
+    assert not pairing.same_change(change(), change(label=7, class_name="Shirt"))
+    assert not pairing.same_change(change(), change("other data"))
+    assert pairing.same_change(samples(2, [1, 2]), samples(2, [1, 2]))
+    assert not pairing.same_change(samples(2, [1, 2]), samples(2, [1, 3]))
+
+
 # --- the same images ------------------------------------------------------------------------------
 
 
