@@ -66,7 +66,7 @@ def _draw_record_page(page: st.Page) -> None:
     if not families:
         messages.nothing_yet()
         return
-    context = sidebar.draw(families)
+    context = sidebar.draw(families, page.url_path)
     st.session_state["context"] = context
     if context.missing:
         progress.missing_combination(context)

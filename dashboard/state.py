@@ -212,7 +212,7 @@ _NEEDED = ("family", "data", "model", "change", "selection", "before")
 
 def listed() -> list[Listed]:
     """Return the studies of the workspace; one that pages cannot draw is called damaged."""
-    return [_checked(entry) for entry in records.list_workspace(settings.workspace())]
+    return [_checked(entry) for entry in cache.listed(settings.workspace())]
 
 
 def _checked(entry: Listed) -> Listed:
@@ -262,7 +262,7 @@ def begin_run() -> None:
     st.session_state["gone"] = {k: v for k, v in changed.items() if k not in _parsed(changed)}
     st.session_state["drawing"] = True
     pending = st.session_state.pop("pending", {}) | asked
-    st.session_state["told"] = set(pending)
+    st.session_state["told"] = set(pending) | (set(said) if asked else set())
     for key, value in pending.items():
         picks[key] = value
         st.session_state.pop(key, None)

@@ -83,6 +83,12 @@ def _face(context: Context, source: Pictures, index: int) -> None:
     name = source.label("train", index)
     alt = f"Training image {index}, {name or 'label unknown'}"
     st.image(source.png("train", index, LARGE), width=LARGE, alt=alt)
+    channels, height, width = context.info["data"]["shape"]
+    if (channels, height) == (1, 1):
+        st.caption(
+            f"A row of {width:,} numbers, drawn as cells from left to right: the lighter, the "
+            "larger."
+        )
     st.markdown(f"Label: **{plain(name)}**" if name else "Its label is unknown here.")
     own = [
         (m, float(frame["value"].to_numpy()[frame["train_index"].to_numpy() == index][0]))

@@ -18,8 +18,12 @@ FEW = 3  # methods side by side; of more, two are shown until others are picked
 TOP = (5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def draw(families: list[Family]) -> Context:
-    """Draw the pickers and return what they say; the address says it too."""
+def draw(families: list[Family], page: str = "") -> Context:
+    """Draw the pickers and return what they say; the address says it too.
+
+    Args:
+        page: the address of the page that is drawn beside them.
+    """
     with st.sidebar:
         family = _family(families)
         selector, ratio = _combination(family)
@@ -29,7 +33,7 @@ def draw(families: list[Family]) -> Context:
         query = _query(sibling)
         methods = _methods(sibling)
         k = _k()
-        also = also_chosen.draw(sibling)
+        also = also_chosen.draw(sibling, page)
     context = replace(state.of(family, (selector, ratio)), query=query, methods=methods, k=k)
     state.note_record(context.record)
     state.write_address()

@@ -31,6 +31,7 @@ from gifcore.study import (
     parse,
     study_hash,
 )
+from tests.dashboard.make_opinions import opinion_tables
 from tests.dashboard.make_retrained import retrained_entry, retrained_tables
 
 SHAPES = {
@@ -296,6 +297,8 @@ def make_record(
             [scores_table(m, q, len(data.train), rng) for q in queries for m in own if RANKS[m]]
         )
     files[records.CURVES] = records.parquet_bytes([curves_table(own, queries)])
+    edited = own if study.edit.enabled else []
+    files[records.TRAIN] = records.parquet_bytes(opinion_tables(data.train.y, edited, label))
     if study.edit.enabled:
         tables = samples_tables(data, own, label, rng) + retrained_tables(data, label, seeds, rng)
         files[records.SAMPLES] = records.parquet_bytes(tables)
