@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import streamlit as st
 from dashboard import settings
 from gifcore import record as records
 from gifcore.record import Listed, Record
+from gifcore.run_state import read_state
 
 Stamp = tuple[int, int]  # time of change [ns] and size of a file, (0, 0) if it is not there
 
@@ -55,6 +57,33 @@ def _listing(folder: str, stamp: int) -> list[Listed]:  # noqa: ARG001
     return records.list_workspace(Path(folder))
 
 
+def listed(workspace: Path) -> list[Listed]:
+    """Return every study of a workspace, newest first; what is finished is read once."""
+    return records.list_workspace(workspace, _look)
+
+
+def _look(folder: Path) -> Listed:
+    """Look at a folder anew while a run may change it, else only if a file in it changed."""
+    state = read_state(folder)
+    if state is not None and state["status"] != "finished":
+        return records.look_at(folder)
+    try:
+        files = tuple(sorted((entry.name, *_stat(entry)) for entry in os.scandir(folder)))
+    except OSError:
+        return records.look_at(folder)
+    return _finished(str(folder), files)
+
+
+def _stat(entry: os.DirEntry[str]) -> Stamp:
+    stat = entry.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@st.cache_resource(max_entries=512, show_spinner=False)
+def _finished(folder: str, files: tuple[tuple[str, int, int], ...]) -> Listed:  # noqa: ARG001
+    return records.look_at(Path(folder))
+
+
 def additions(record: Record) -> dict[int, Record]:
     """Return the test images of a record that were ranked later, each as its own record."""
     folder = records.addition_folder(settings.workspace(), record.hash, 0).parent
@@ -76,16 +105,29 @@ def queries(record: Record) -> list[dict[str, Any]]:
     """Return every ranked test image: index, label, predicted, p_label, loss.
 
     Also `added` (ranked later) and `certificates`, {method: how far its ranking can be trusted}.
+    The entries are shared, not to be changed.
     """
-    own = [_with_certificates(query, record, added=False) for query in record.queries]
+    later = additions(record)
+    stamps = tuple((index, *stamp_of(addition.path)) for index, addition in sorted(later.items()))
+    return list(_queries(str(record.path), stamp_of(record.path), stamps, record, later))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _queries(
+    path: str,  # noqa: ARG001 - part of the key, as the stamps are
+    stamp: Stamp,  # noqa: ARG001
+    stamps: tuple[tuple[int, int, int], ...],  # noqa: ARG001
+    _record: Record,
+    _later: dict[int, Record],
+) -> list[dict[str, Any]]:
+    own = [_with_certificates(query, _record, added=False) for query in _record.queries]
     known = {query["index"] for query in own}
-    later = [
+    return own + [
         _with_certificates(query, addition, added=True)
-        for index, addition in sorted(additions(record).items())
+        for index, addition in sorted(_later.items())
         for query in addition.queries
         if index not in known and query["index"] == index
     ]
-    return own + later
 
 
 def _with_certificates(query: dict[str, Any], record: Record, *, added: bool) -> dict[str, Any]:

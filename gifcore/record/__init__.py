@@ -65,6 +65,7 @@ from gifcore.record.workspace import (
     discard,
     empty_trash,
     list_workspace,
+    look_at,
     restore,
 )
 from gifcore.record.writing import (
@@ -110,6 +111,7 @@ __all__ = [
     "empty_trash",
     "foreign",
     "list_workspace",
+    "look_at",
     "listing",
     "parquet_bytes",
     "products",

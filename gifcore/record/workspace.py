@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,14 @@ class Listed:
     info: dict[str, Any]  # record.json if finished, else run.json, else {}
 
 
-def list_workspace(workspace: Path) -> list[Listed]:
-    """Return every study folder of a workspace, newest first; a damaged one says so."""
+def list_workspace(workspace: Path, look: Callable[[Path], Listed] | None = None) -> list[Listed]:
+    """Return every study folder of a workspace, newest first; a damaged one says so.
+
+    `look`: what says it of one folder, by default `look_at`.
+    """
     if not workspace.is_dir():
         return []
-    entries = [_listed(folder) for folder in _study_folders(workspace)]
+    entries = [(look or look_at)(folder) for folder in _study_folders(workspace)]
     return sorted(entries, key=lambda e: str(e.info.get("created", "")), reverse=True)
 
 
@@ -42,7 +45,8 @@ def _study_folders(workspace: Path) -> Iterator[Path]:
             yield folder
 
 
-def _listed(folder: Path) -> Listed:
+def look_at(folder: Path) -> Listed:
+    """Return what there is in one folder."""
     state = read_state(folder)
     if state is not None and state["status"] != "finished":
         return Listed(
@@ -140,7 +144,7 @@ def _users(workspace: Path, folder: Path) -> list[str]:
         if other.is_symlink():
             shared = other.resolve() == folder.resolve()
         else:
-            entry = _listed(other) if (other / RECORD).exists() else None
+            entry = look_at(other) if (other / RECORD).exists() else None
             methods = entry.info.get("methods", {}) if entry else {}
             shared = isinstance(methods, dict) and any(
                 one.get("folder") == f"../{folder.name}" for one in methods.values()
