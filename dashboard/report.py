@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard import cache, reproduce, settings, state
+from dashboard import cache, report_parts, reproduce, settings, state
 from dashboard.charts.accuracies import accuracies
 from dashboard.charts.network import network
 from dashboard.charts.score_scatter import score_scatter
@@ -47,6 +48,7 @@ figure { margin: 0; width: 110px; text-align: center }
 figcaption { font-size: .8rem }
 figure img { image-rendering: pixelated; border-radius: 6px }
 pre { background: #f4f5f7; padding: .8rem; overflow-x: auto; font-size: .85rem }
+figure.layer { width: auto } figure.layer img { min-width: 220px; max-width: 100% }
 .helpful { color: #1f6fc5 } .harmful { color: #c65a11 }
 """
 
@@ -59,11 +61,16 @@ def report(context: Context) -> str:
     edited = [m for m in context.methods if info["methods"][m].get("steps")]
     if edited:
         parts += list(_accuracies(info, edited, figures))
+        parts.append(report_parts.retrained(context, edited, figures.html, figures.palette))
+        parts += list(report_parts.steps(context, edited, figures.html, figures.palette))
+        parts += list(report_parts.confusion(context, edited))
     if context.query is not None:
         parts += list(_samples(context, figures))
     if edited:
         parts.append(_parameters(context, edited, figures))
-    parts += [*_certificates(context), _reproduce(context)]
+        parts.append(report_parts.layer(context, edited, figures.palette))
+    parts += [*_certificates(context), *report_parts.sure_of(context, edited)]
+    parts.append(_reproduce(context))
     title = html.escape(context.title)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -80,6 +87,7 @@ class _Figures:
         self.palette = Palette()
 
     def html(self, figure: go.Figure) -> str:
+        figure = go.Figure(figure)  # those of the pages are shared
         finding = html.escape(heading(figure))
         figure = go.Figure(figure)  # the pages draw the same ones
         figure.update_layout(font={"family": "system-ui, sans-serif"}, margin={"b": 30})
@@ -146,7 +154,7 @@ def _accuracies(info: dict[str, Any], methods: list[str], figures: _Figures) -> 
         before_after.table(models, judged),
         before_after.retrained_rows(retrained, judged),
     ]
-    yield _table(pd.concat(rows, ignore_index=True).fillna(""))
+    yield report_parts.table(pd.concat(rows, ignore_index=True).fillna(""))
     yield f'<p class="quiet">{html.escape(judged.reading)} Test split, reported once; the searched '
     yield "step was chosen on the validation split. Bars are 95 % Wilson intervals.</p>"
 
@@ -174,6 +182,7 @@ def _samples(context: Context, figures: _Figures) -> Iterator[str]:
             sign = "+" if side == "helpful" else "−"
             yield f'<h3 class="{side}">{sign} Most {side}, by {html.escape(label(method))}</h3>'
             yield _gallery(rows, source)
+        yield report_parts.ends(method, frame, source, words.unit)
     if len(ranked) > 1:
         yield _scatter(context, ranked[:2], figures)
 
@@ -198,7 +207,7 @@ def _scatter(context: Context, methods: list[str], figures: _Figures) -> str:
         second / 10.0**exp,
         marked=own,
         marked_name=name,
-        texts=compare_scores.texts(context, len(first)),
+        texts=compare_scores.texts(context, np.arange(len(first))),
         names=names,
         units=(unit, unit),
         title=compare_scores.scatter_title(first, second, names),
@@ -229,10 +238,9 @@ def _certificates(context: Context) -> Iterator[str]:
         return
     yield "<h2>How sure is this?</h2>"
     for method, entry in found.items():
-        words = certificate.sentence(method, entry).replace("**", "")
-        yield f"<p>{html.escape(words)}</p>"
+        yield f"<p>{report_parts.marked(certificate.sentence(method, entry))}</p>"
     details = certificate.table(found, cache.study(context.shown.path))
-    yield _table(details.reset_index(names=""))
+    yield report_parts.table(details.reset_index(names=""))
 
 
 def _reproduce(context: Context) -> str:
@@ -246,10 +254,6 @@ def _reproduce(context: Context) -> str:
 
 
 # --- small pieces ---------------------------------------------------------------------------------
-
-
-def _table(frame: pd.DataFrame) -> str:
-    return str(frame.to_html(index=False, border=0, escape=True))
 
 
 def _image(png: bytes, words: str) -> str:

@@ -45,6 +45,7 @@ def rank_flow(
 ) -> go.Figure:  # fmt: skip
     """Draw the ranks of both methods, 1 on top; ends below the line lie beyond the first k.
 
+    `texts`: what each sample of `found` is.
     Samples in both lists are drawn strongly; those in one alone in the colour of its side, dashed.
     """
     figure = go.Figure()
@@ -61,7 +62,7 @@ def rank_flow(
         for i in np.flatnonzero(mask):
             ends = [min(found.first[i], gone), min(found.second[i], gone)]
             said = (
-                f"{texts[found.index[i]]}: rank {found.first[i]:,} by {names[0]}, "
+                f"{texts[i]}: rank {found.first[i]:,} by {names[0]}, "
                 f"{found.second[i]:,} by {names[1]}"
             )
             x += [0, 1, None]

@@ -1,13 +1,15 @@
-"""The statistics of the pages and how their numbers are written; pure numpy, no Streamlit."""
+"""The statistics of the pages and how their numbers are written; of Streamlit only its caches."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import streamlit as st
 from scipy import stats
 
 Side = Literal["helpful", "harmful", "strongest"]
@@ -16,6 +18,7 @@ SIDES: dict[Side, str] = {
     "harmful": "Most harmful",
     "strongest": "Strongest",
 }
+MANY = 2_000  # values: fewer are sorted sooner than recognised
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NORMAL_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
@@ -43,14 +46,20 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Return the rank correlation, ties by mean rank; nan if either side is constant."""
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
-    return float(stats.spearmanr(first, second).statistic)
+    return _correlation(_content(first, second), "spearman", first, second)
 
 
 def kendall(first: np.ndarray, second: np.ndarray) -> float:
     """Return Kendall's tau-b, which counts pairs in the same order; nan if a side is constant."""
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
-    return float(stats.kendalltau(first, second).statistic)
+    return _correlation(_content(first, second), "kendall", first, second)
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def _correlation(key: bytes, kind: str, _first: np.ndarray, _second: np.ndarray) -> float:  # noqa: ARG001
+    measure = stats.spearmanr if kind == "spearman" else stats.kendalltau
+    return float(measure(_first, _second).statistic)
 
 
 def spearman_interval(rho: float, n: int) -> tuple[float, float]:
@@ -70,9 +79,33 @@ def spearman_interval(rho: float, n: int) -> tuple[float, float]:
 
 
 def order(values: np.ndarray, side: Side) -> np.ndarray:
-    """Return positions from the most to the least of a side; ties by position."""
+    """Return positions from the most to the least of a side; ties by position.
+
+    Of many values it is sorted once, by their content: shared, and cannot be changed.
+    """
+    if len(values) < MANY:
+        return _sorted(values, side)
+    return _order(_content(values), side, values)
+
+
+@st.cache_resource(max_entries=96, show_spinner=False)
+def _order(key: bytes, side: Side, _values: np.ndarray) -> np.ndarray:  # noqa: ARG001
+    found = _sorted(_values, side)
+    found.flags.writeable = False
+    return found
+
+
+def _sorted(values: np.ndarray, side: Side) -> np.ndarray:
     key = {"helpful": -values, "harmful": values, "strongest": -np.abs(values)}[side]
     return np.argsort(key, kind="stable")
+
+
+def _content(*arrays: np.ndarray) -> bytes:
+    found = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.digest()
 
 
 def overlap(first: np.ndarray, second: np.ndarray, k: int, side: Side) -> int:

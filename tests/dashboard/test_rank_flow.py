@@ -33,9 +33,10 @@ def test_the_title_says_what_is_shared_and_where_the_first_ones_are() -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_sample_is_one_line_and_the_rest_ends_beyond(dark: bool) -> None:
     palette = Palette(dark=dark)
-    texts = np.array([f"#{i}" for i in range(5)])
+    found = flow(FIRST, SECOND, 2)
+    texts = np.array([f"#{i}" for i in found.index])
     colours = palette.method("if"), palette.method("gif")
-    figure = rank_flow(flow(FIRST, SECOND, 2), texts, colours, ("IF", "GIF"), "T", palette)
+    figure = rank_flow(found, texts, colours, ("IF", "GIF"), "T", palette)
     lines = {trace.name: trace for trace in figure.data}
     assert list(lines) == ["in both (1)", "IF only (1)", "GIF only (1)"]
     assert list(lines["in both (1)"].y)[:2] == [2, 1]
