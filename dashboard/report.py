@@ -26,6 +26,7 @@ from dashboard.charts.score_scatter import score_scatter
 from dashboard.charts.style import Palette, heading, label
 from dashboard.components import certificate, gallery, measures, weights
 from dashboard.components.gallery import Pictures
+from dashboard.components.messages import coded
 from dashboard.state import Context, Family
 from dashboard.views import before_after, compare_scores
 from gifcore.errors import GifError
@@ -135,7 +136,7 @@ def _verdict(info: dict[str, Any], methods: list[str]) -> str:
             f"<p><b>{html.escape(one.name)}</b>, {html.escape(one.edit)}: {html.escape(does)}<br>"
             f'<span class="quiet">{html.escape(evidence)}</span></p>'
         )
-    notes = "".join(f'<p class="quiet">{html.escape(rule)}</p>' for rule in rules(info))
+    notes = "".join(f'<p class="quiet">{report_parts.marked(coded(rule))}</p>' for rule in rules(info))
     return "<h2>The verdict</h2>" + "".join(lines) + notes
 
 

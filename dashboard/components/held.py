@@ -86,8 +86,24 @@ def of_model(found: Truth, method: str, step: str, figure: str) -> Spread | None
 def agreement(info: dict[str, Any], methods: Sequence[str], found: Truth, key: str) -> None:
     """Draw on how many images each model predicts as retrained models do."""
     judged = outcome(info["change"])
+    found_panels = panels(info, methods, found)
+    if not found_panels:
+        st.caption("No edit of these methods was held against the retrained models.")
+        return
+    title = agreement_title(info, methods, found)
+    look.chart(same_predictions(found_panels, title, look.palette()), f"same-{key}")
+    st.caption(
+        f"{judged.own.short}: {plain(judged.own.images)}. Small dots are single retrained models "
+        "or pairs of them, large marks their mean, open ones the natural step. The axes do not "
+        "begin at 0."
+    )
+
+
+def panels(info: dict[str, Any], methods: Sequence[str], found: Truth) -> dict[str, list[Same]]:
+    """Return how far each model agrees, by what it is about; empty where nothing was held."""
+    judged = outcome(info["change"])
     headings = ("All test images", judged.own.short, "The rest")
-    panels = {}
+    parts: dict[str, list[Same]] = {}
     for figure, heading in zip(PANELS, headings, strict=True):
         if figure == PANELS[-1] and judged.task != "class":
             continue  # the rest is the whole test split
@@ -100,17 +116,8 @@ def agreement(info: dict[str, Any], methods: Sequence[str], found: Truth, key: s
         if floor is not None:
             rows.append(Same("Retrained, each other", RETRAINED, "", floor.values))
         if rows:
-            panels[heading] = rows
-    if not panels:
-        st.caption("No edit of these methods was held against the retrained models.")
-        return
-    title = agreement_title(info, methods, found)
-    look.chart(same_predictions(panels, title, look.palette()), f"same-{key}")
-    st.caption(
-        f"{judged.own.short}: {plain(judged.own.images)}. Small dots are single retrained models "
-        "or pairs of them, large marks their mean, open ones the natural step. The axes do not "
-        "begin at 0."
-    )
+            parts[heading] = rows
+    return parts
 
 
 def agreement_title(info: dict[str, Any], methods: Sequence[str], found: Truth) -> str:

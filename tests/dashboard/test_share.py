@@ -102,8 +102,9 @@ def test_the_report_needs_no_network(written: str) -> None:
     markup = re.sub(r"<script.*?</script>", "<script></script>", written, flags=re.DOTALL)
     assert re.findall(r'(?:src|href)="(?!data:|#)([^"]+)"', markup) == []
     assert 'src="' not in "".join(re.findall(r"<script[^>]*>", written))
-    assert written.count('class="plotly-graph-div"') == 3
-    assert written.count("Plotly.newPlot(") >= 3
+    assert written.count('class="plotly-graph-div"') == 5
+    assert written.count("Plotly.newPlot(") >= 5
+    assert len(written) < 8_000_000
 
 
 def test_the_report_says_verdict_numbers_and_certificates_of_the_record(written: str) -> None:
@@ -113,8 +114,35 @@ def test_the_report_says_verdict_numbers_and_certificates_of_the_record(written:
     assert "GIF at 5 %" in written
     assert "Most helpful, by GIF" in written
     assert info["hash"][:16] in written
-    assert written.count('<img src="data:image/png') == 1 + 2 * 2 * report.SHOWN
+    assert written.count('<img src="data:image/png') == 1 + 2 * 2 * report.SHOWN + 2
     assert all('alt="' in tag for tag in re.findall(r"<img [^>]+>", written))
+
+
+def test_the_report_holds_rankings_steps_confusions_a_layer_and_doubts(written: str) -> None:
+    record = Record.open(DEMO)
+    info, query = record.info, record.queries[0]["index"]
+    assert "the step is chosen on validation at × 14.1" in written
+    ranked = record.scores("gif", query)
+    (ends,) = re.findall(r"of 8,000 by GIF.*?</table>", written, flags=re.DOTALL)
+    listed = [int(row) for row in re.findall(r"<tr>\s*<td>\d+</td>\s*<td>(\d+)</td>", ends)]
+    assert listed == [*ranked["train_index"].head(10), *ranked["train_index"].tail(10)]
+    (after,) = re.findall(r"After GIF’s searched step.*?</table>", written, flags=re.DOTALL)
+    samples = record.samples("gif", SEARCHED)
+    bags = samples[samples["label"] == 8]["predicted"].value_counts()
+    (row,) = re.findall(r"<td>Bag</td>(.*?)</tr>", after, flags=re.DOTALL)
+    counts = [int(count) for count in re.findall(r"<td>(\d+)</td>", row)]
+    assert counts == [int(bags.get(c, 0)) for c in range(10)]
+    assert 'alt="Moves of ' in written
+    assert written.count("what would make it wrong</h3>") == 3
+    assert f"{info['data']['sizes']['test'] // 10} test images stand behind" in written
+    assert "`" not in re.sub(r"<script.*?</script>|<pre>.*?</pre>", "", written, flags=re.DOTALL)
+
+
+def test_the_report_holds_what_retrained_models_say() -> None:
+    folder = asset("demo") / "forget-class-retrained"
+    found = report.report(report.context_of(Record.open(folder)))
+    assert "Same prediction as retrained models: IF 91.4 %" in found
+    assert "Held against 3 retrained models." in found
 
 
 def test_what_a_record_says_is_never_markup(tmp_path: Path) -> None:
