@@ -65,11 +65,13 @@ def confusion(
         _frame(figure, shown.index(cell[0]), shown.index(cell[1]), palette, own=own)
     names = [_short(classes[i], bold=i == marked) for i in shown]
     ticks = {"tickvals": list(range(len(shown))), "ticktext": names, "showgrid": False}
+    if not few:
+        ticks["tickfont"] = {"size": 10}
     ends = [-0.5, len(shown) - 0.5]
     figure.update_xaxes(
         **ticks,
         range=ends,
-        tickangle=-60 if max(len(classes[i]) for i in shown) > 2 else 0,
+        tickangle=0 if max(len(classes[i]) for i in shown) <= 2 else -60 if few else -90,
         title={"text": "predicted class", "standoff": 30},
         automargin=True,
         zeroline=False,

@@ -35,7 +35,6 @@ def draw(context: Context, found: pd.DataFrame, key: str) -> None:
         number = min(int(st.pagination(pages, key=f"{key}-page")), pages)
     part = found.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
     source = gallery.pictures(context)
-    gallery.missing_data_note(source, context.info["data"]["name"])
     ranked = ranked_alone(cache.queries(context.shown))
     pictures = min(context.info["data"]["shape"][1:]) >= FLAT
     with st.grid("auto", min_column_width=WIDE, gap=("small", "xsmall")):
@@ -57,7 +56,9 @@ def _tile(
     index = int(row["number"])
     with st.container(gap="xxsmall", width=WIDE):
         if pictures:
-            st.image(source.png("test", index), width=SIDE, alt=alt(row, source.classes))
+            st.image(
+                gallery.within(source.png("test", index)), width=SIDE, alt=alt(row, source.classes)
+            )
         st.caption(caption(row, source.classes))
         exact = index in ranked
         if st.button(

@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard import cache, state
 from dashboard.charts.accuracies import Dot, accuracies
 from dashboard.charts.style import label, listed
-from dashboard.components import held, look, measures, sure, verdict
+from dashboard.components import gallery, held, look, measures, sure, verdict
 from dashboard.components import page as frame
 from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
@@ -47,6 +47,7 @@ def _predictions(context: Context, edited: list[str], method: str, step: str) ->
     if found is None:
         st.info("This record keeps no single predictions, so there is no confusion matrix.")
         return
+    gallery.missing_data_note(gallery.pictures(context), context.info["data"]["name"])
     confusions.section(context, found)
     sure.panel(context, "confusion", methods=[method])
     predicted.section(context, edited, confusions.focus(context, found))
