@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ from gifcore.errors import GifError
 from gifcore.models import plugins
 from gifcore.record import Record
 from gifcore.study import Study, dumps, for_query, read, study_hash
+from gifcore.version import ENGINE_VERSION
 
 INCOMING = ".incoming"
 LIVE = ("starting", *run_state.LIVE)
 STOPPED = ("cancelled", "failed", "interrupted")
 DOCTOR_SECONDS = 180
+LOG_SHOWN = 10_000  # characters of what a process printed, from its end
 
 _lock = threading.Lock()  # two sessions that ask at once start one process
 _children: list[subprocess.Popen[bytes]] = []  # to be reaped, so that a dead one is really gone
@@ -56,8 +59,19 @@ def folder_for(study: Study, data_hash: str, weights_hash: str, workspace: Path)
 # --- starting -----------------------------------------------------------------------------------
 
 
-def start(study: Study, folder: Path, *, workspace: Path, reuse: Path | None = None) -> Path:
+def start(
+    study: Study,
+    folder: Path,
+    *,
+    workspace: Path,
+    reuse: Path | None = None,
+    expected: float | None = None,
+) -> Path:
     """Start a study in its folder, unless it runs there already or is finished.
+
+    Args:
+        reuse: a record of the same family, whose classic influence is taken over.
+        expected: how long it will take [s]; tells those who wait behind it.
 
     Raises:
         GifError: the workspace cannot be written.
@@ -67,7 +81,7 @@ def start(study: Study, folder: Path, *, workspace: Path, reuse: Path | None = N
             return folder
         incoming = _incoming(folder, workspace)
         records.write_atomically(incoming.with_suffix(".toml"), dumps(study).encode())
-        _launch(study.title, folder, workspace, reuse)
+        _launch(study.title, folder, workspace, reuse, expected)
     return folder
 
 
@@ -80,18 +94,27 @@ def start_query(record: Record, query: int, *, workspace: Path) -> Path:
 
 def resume(folder: Path, *, workspace: Path) -> Path:
     """Start a study again that was cancelled, interrupted or failed; finished stages are kept."""
-    asked = _incoming(folder, workspace).with_suffix(".toml")
-    source = asked if asked.is_file() else folder / records.STUDY
-    return start(read(source), folder, workspace=workspace)
+    study = read(asked(folder, workspace))
+    launched = _launched(folder, workspace) or {}
+    return start(study, folder, workspace=workspace, expected=launched.get("expected"))
 
 
-def _launch(title: str, folder: Path, workspace: Path, reuse: Path | None) -> None:
+def asked(folder: Path, workspace: Path) -> Path:
+    """Return the study file of a run: what was asked for from here, else that of its folder."""
+    incoming = _incoming(folder, workspace).with_suffix(".toml")
+    return incoming if incoming.is_file() else folder / records.STUDY
+
+
+def _launch(
+    title: str, folder: Path, workspace: Path, reuse: Path | None, expected: float | None
+) -> None:
     incoming = _incoming(folder, workspace)
     arguments = ["run", str(incoming.with_suffix(".toml")), "--out", str(folder)]
     arguments += ["--workspace", str(workspace)]
     arguments += ["--reuse", str(reuse)] if reuse else []
     launched = spawn(arguments, workspace, incoming.with_suffix(".log"))
     launched |= {"folder": str(folder.relative_to(workspace)), "title": title}
+    launched |= {"expected": expected}
     records.write_json(incoming.with_suffix(".json"), launched)
 
 
@@ -175,6 +198,70 @@ def started(workspace: Path) -> list[Path]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found
+
+
+@dataclass(frozen=True)
+class InLine:
+    """A run on its way and its place in the queue."""
+
+    folder: Path
+    run: dict[str, Any]  # as `status` has it
+    place: int  # 0: it computes; 1: it is next
+    begins_in: float | None  # seconds; None: what is before it cannot be told
+
+
+def queue(workspace: Path) -> list[InLine]:
+    """Return every run on its way, of this dashboard or a terminal, in the order of their turns."""
+    places = [*started(workspace), *workspace.glob("*/"), *workspace.glob(".additions/*/*/")]
+    runs = {folder: status(folder, workspace) for folder in dict.fromkeys(places)}
+    live = [(folder, run) for folder, run in runs.items() if run["status"] in LIVE]
+    live.sort(key=lambda one: _turn(one[1]))
+    found: list[InLine] = []
+    before: float | None = 0.0
+    waiting = 0
+    for folder, run in live:
+        computes = run["status"] == "running"
+        waiting += not computes
+        found.append(InLine(folder, run, 0 if computes else waiting, before))
+        left = run["eta_seconds"] if computes else None
+        if left is None:
+            left = (_launched(folder, workspace) or {}).get("expected")
+        before = None if before is None or left is None else before + left
+    return found
+
+
+def _turn(run: dict[str, Any]) -> tuple[int, str, int]:
+    """Order runs as they take turns: what computes, what waits by age, what is still loading."""
+    order = ("running", "waiting", "starting")
+    return (order.index(run["status"]), run.get("created", ""), run.get("pid", 0))
+
+
+def live_of(study_hash_: str, workspace: Path) -> Path | None:
+    """Return the run on its way of this very study, whatever it is called; None if there is none.
+
+    While its engine loads, only its folder's name tells.
+    """
+    for one in queue(workspace):
+        told = one.run["hash"]
+        named = one.folder.name.endswith(f"-{study_hash_[:8]}")
+        if told == study_hash_ or (not told and named):
+            return one.folder
+    return None
+
+
+def detail(folder: Path, workspace: Path) -> str:
+    """Return what is known of a run that stopped, to be copied into a report of the problem."""
+    run = status(folder, workspace)
+    lines = [f"Study: {run['title']} ({folder.name})", f"Status: {run['status']}"]
+    lines += [f"Message: {run['message']}", f"Engine: {ENGINE_VERSION}"]
+    for stage in run["stages"]:
+        if stage["state"] != "skipped":
+            lines.append(f"Stage {stage['name']}: {stage['state']}, {stage.get('seconds', 0):g} s")
+    try:
+        log = _incoming(folder, workspace).with_suffix(".log").read_text("utf-8", "replace")
+    except (OSError, GifError):
+        log = ""
+    return "\n".join([*lines, *(["", "Printed:", log[-LOG_SHOWN:].strip()] if log.strip() else [])])
 
 
 def _has_result(folder: Path) -> bool:

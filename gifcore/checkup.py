@@ -55,6 +55,7 @@ def of(study: Study) -> dict[str, Any]:
             "parameters": p,
             "weights": prepared.weights.name,
             "hash": prepared.weights_hash,
+            "training": prepared.training,
             "weight_decay": prepared.weight_decay,
         },
         "accuracy": {

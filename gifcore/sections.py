@@ -284,9 +284,9 @@ class RankingSection(Section):
 
     queries: tuple[int, ...] = Field(
         (),
-        title="These test images",
+        title="Only these test images",
         description="Test images to explain: positions in the test split, separated by commas.",
-        json_schema_extra=shown(empty="so many as below are chosen"),
+        json_schema_extra=shown(empty="as many as asked for are chosen"),
     )
     count: int = Field(
         2,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
-from dashboard import cache, presets
+from dashboard import presets
 from dashboard.components import messages, study_fill
 from dashboard.components.study_form import DRAWN
 from dashboard.presets import PRESETS, Preset
@@ -12,6 +14,7 @@ from gifcore.errors import GifError
 from gifcore.record import Listed
 from gifcore.study import Study
 
+Costs = tuple[dict[str, int], dict[str, float]]  # samples by split; seconds by unit
 SHOWN = 6  # differences that are named
 
 
@@ -27,7 +30,7 @@ def draw(listed: list[Listed]) -> None:
     for row in (names[:3], names[3:]):
         for column, name in zip(st.columns(3, gap="medium"), row, strict=True):
             preset = PRESETS[name]
-            with column.container(border=True, gap="xsmall", height="stretch"):
+            with column.container(gap="xsmall"):
                 st.button(
                     preset.title,
                     key=f"preset-{name}",
@@ -37,6 +40,11 @@ def draw(listed: list[Listed]) -> None:
                     args=(name,),
                 )
                 st.caption(f"{preset.sets} {_cost(preset, study, costs)}")
+    if costs is not None:
+        st.caption(
+            "Times are for the form as it is, by what such work cost where the records here were "
+            "made; Check measures them on this machine."
+        )
 
 
 def differs(study: Study) -> None:
@@ -55,29 +63,32 @@ def differs(study: Study) -> None:
     )
 
 
-def known_costs(
-    study: Study, listed: list[Listed]
-) -> tuple[dict[str, int], dict[str, float]] | None:
-    """Return sizes and unit costs of a record of the same model and data, None if there is none."""
-    for entry in listed:
-        if entry.status != "finished":
-            continue
-        of = cache.study(entry.path)
-        if of is not None and (of.data, of.model.name) == (study.data, study.model.name):
-            return entry.info["data"]["sizes"], entry.info["costs"]
-    return None
+def known_costs(study: Study, listed: list[Listed]) -> Costs | None:
+    """Return sizes and unit costs of a record of the same model and data, None if there is none.
+
+    Of several the one in the middle: a machine that was busy measures too much.
+    """
+    of = (Path(study.data.source).stem, study.model.name)
+    found = [
+        (entry.info["costs"]["hvp_per_sample"], entry.info["data"]["sizes"], entry.info["costs"])
+        for entry in listed
+        if entry.status == "finished"
+        and (entry.info["data"]["name"], entry.info["model"]["name"]) == of
+    ]
+    if not found:
+        return None
+    _, sizes, costs = sorted(found, key=lambda one: float(one[0]))[len(found) // 2]
+    return sizes, costs
 
 
-def _cost(
-    preset: Preset, study: Study | None, costs: tuple[dict[str, int], dict[str, float]] | None
-) -> str:
+def _cost(preset: Preset, study: Study | None, costs: Costs | None) -> str:
     if study is None or costs is None or "data" in preset.subject:
         return preset.costs
     try:
         seconds = presets.seconds(presets.applied(preset, study), *costs)
     except GifError:  # it does not go together with what the form says now
         return preset.costs
-    return f"With the form as it is about **{messages.duration(seconds)}**."
+    return f"About **{messages.duration(seconds)}**."
 
 
 def _apply(name: str) -> None:

@@ -58,7 +58,7 @@ def _live_panel(folder: str) -> None:
         with st.container(
             horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
         ):
-            st.markdown(_headline(run), width="content")
+            st.markdown(_headline(run) + _place(Path(folder), run), width="content")
             st.button(
                 "Cancel",
                 key=f"cancel-{Path(folder).name}",
@@ -82,6 +82,27 @@ def _headline(run: dict[str, Any]) -> str:
     left = f", about {messages.duration(eta)} left" if eta is not None else ""
     said = "" if run["status"] == "running" else f" {messages.plain(run['message'])}"
     return f"**{words}{left}.**{said}"
+
+
+def _place(folder: Path, run: dict[str, Any]) -> str:
+    """Return where a run that waits stands in the queue, and when its turn comes."""
+    if run["status"] == "running":
+        return ""
+    for one in jobs.queue(settings.workspace()):
+        if one.folder == folder:
+            return " " + in_line(one.place, one.begins_in)
+    return ""
+
+
+def in_line(place: int, begins_in: float | None) -> str:
+    """Return a place in the queue in words.
+
+    >>> in_line(1, 75.0), in_line(3, None)
+    ('Next in line, begins in about 1 min 15 s.', 'Number 3 in line.')
+    """
+    words = "Next in line" if place == 1 else f"Number {place} in line"
+    when = f", begins in about {messages.duration(begins_in)}" if begins_in else ""
+    return f"{words}{when}."
 
 
 def _loading(run: dict[str, Any]) -> bool:
@@ -117,6 +138,16 @@ def _ended(folder: Path) -> None:
     draw(
         f"**{words}.** {messages.plain(run['message'])}", icon=messages.STATUS_ICONS[run["status"]]
     )
+    if run["status"] != "cancelled":
+        detail(folder)
+
+
+def detail(folder: Path) -> None:
+    """Draw what is known of a run that failed, to be copied; presenter mode shows none of it."""
+    if state.closed():
+        return
+    with st.expander("Details to copy", icon=":material/content_copy:"):
+        st.code(jobs.detail(folder, settings.workspace()), language=None, wrap_lines=True)
 
 
 def resume_button(slot: DeltaGenerator, folder: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.components import messages, study_fill
-from gifcore import record as records
 from gifcore.errors import GifError
 from gifcore.study import Study, parse, read
 
@@ -65,14 +64,18 @@ def parsed(text: str, name: str) -> Study:
     return parse(values, origin=name)
 
 
-def from_folder(folder: Path, title: str) -> None:
-    """Fill the form with the study of a run of this workspace, or of the demo."""
+def from_study_file(file: Path, title: str) -> bool:
+    """Fill the form with the study of a run of this workspace, or of the demo; False if it fails.
+
+    What it names was read by this server before.
+    """
     try:
-        study = read(folder / records.STUDY)
+        study = read(file)
     except GifError as problem:
         st.session_state[PROBLEMS] = [str(problem)]
-        return
+        return False
     st.session_state[PROBLEMS] = study_fill.put(study, f"the study {title}", trusted=True)
+    return True
 
 
 def _fill(text: str, name: str) -> None:

@@ -142,7 +142,7 @@ def _check_and_run(study: Study) -> None:
     _facts(answer, expected["seconds"])
     if study.retrain.enabled:
         st.caption(retraining(study.retrain.seeds, expected["stages"]["retrain"]))
-    _run(study, answer)
+    _run(study, answer, expected["seconds"])
 
 
 def _facts_of(study: Study) -> Study:
@@ -201,9 +201,11 @@ def _listed(classes: list[str]) -> str:
     return shown + (" …" if len(classes) > 12 else "")
 
 
-def _run(study: Study, answer: dict[str, Any]) -> None:
-    hashes = answer["data"]["hash"], answer["model"]["hash"]
-    done = computed(study_hash(study, *hashes))
+def _run(study: Study, answer: dict[str, Any], seconds: float) -> None:
+    model = answer["model"]
+    hashes = answer["data"]["hash"], model["hash"] + model["training"]
+    own = study_hash(study, *hashes)
+    done = computed(own)
     if done is not None:
         st.success(
             f"Already computed, as “{messages.plain(done.title)}”.", icon=":material/check_circle:"
@@ -213,12 +215,17 @@ def _run(study: Study, answer: dict[str, Any]) -> None:
     if reason := possible.refusal(study, answer["model"]["parameters"]):
         st.warning(reason, icon=":material/block:")
         return
-    folder = jobs.folder_for(study, *hashes, settings.workspace())
-    live = jobs.status(folder, settings.workspace())["status"] in jobs.LIVE
-    label = "Running already: show its progress" if live else "Run"
+    workspace = settings.workspace()
+    live = jobs.live_of(own, workspace)  # of the same question, whoever asked and however called
+    folder = live or jobs.folder_for(study, *hashes, workspace)
+    before = len(jobs.queue(workspace))
+    label = "On its way already: show its progress" if live else "Run"
+    if before and not live:
+        studies = "one study that is" if before == 1 else f"{before} studies that are"
+        st.caption(f"It will wait for {studies} on their way.".replace("is on their", "is on its"))
     if st.button(label, key="run", type="primary", icon=":material/play_arrow:"):
         try:
-            jobs.start(study, folder, workspace=settings.workspace())
+            jobs.start(study, folder, workspace=workspace, expected=seconds)
         except GifError as problem:
             messages.error(problem)
             return

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import cache, jobs, settings, state
 from dashboard.charts.style import label
-from dashboard.components import messages, progress
+from dashboard.components import messages, progress, start_from
 from dashboard.components import page as frame
 from dashboard.components.study_form import ORDER
 from gifcore import record as records
@@ -31,30 +31,28 @@ def page() -> None:
     """Draw the page; a click on Open leads to Samples with that record."""
     if st.session_state.pop("open_samples", False):
         st.switch_page(st.session_state["pages"]["samples"])
+    if st.session_state.pop("open_new_study", False):
+        st.switch_page(st.session_state["pages"]["new_study"])
     st.title("Studies")
     _undo()
+    start_from.say_problems()
     listed = state.listed()
-    running = _running()
+    running = [one.folder for one in jobs.queue(settings.workspace())]
     if running:
         st.subheader("On their way")
+        if len(running) > 1:
+            st.caption("One computes at a time; the others wait in the order they were asked for.")
         for folder in running:
             _running_one(folder)
     _stopped([e for e in listed if e.path not in running] + _never_began(listed, running))
     finished = [(e, False) for e in listed if e.status == "finished"]
     _finished(finished + [(e, True) for e in cache.bundled() if e.status == "finished"])
     if not state.closed():
+        _again([e for e, _ in finished] + [e for e in cache.bundled() if e.status == "finished"])
         _delete([e for e in listed if e.path not in running])
 
 
 # --- on their way -------------------------------------------------------------------------------
-
-
-def _running() -> list[Path]:
-    """The folders of all runs on their way, also of those started from the command line."""
-    workspace = settings.workspace()
-    listed = [e.path for e in records.list_workspace(workspace)]
-    folders = dict.fromkeys([*jobs.started(workspace), *listed])
-    return [f for f in folders if jobs.status(f, workspace)["status"] in jobs.LIVE]
 
 
 def _running_one(folder: Path) -> None:
@@ -88,8 +86,18 @@ def _stopped(entries: list[Listed]) -> None:
             words = f"{messages.STATUS_ICONS[entry.status]} {messages.STATUS_WORDS[entry.status]}"
             left.markdown(f"**{messages.plain(entry.title)}** · {words}")
             left.caption(messages.plain(entry.message))
-            if entry.status in jobs.STOPPED and not settings.demo_only():
+            if entry.status in jobs.STOPPED and not state.closed():
                 progress.resume_button(right, entry.path)
+                right.button(
+                    "Change …",
+                    key=f"change-{entry.path.parent.name}-{entry.path.name}",
+                    icon=":material/edit:",
+                    help="Fills the form New study with this study's settings.",
+                    on_click=_fill_in,
+                    args=(jobs.asked(entry.path, settings.workspace()), entry.title),
+                )
+            if entry.status in ("failed", "interrupted"):
+                progress.detail(entry.path)
     if len(stopped) > SHOWN:
         st.caption(
             f"… and {len(stopped) - SHOWN} more in {messages.plain(str(settings.workspace()))}"
@@ -176,6 +184,37 @@ def _open() -> None:
     shown = st.session_state["studies_shown"]
     state.show(**state.picks_of(shown[st.session_state["open_study"]["row"]]))
     st.session_state["open_samples"] = True
+
+
+# --- again ----------------------------------------------------------------------------------------
+
+
+def _again(entries: list[Listed]) -> None:
+    if not entries:
+        return
+    with st.expander("Run a study again, or change it first", icon=":material/replay:"):
+        by_path = {str(entry.path): entry for entry in entries}
+        left, right = st.columns([5, 1], vertical_alignment="bottom")
+        path = left.selectbox(
+            "Study",
+            list(by_path),
+            format_func=lambda path: f"{by_path[path].title} · {Path(path).name}",
+            key="studies-again",
+        )
+        right.button(
+            "Fill in the form",
+            key="studies-again-button",
+            icon=":material/edit_note:",
+            on_click=_fill_in,
+            args=(by_path[path].path / records.STUDY, by_path[path].title),
+            width="stretch",
+        )
+        st.caption("Opens New study with all its settings. Unchanged, it leads to its result.")
+
+
+def _fill_in(file: Path, title: str) -> None:
+    if start_from.from_study_file(file, title):
+        st.session_state["open_new_study"] = True
 
 
 # --- deleting -------------------------------------------------------------------------------------
