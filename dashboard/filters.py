@@ -32,6 +32,7 @@ class Filter:
     labels: tuple[int, ...] = ()  # classes; none: every one
     predicted: tuple[int, ...] = ()  # the same of what the model says
     right: bool | None = None  # is the model's answer the label?
+    after: bool = False  # answers and loss after the edit by the method `by`, not before
     by: str = ""  # the method whose score counts
     sign: Sign = ""
     strongest: int = 0  # percent of all samples, those of largest |score|; 0: all
@@ -48,7 +49,9 @@ class Filter:
 
     def cleared(self) -> Filter:
         """Return the same order and size without a filter, from the first page on."""
-        kept = {name: getattr(self, name) for name in ("browse", "by", "pair", "sort", "size")}
+        kept = {
+            name: getattr(self, name) for name in ("browse", "after", "by", "pair", "sort", "size")
+        }
         return Filter(**kept)
 
 
@@ -62,6 +65,7 @@ class Known:
     predicted: np.ndarray | None = None
     loss: np.ndarray | None = None
     classes: int = 0
+    edited: bool = False  # are the answers after the edit by the method asked for known?
 
     @property
     def right(self) -> np.ndarray | None:
@@ -108,6 +112,8 @@ def _word(name: str, rest: list[str]) -> dict[str, Any]:
             return {key: tuple(sorted(set(numbers)))}
         case "right" | "wrong":
             return {"right": name == "right"}
+        case "after":
+            return {"after": True}
         case "by" if rest and rest[0]:
             return {"by": rest[0]}
         case "helpful" | "harmful":
@@ -140,6 +146,7 @@ def text(asked: Filter) -> str | None:
         words.append(".".join(["said", *map(str, asked.predicted)]))
     if asked.right is not None:
         words.append("right" if asked.right else "wrong")
+    words += ["after"] if asked.after else []
     words += [f"by.{asked.by}"] if asked.by else []
     words += [asked.sign] if asked.sign else []
     words += [f"strongest.{asked.strongest}"] if asked.strongest else []
@@ -165,6 +172,7 @@ def fitted(asked: Filter, known: Known) -> Filter:
             c for c in asked.predicted if known.predicted is not None and c < known.classes
         ),
         right=asked.right if known.right is not None else None,
+        after=asked.after and known.edited,
         by=asked.by if asked.by in known.scores else known.default_by(),
         pair=asked.pair if set(asked.pair) <= set(known.scores) and asked.pair else (),
     )
@@ -194,6 +202,19 @@ def left_out(asked: Filter, can: Filter) -> list[str]:
         for name in (one.name for one in fields(Filter))
         if getattr(asked, name) not in (getattr(plain, name), getattr(can, name))
     ]
+
+
+def answered(label: int, predicted: int, by: str = "") -> str | None:
+    """Return the text that asks for the images of a label that a model takes for a class.
+
+    Args:
+        by: the method that edited the model; "" for the model before.
+
+    >>> answered(8, 6), answered(8, 6, "gif")
+    ('all~label.8~said.6', 'all~label.8~said.6~after~by.gif')
+    """
+    asked = Filter(browse=True, labels=(label,), predicted=(predicted,))
+    return text(replace(asked, by=by, after=bool(by)))
 
 
 def sorts(known: Known) -> list[Sort]:

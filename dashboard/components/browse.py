@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from dashboard.components.gallery import Pictures
 from dashboard.components.sheet import Card
 from dashboard.filters import Filter, Known, Size
 from dashboard.state import Context
+from gifcore.record import SEARCHED
 from gifcore.study import RANKS
 
 SIDES: dict[Size, int] = {"small": 72, "medium": 112, "large": 168}  # pixels of a picture
@@ -73,12 +74,12 @@ def section(
     shown = filters.part(positions, can)
     with st.container(height=HEIGHT if len(shown) > UNSCROLLED else "content", border=False):
         _tiles(context, source, known, can, shown, about, marking=marking)
-    sample_card.section(context, source)
     if marking:
         basket.draw(
             context, None, shown.tolist(),
             every=positions.tolist() if len(positions) <= MARKED_AT_ONCE else None,
         )  # fmt: skip
+    sample_card.section(context, source)
     stem = f"training-images-{context.selector}-{context.ratio:g}"
     frame.downloads(
         stem, lambda: table(positions, known, source.classes), f"These {len(positions):,} images"
@@ -87,10 +88,14 @@ def section(
 
 def known_of(context: Context, source: Pictures, scores: Mapping[str, np.ndarray]) -> Known:
     """Return what the record, its data and the test image's scores say of all training images."""
-    opinions = cache.train(context.shown.path)
-    return Known(
-        n=context.info["data"]["sizes"]["train"],
-        scores=scores,
+    path, asked = context.shown.path, filter_form.asked()
+    whole = Known(context.info["data"]["sizes"]["train"], scores)
+    by = asked.by if asked.by in scores else whole.default_by()
+    edited = cache.train(path, by, SEARCHED) if by else None
+    opinions = edited if asked.after and edited is not None else cache.train(path)
+    return replace(
+        whole,
+        edited=edited is not None,
         labels=source.labels("train"),
         predicted=None if opinions is None else opinions["predicted"].to_numpy(),
         loss=None if opinions is None else opinions["loss"].to_numpy(),
@@ -132,6 +137,8 @@ def legend(about: Scored, can: Filter) -> str:
         f"from training is predicted to {about.explained.worse} the {about.explained.noun}; "
         "**− harmful**: the opposite."
     )
+    if can.after:
+        said += f" **✓ ✗**: the answer of the model edited by {label(can.by)}, searched step."
     if can.pair:
         names = listed([label(method) for method in can.pair])
         said += f" **≠**: {names} disagree on it, in sign or by more than a quarter of all places."

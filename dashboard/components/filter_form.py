@@ -18,6 +18,7 @@ VIEWS = {
     "few": ":material/swap_vert: Most helpful and harmful",
     "all": ":material/grid_view: Browse all training images",
 }
+AFTER = {False: "before the edit", True: "after the edit by {}"}
 RIGHT = {"any": "Any", "right": "✓ right", "wrong": "✗ wrong"}
 SIZES = {"small": "Small", "medium": "Medium", "large": "Large"}
 SORTS = {
@@ -30,7 +31,7 @@ SORTS = {
 }
 SIGNS = {"": "Any", "helpful": "+ helpful", "harmful": "− harmful"}
 APART = {
-    "": "No matter",
+    "": "any",
     "signs": "≠ sign: one helpful, one harmful",
     "places": "≠ place: far apart in the rankings",
     "either": "either of the two",
@@ -44,6 +45,7 @@ NAMES = {
     "labels": "label",
     "predicted": "the model’s answer",
     "right": "right or wrong",
+    "after": "answers after the edit",
     "by": "method",
     "sign": "sign",
     "strongest": "strongest",
@@ -71,8 +73,8 @@ def _key(name: str) -> str:
 def _changed(name: str) -> None:
     """Take over what a field says; whatever it is, the first page is shown."""
     value = st.session_state[_key(name)]
-    if name == "browse":
-        value = value == "all"
+    if name in ("browse", "after"):
+        value = value in ("all", "after")
     elif name == "right":
         value = None if value == "any" else value == "right"
     elif isinstance(value, list):
@@ -136,16 +138,24 @@ def _offered(known: Known) -> str:
 
 
 def _order(can: Filter, known: Known) -> None:
-    left, right = st.columns(2)
+    left, middle, right = st.columns(3)
     if known.scores:
         left.selectbox(
             "Score by", list(known.scores), format_func=label,
             help="The method whose score is shown, ordered and filtered by.",
             **_field("by", can.by),
         )  # fmt: skip
-    right.selectbox(
+    middle.selectbox(
         "Order", filters.sorts(known), format_func=SORTS.__getitem__, **_field("sort", can.sort)
     )
+    if known.edited:
+        right.selectbox(
+            "The model’s answers", ["before", "after"],
+            format_func=lambda when: AFTER[when == "after"].format(label(can.by)),
+            help="What the model says of a training image and its loss there: of the model as it "
+            "was trained, or edited by the method on the left, at its searched step.",
+            **_field("after", "after" if can.after else "before"),
+        )  # fmt: skip
 
 
 def _facts(can: Filter, known: Known, classes: Sequence[str], klass: int | None) -> None:
@@ -165,7 +175,7 @@ def _facts(can: Filter, known: Known, classes: Sequence[str], klass: int | None)
         fields.append(
             lambda: st.multiselect(
                 "The model says", options, format_func=classes.__getitem__, placeholder="anything",
-                help="The class that the unedited model gives the training image.",
+                help="The class that the model gives the training image.",
                 **_field("predicted", list(can.predicted)),
             )
         )  # fmt: skip
@@ -259,13 +269,13 @@ def clear() -> None:
 
 def words(can: Filter, classes: Sequence[str]) -> list[str]:
     """Return what is filtered by, in words that Markdown shows as they are."""
-    said = []
+    said, model = [], f"the model edited by {label(can.by)}" if can.after else "the model"
     if can.labels:
         said.append(f"label {' or '.join(plain(classes[c]) for c in can.labels)}")
     if can.predicted:
-        said.append(f"the model says {' or '.join(plain(classes[c]) for c in can.predicted)}")
+        said.append(f"{model} says {' or '.join(plain(classes[c]) for c in can.predicted)}")
     if can.right is not None:
-        said.append("the model is right" if can.right else "the model is wrong")
+        said.append(f"{model} is {'right' if can.right else 'wrong'}")
     if can.sign:
         said.append(f"{can.sign} by {label(can.by)}")
     if can.strongest:

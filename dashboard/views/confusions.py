@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, cells, state
+from dashboard import cache, cells, filters, state
 from dashboard.cells import BEFORE, EDITED, RETRAINED, Cell
 from dashboard.charts.confusion import Matrix, confusion
 from dashboard.charts.style import label
@@ -35,6 +35,8 @@ class Judged:
     both: pd.DataFrame  # see cells.together
     votes: np.ndarray  # (n, models) predictions of the retrained models
     counts: dict[str, np.ndarray]  # model -> (C, C)
+    method: str = ""  # of the edit
+    step: str = ""
 
     @property
     def names(self) -> dict[str, str]:
@@ -65,7 +67,7 @@ def judged(context: Context, method: str, step: str) -> Judged | None:
     if again:
         columns = [measures.confusion(true, column, classes) for column in votes.T]
         counts[RETRAINED] = np.sum(columns, axis=0)
-    return Judged(f"{label(method)} {step}", both, votes, counts)
+    return Judged(f"{label(method)} {step}", both, votes, counts, method, step)
 
 
 def focus(context: Context, found: Judged) -> int:
@@ -217,6 +219,7 @@ def _images(context: Context, found: Judged, cell: Cell) -> None:
     classes = context.info["data"]["classes"]
     shown = cells.images(found.both, found.votes, cell)
     st.markdown(f"**{plain(cell_title(found, cell, len(shown), classes))}**")
+    _in_training(context, found, cell)
     if shown.empty:
         st.info(
             "No test image is in this cell. Click a darker one, or choose other classes above.",
@@ -225,6 +228,21 @@ def _images(context: Context, found: Judged, cell: Cell) -> None:
         return
     shown["of"] = found.votes.shape[1]
     answers.draw(context, shown, f"cell-{cell.text}")
+
+
+def _in_training(context: Context, found: Judged, cell: Cell) -> None:
+    """Link to the training images that the same model takes so, where the record knows them."""
+    edit = (found.method, found.step) if cell.model == EDITED else ("", "")
+    if cell.model == RETRAINED or cache.train(context.shown.path, *edit) is None:
+        return
+    true, said = (plain(context.info["data"]["classes"][i]) for i in (cell.label, cell.predicted))
+    state.link(
+        "samples",
+        f"Training images of {true} that this model takes for {said}",
+        icon=":material/grid_view:",
+        filter=filters.answered(cell.label, cell.predicted, edit[0]),
+        **{"class": None},
+    )
 
 
 def cell_title(found: Judged, cell: Cell, n: int, classes: list[str]) -> str:

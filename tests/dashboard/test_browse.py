@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from dashboard.filters import Filter, Known
 from gifcore import data as datasets
 from gifcore import record as records
 from gifcore.data import Data, fingerprint
-from gifcore.record import RECORD, TRAIN, Record
+from gifcore.record import RECORD, SEARCHED, TRAIN, Record
 from gifcore.study import EditSection, RankingSection
 from tests.dashboard.make_record import QUERIES, make_record, make_study
 from tests.dashboard.opened import figures, go, keys, open_page, said, words
@@ -36,17 +37,23 @@ def answers(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def add_answers(path: Path) -> Path:
-    """Put what the model says of every training image into a record, as the engine does."""
+    """Put what models say of every training image into a record, as the engine does.
+
+    After the edit by GIF every image is taken for a zero.
+    """
     predicted, loss = answers(datasets.load("digits").train.y)
-    table = {
-        "train_index": pa.array(np.arange(len(loss)), pa.int32()),
-        "method": [""] * len(loss),
-        "step": [""] * len(loss),
-        "predicted": pa.array(predicted, pa.int16()),
-        "p_label": pa.array(np.exp(-loss), pa.float32()),
-        "loss": pa.array(loss, pa.float32()),
-    }
-    content = records.parquet_bytes([pa.table(table)])
+    tables = []
+    for method, step, given in (("", "", predicted), ("gif", SEARCHED, 0 * predicted)):
+        columns = {
+            "train_index": pa.array(np.arange(len(loss)), pa.int32()),
+            "method": [method] * len(loss),
+            "step": [step] * len(loss),
+            "predicted": pa.array(given, pa.int16()),
+            "p_label": pa.array(np.exp(-loss), pa.float32()),
+            "loss": pa.array(loss, pa.float32()),
+        }
+        tables.append(pa.table(columns))
+    content = records.parquet_bytes(tables)
     (path / TRAIN).write_bytes(content)
     info = json.loads((path / RECORD).read_text())
     info["files"][TRAIN] = records.listing(content)
@@ -150,6 +157,19 @@ def test_the_filter_survives_other_pages_and_a_change_of_the_test_image(one: Rec
     assert sorted(tiles(at)) == sorted(expected(one, "all~label.3~wrong"))
 
 
+def test_answers_after_the_edit_are_those_of_the_method_whose_score_counts(one: Record) -> None:
+    at = grid(filter="all~label.3~after")
+    assert all("<br>✗ 0<" in figure for figure in figures(at))
+    assert "the answer of the model edited by GIF" in said(at)
+    at.segmented_control(key="browse-right").set_value("right").run()
+    assert "No training image fits" in at.info[0].value
+    assert "the model edited by GIF is right" in said(at)
+    at.selectbox(key="browse-by").set_value("if").run()  # after its edit nothing is kept
+    assert asked(at) == "all~label.3~right~by.if"
+    assert tiles(at) == expected(one, "all~label.3~right~by.if")[:40]
+    assert "browse-after" not in [box.key for box in at.selectbox]
+
+
 @pytest.mark.usefixtures("one")
 def test_none_left_is_a_message_with_a_way_out() -> None:
     at = grid(filter="all~label.3~said.5~large~sort.loss")
@@ -180,8 +200,10 @@ def test_pages_are_turned_and_one_too_far_is_the_last(one: Record) -> None:
     assert asked(at) == "all~small~page.2"
 
 
-@pytest.mark.usefixtures("workspace")
-def test_without_the_models_answers_a_line_says_so_and_two_fields_are_missing() -> None:
+def test_without_the_models_answers_a_line_says_so_and_two_fields_are_missing(one: Record) -> None:
+    info = json.loads((one.path / RECORD).read_text())
+    del info["files"][TRAIN]  # as of a record made before they were kept
+    (one.path / RECORD).write_text(json.dumps(info))
     at = grid(filter="all~wrong~said.3~label.2~sort.loss")
     assert "before the model’s answers on training images were kept" in said(at)
     assert "Left out, because this record does not know it here: the model’s answer" in said(at)
@@ -397,3 +419,17 @@ def test_edit_is_not_needed(empty_workspace: Path) -> None:
     )
     make_record(empty_workspace / "one", study=study)
     assert len(tiles(grid())) == 40
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [("3-4-before", "all~label.3~said.4"), ("3-0", "all~label.3~said.0~after~by.gif")],
+)
+def test_a_cell_of_a_confusion_matrix_leads_to_its_training_images(cell: str, text: str) -> None:
+    at = open_page("before-after", cell=cell, edit="gif-searched")
+    links = [link.proto for link in at.get("page_link")]
+    (found,) = [link for link in links if link.label.startswith("Training images of 3 that")]
+    assert parse_qs(found.query_string)["filter"] == [text]
+    none_kept = open_page("before-after", cell="3-0", edit="if-searched")
+    assert not [link for link in none_kept.get("page_link") if "Training" in link.proto.label]

@@ -106,6 +106,8 @@ def test_what_is_not_known_is_left_out_and_said() -> None:
     assert filters.left_out(wanted, can) == ["labels", "by", "pair"]
     assert filters.left_out(Filter(browse=True), filters.fitted(Filter(browse=True), bare)) == []
     no_labels = filters.fitted(wanted, known(labels=None))
+    assert not filters.fitted(Filter(after=True), known()).after
+    assert filters.fitted(Filter(after=True), known(edited=True)).after
     assert (no_labels.labels, no_labels.right, no_labels.predicted) == ((), None, (2,))
     alone = filters.fitted(wanted, known(scores={"if": IF}))
     assert (alone.by, alone.apart, alone.pair) == ("if", "", ())
@@ -126,7 +128,7 @@ FILTERS = (
     Filter(browse=True, labels=(8,), predicted=(0, 6), right=False),
     Filter(browse=True, right=True, by="second-order", sign="harmful", strongest=5, page=12),
     Filter(browse=True, apart="either", pair=("if", "second-order"), sort="apart", size="large"),
-    Filter(browse=True, sign="helpful", sort="loss"),
+    Filter(browse=True, sign="helpful", sort="loss", after=True),
 )
 
 
