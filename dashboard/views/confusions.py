@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard import cache, cells, filters, state
 from dashboard.cells import BEFORE, EDITED, RETRAINED, Cell
-from dashboard.charts.confusion import Matrix, confusion
+from dashboard.charts.confusion import READABLE, Matrix, confusion
 from dashboard.charts.style import label
 from dashboard.components import answers, held, look, measures
 from dashboard.components.controls import one_of
@@ -22,7 +22,7 @@ from dashboard.state import Context
 from gifcore import record as records
 from gifcore.outcome import outcome
 
-PANEL = 248  # px, the narrowest a matrix is drawn: on a phone one stands below the other
+NARROW, WIDE = 248, 340  # px, the narrowest a matrix is drawn; on a phone one stands below another
 SHOWS = {"shares": "Share of each class (%)", "change": "Change from before (points)"}
 _PICKS = {"label": "cell-label", "predicted": "cell-predicted", "model": "cell-model"}
 
@@ -149,7 +149,8 @@ def _matrices(context: Context, found: Judged, cell: Cell, *, change: bool) -> N
     shown = cells.concerned(counts, always)
     before = measures.row_shares(counts[0])
     drawn = {model: name for model, name in found.names.items() if not change or model != BEFORE}
-    with st.grid("auto", min_column_width=PANEL, gap="small"):
+    narrow = len(drawn) > 2 and len(shown) <= READABLE
+    with st.grid("auto", min_column_width=NARROW if narrow else WIDE, gap="small"):
         for model, name in drawn.items():
             shares, count = measures.row_shares(found.counts[model]), found.counts[model]
             models = found.votes.shape[1] if model == RETRAINED else 1
