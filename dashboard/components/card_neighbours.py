@@ -8,7 +8,7 @@ from dashboard import state
 from dashboard.cached_rankings import Near, near
 from dashboard.charts.style import label, listed
 from dashboard.components import card_influence
-from dashboard.components.gallery import Pictures
+from dashboard.components.gallery import Pictures, within
 from dashboard.components.messages import plain
 from dashboard.state import Context
 
@@ -59,7 +59,7 @@ def _tile(source: Pictures, index: int, position: int, close: str) -> None:
     name = source.label("train", position)
     with st.container(gap="xxsmall", horizontal_alignment="center"):
         alt = f"Training image {position}, {name or 'label unknown'}, {close}"
-        st.image(source.png("train", position, SIDE), width=SIDE, alt=alt)
+        st.image(within(source.png("train", position, SIDE)), width=SIDE, alt=alt)
         st.caption(f"{plain(name)}  \n{close}" if name else close, text_alignment="center")
         st.button(
             f"#{position}",

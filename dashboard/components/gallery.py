@@ -19,6 +19,7 @@ from gifcore.data.backdoor import Backdoor
 from gifcore.data.noise import Noise
 
 SIDE = 112  # 28 pixels four times
+WITHIN = 16_000  # bytes of a picture that is sent with its page
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,15 @@ def rows(tiles: Sequence[Tile], width: int = SIDE) -> None:
     """Draw tiles in rows that wrap."""
     with st.grid("auto", min_column_width=width, gap=("small", "xsmall")):
         for tile in tiles:
-            st.image(tile.png, caption=tile.caption, alt=tile.alt, width=width)
+            st.image(within(tile.png), caption=tile.caption, alt=tile.alt, width=width)
+
+
+def within(picture: bytes) -> str | bytes:
+    """Return the address of a small picture that holds it: the page brings it along.
+
+    Browsers would ask for each of them, and the server answer, longer than the page itself takes.
+    """
+    return data_uri(picture) if len(picture) <= WITHIN else picture
 
 
 def data_uri(picture: bytes) -> str:

@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, jobs, settings, state
 from dashboard.components import measures, messages, previews, progress
-from dashboard.components.gallery import Pictures
+from dashboard.components.gallery import Pictures, within
 from dashboard.components.messages import plain
 from dashboard.components.sidebar import is_group, query_noun
 from dashboard.state import Context
@@ -18,6 +18,7 @@ from gifcore.errors import GifError
 from gifcore.study import RANKS, for_query, read
 
 SIDE = 56  # 28 pixels twice
+AT_ONCE = 24  # test images with a picture and a button; of more one turns pages
 
 
 def begin(context: Context) -> None:
@@ -37,9 +38,27 @@ def draw(
         key="samples-picker",
         icon=":material/image_search:",
     )
-    with picker, st.grid("auto", min_column_width=84, gap="xsmall", vertical_alignment="bottom"):
-        for query in queries:
-            _card(query, context, source, chosen=not preview)
+    with picker:
+        tiles = st.container()
+        start = AT_ONCE * (_page(queries, context) - 1)
+        with tiles, st.grid("auto", min_column_width=84, gap="xsmall", vertical_alignment="bottom"):
+            for query in queries[start : start + AT_ONCE]:
+                _card(query, context, source, chosen=not preview)
+
+
+def _page(queries: list[dict[str, Any]], context: Context) -> int:
+    """Draw the pages of many test images; at first that of the one that is shown is open."""
+    pages = -(-len(queries) // AT_ONCE)
+    if pages < 2:
+        return 1
+    key = f"samples-queries-{context.shown.hash[:6]}-{context.query}"  # another one: its own page
+    return st.pagination(pages, default=page_of(queries, context.query), key=key)
+
+
+def page_of(queries: list[dict[str, Any]], chosen: int | None) -> int:
+    """Return the page, from 1, that a test image is on; the first if it is on none."""
+    places = [i for i, query in enumerate(queries) if query["index"] == chosen]
+    return 1 + places[0] // AT_ONCE if places else 1
 
 
 def _card(query: dict[str, Any], context: Context, source: Pictures, *, chosen: bool) -> None:
@@ -49,7 +68,7 @@ def _card(query: dict[str, Any], context: Context, source: Pictures, *, chosen: 
     )
     with st.container(gap="xxsmall", horizontal_alignment="center"):
         alt = f"{query_noun(query)} {name.removeprefix('#')}: {words}"
-        st.image(source.query_png(query, SIDE), width=SIDE, alt=alt)
+        st.image(within(source.query_png(query, SIDE)), width=SIDE, alt=alt)
         st.caption(caption, text_alignment="center")
         st.button(
             plain(name),
@@ -100,7 +119,8 @@ def others(context: Context, source: Pictures, *, preview: bool = False) -> None
     if index is None:
         return
     index = int(index)
-    middle.image(source.png("test", index, SIDE), width=SIDE, alt=f"Test image {index}")
+    png = source.png("test", index, SIDE)
+    middle.image(within(png), width=SIDE, alt=f"Test image {index}")
     below = st.container()
     with right:
         if index in {query["index"] for query in cache.queries(context.shown)}:

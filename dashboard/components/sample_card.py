@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import cache, state
 from dashboard.components import basket, card_influence, card_neighbours, card_opinion
-from dashboard.components.gallery import Pictures
+from dashboard.components.gallery import Pictures, within
 from dashboard.components.messages import plain
 from dashboard.state import Context
 
@@ -82,7 +82,7 @@ def _buttons(context: Context, index: int, *, pinned: bool) -> None:
 def _face(context: Context, source: Pictures, index: int) -> None:
     name = source.label("train", index)
     alt = f"Training image {index}, {name or 'label unknown'}"
-    st.image(source.png("train", index, LARGE), width=LARGE, alt=alt)
+    st.image(within(source.png("train", index, LARGE)), width=LARGE, alt=alt)
     channels, height, width = context.info["data"]["shape"]
     if (channels, height) == (1, 1):
         st.caption(

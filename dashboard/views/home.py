@@ -174,7 +174,7 @@ def _prediction(context: Context) -> None:
 def _query_tile(slot: DeltaGenerator, source: Pictures, query: dict[str, Any], label: str) -> None:
     slot.markdown(f"**{query_noun(query)}**")
     alt = f"{query_noun(query)} {query_label(query, source.classes)}"
-    slot.image(source.query_png(query), caption=label, width=112, alt=alt)
+    slot.image(gallery.within(source.query_png(query)), caption=label, width=112, alt=alt)
 
 
 def _side(

@@ -231,7 +231,7 @@ def _gallery(
             with st.container():
                 index = int(row["train_index"])
                 st.image(
-                    source.png("train", index),
+                    gallery.within(source.png("train", index)),
                     caption=caption(row, score, exp if unit else 0, source.classes),
                     alt=alt(row, source.classes),
                     width=gallery.SIDE,
