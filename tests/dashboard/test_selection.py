@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
 
 from dashboard import settings, state
 from gifcore.assets_path import asset
@@ -140,10 +141,23 @@ def test_a_picker_wins_over_an_address_that_is_older() -> None:
     app.query_params.update(old)
     app.number_input(key="pin").set_value(5).run()
     assert context(app).pin == 5
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_button_wins_over_an_address_that_is_older() -> None:
+    def tile() -> Button:
+        start = f"near-{context(app).sample}-"
+        return next(button for button in app.button if (button.key or "").startswith(start))
+
+    app = open_page("samples", sample="12")
+    old = address(app)
+    tile().click().run()
+    assert context(app).sample != 12
     app.query_params.clear()
     app.query_params.update(old)
-    app.button(key="also-none").click().run()
-    assert context(app).pin is None
+    wanted = int(tile().label.removeprefix("#"))
+    tile().click().run()
+    assert context(app).sample == wanted
 
 
 @pytest.mark.usefixtures("workspace")
