@@ -136,7 +136,8 @@ def _verdict(info: dict[str, Any], methods: list[str]) -> str:
             f"<p><b>{html.escape(one.name)}</b>, {html.escape(one.edit)}: {html.escape(does)}<br>"
             f'<span class="quiet">{html.escape(evidence)}</span></p>'
         )
-    notes = "".join(f'<p class="quiet">{report_parts.marked(coded(rule))}</p>' for rule in rules(info))
+    said = [report_parts.marked(coded(rule)) for rule in rules(info)]
+    notes = "".join(f'<p class="quiet">{rule}</p>' for rule in said)
     return "<h2>The verdict</h2>" + "".join(lines) + notes
 
 

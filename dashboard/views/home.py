@@ -120,7 +120,7 @@ def _method(info: dict[str, Any], method: str, judged: Outcome) -> None:
         column.metric(
             figure.tile,
             percent(after[figure.key]),
-            _points(after[figure.key] - before[figure.key]),
+            _points(before[figure.key], after[figure.key]),
             delta_color=COLOURS[figure.want],
             help=f"Over {figure.count(after):,} {figure.images}.",
         )
@@ -134,8 +134,9 @@ def _method(info: dict[str, Any], method: str, judged: Outcome) -> None:
     st.caption(verdict.brief(verdicts(info, [method])[0]))
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points"
+def _points(before: float | None, after: float | None) -> str | None:
+    """Return the change, None where there were no such images."""
+    return None if before is None or after is None else f"{100 * (after - before):+.1f} points"
 
 
 # --- one prediction -----------------------------------------------------------------------------

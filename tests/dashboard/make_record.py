@@ -148,8 +148,10 @@ def _direct(system: str, method: str) -> dict[str, Any]:
     }
 
 
-def metrics(accuracy: float, own: float, retain: float, label: int) -> dict[str, Any]:
-    per_class = [retain] * 10
+def metrics(
+    accuracy: float, own: float, retain: float, label: int, classes: int = 10
+) -> dict[str, Any]:
+    per_class = [retain] * classes
     per_class[label] = own
     score = 2 * (1 - own) * retain / max((1 - own) + retain, 1e-9)
     values = (accuracy, own, retain, score, 0.2 + 3 * (1 - own), 1.2 - retain)
@@ -163,11 +165,11 @@ def metrics(accuracy: float, own: float, retain: float, label: int) -> dict[str,
 LEFT = {"gif": 0.004, "if": 0.31, "gradient": 0.6}  # self-accuracy after the searched step
 
 
-def steps(method: str, ratio: float, label: int) -> dict[str, Any]:
+def steps(method: str, ratio: float, label: int, classes: int = 10) -> dict[str, Any]:
     own = LEFT.get(method, 0.2) + 0.1 * ratio
     retain = {"gif": 0.951, "if": 0.87}.get(method, 0.93) - 0.2 * ratio
-    near = metrics(0.96, 0.9, 0.965, label)
-    far = metrics(0.9 * retain + 0.1 * own, own, retain, label)
+    near = metrics(0.96, 0.9, 0.965, label, classes)
+    far = metrics(0.9 * retain + 0.1 * own, own, retain, label, classes)
     return {
         "natural": {"scale": 1.0, "validation": near, "test": near},
         "searched": {"scale": 12.6, "validation": far, "test": far},
@@ -192,7 +194,7 @@ def scores_table(method: str, query: int, n: int, rng: np.random.Generator) -> p
 def samples_tables(
     data: datasets.Data, methods: list[str], label: int, rng: np.random.Generator
 ) -> list[pa.Table]:
-    kinds = [("before", "", 0.97, 0.97)]
+    kinds, classes = [("before", "", 0.97, 0.97)], len(data.classes)
     for method in methods:
         wrong = round(LEFT.get(method, 0.2), 1)
         kinds += [(method, "natural", 0.96, 0.9), (method, "searched", 0.93, wrong)]
@@ -201,7 +203,7 @@ def samples_tables(
         y = data.split(split).y
         for method, step, retain, own in kinds:
             right = rng.random(len(y)) < np.where(y == label, own, retain)
-            predicted = np.where(right, y, (y + rng.integers(1, 10, len(y))) % 10)
+            predicted = np.where(right, y, (y + rng.integers(1, max(classes, 2), len(y))) % classes)
             p = np.where(right, rng.uniform(0.5, 1, len(y)), rng.uniform(0.01, 0.45, len(y)))
             tables.append(
                 pa.table(
@@ -284,7 +286,7 @@ def make_record(
     """
     study = study or make_study(selector, ratio)
     selector, ratio = study.selection.selector, study.selection.ratio
-    data = datasets.load("digits")
+    data = datasets.load(study.data.source)
     rng = np.random.default_rng([int(1000 * ratio), list(map(ord, selector))[0]])
     indices, selected = selection(ratio, rng)
     rows, label = layers(), study.change.label
@@ -337,11 +339,11 @@ def make_record(
         if not RANKS[method]:
             del entries[method]["query_certificates"]
         if study.edit.enabled:
-            entries[method]["steps"] = steps(method, ratio, label)
+            entries[method]["steps"] = steps(method, ratio, label, len(data.classes))
         else:
             for what in ("k", "norm", "certificate"):
                 del entries[method][what]
-    before = metrics(0.971, 0.96, 0.972, label)
+    before = metrics(0.971, 0.96, 0.972, label, len(data.classes))
     info = {
         "status": "finished",
         "hash": study_hash(study, data.hash, WEIGHTS_HASH),
@@ -354,8 +356,8 @@ def make_record(
         "threads": 2,
         "seed": 0,
         "data": {
-            "source": "digits",
-            "name": "Digits",
+            "source": study.data.source,
+            "name": "Digits" if study.data.source == "digits" else data.name,
             "hash": data.hash,
             "classes": list(data.classes),
             "shape": list(data.shape),
@@ -412,7 +414,7 @@ def _query(data: datasets.Data, index: int) -> dict[str, Any]:
     return {
         "index": index,
         "label": label,
-        "predicted": (label + wrong) % 10,
+        "predicted": (label + wrong) % len(data.classes),
         "p_label": 0.31 if wrong else 0.98,
         "loss": 1.171 if wrong else 0.0202,
     }

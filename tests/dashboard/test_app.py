@@ -27,12 +27,6 @@ def test_every_page_draws_with_records(page: str) -> None:
     assert app.title
 
 
-@pytest.mark.parametrize("page", RECORD_PAGES + OTHER_PAGES)
-@pytest.mark.usefixtures("empty_workspace")
-def test_every_page_without_a_record_says_what_to_do(page: str) -> None:
-    assert "New study" in said(open_page(page))
-
-
 @pytest.mark.usefixtures("workspace")
 def test_an_address_opens_the_same_view() -> None:
     asked = {"selector": "highest-k-outputs", "ratio": "0.1", "query": "17", "methods": "gif"}
