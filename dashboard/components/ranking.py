@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from dashboard import state
 from dashboard.charts.style import label
 from dashboard.components import gallery, measures
 from dashboard.components import page as frame
@@ -54,7 +55,7 @@ def section(
     st.caption(
         f"Positive = helpful: removing this training image is predicted to {about.worse} the test "
         f"image’s {about.noun}. Scores in {measures.power(exp, about.unit)}; rank 0 is the most "
-        "helpful."
+        "helpful. Page by page, a row chosen at its left edge opens the card of its image above."
     )
     kind = "preview" if preview else "ranking"
     stem = f"{kind}-test-{context.query}-{context.selector}-{context.ratio:g}"
@@ -68,7 +69,7 @@ def build(scores: dict[str, np.ndarray], source: Pictures) -> pd.DataFrame:
     table = pd.DataFrame({"train_index": np.arange(n)})
     labels = source.labels("train")
     if labels is not None:
-        table["label"] = pd.Categorical([source.classes[int(c)] for c in labels], source.classes)
+        table["label"] = pd.Categorical.from_codes(labels, pd.Index(source.classes))
     for method, values in scores.items():
         rank = np.empty(n, dtype=int)
         rank[measures.order(values, "helpful")] = np.arange(n)
@@ -145,6 +146,8 @@ def _paged(shown: pd.DataFrame, by: str, source: Pictures, exp: int, unit: str) 
     table.insert(
         0, "image", [gallery.data_uri(source.png("train", int(i), 56)) for i in part["train_index"]]
     )
+    # another key for other rows: what was chosen among them is not chosen here
+    key = f"ranking-images-{by}-{len(shown)}-{part['train_index'].iloc[0]}"
     slot.dataframe(
         table,
         width="stretch",
@@ -153,9 +156,22 @@ def _paged(shown: pd.DataFrame, by: str, source: Pictures, exp: int, unit: str) 
         row_height=60,
         column_config={"image": st.column_config.ImageColumn("image", width="small")}
         | _formats(table),
-        key="ranking-images",
+        key=key,
+        on_select=lambda: _choose(key, part),
+        selection_mode="single-row",
         alt=f"Ranking by {label(by)}, page {number} of {pages}",
     )
+
+
+def _choose(key: str, part: pd.DataFrame) -> None:
+    index = chosen(st.session_state[key]["selection"]["rows"], part)
+    if index is not None:
+        state.show(sample=index)
+
+
+def chosen(rows: list[int], part: pd.DataFrame) -> int | None:
+    """Return the training image of the row of a page that was chosen, None where none is."""
+    return int(part["train_index"].iloc[rows[0]]) if rows and rows[0] < len(part) else None
 
 
 def _plain(shown: pd.DataFrame, exp: int, unit: str) -> None:

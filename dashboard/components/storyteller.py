@@ -92,7 +92,8 @@ def turn(story: Story, record: Record, number: int) -> None:
     step = story.steps[number - 1]
     record = record if step.folder is None else cache.open_record(story.path_of(step))
     place = {"story": story.key, "step": number}
-    state.turn_to(step.page, **(state.picks_of(record.info) | step.picks | place))
+    few = {"filter": None}  # the words are about the images that matter most, not the grid of all
+    state.turn_to(step.page, **(state.picks_of(record.info) | few | step.picks | place))
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

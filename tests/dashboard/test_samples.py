@@ -215,6 +215,13 @@ def test_the_ranking_selects_by_class_sign_and_disagreement() -> None:
     assert ranking.select(table, "if", "helpful", ["b"])["train_index"].tolist() == [2]
 
 
+def test_a_row_of_a_page_names_its_training_image() -> None:
+    table = ranking.build({"gif": np.array([1.0, 3.0, 2.0])}, Pictures(None, {}, []))
+    part = ranking.select(table, "gif", "all", []).iloc[1:]
+    assert [ranking.chosen([row], part) for row in range(3)] == [2, 0, None]
+    assert ranking.chosen([], part) is None
+
+
 def test_one_power_of_ten_stands_in_the_header() -> None:
     table = ranking.build({"gif": np.array([2e-6, -1e-7])}, Pictures(None, {}, []))
     shown = ranking.scaled(table, measures.exponent(np.array([2e-6])))
