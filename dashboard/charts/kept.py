@@ -16,6 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from dashboard.charts.style import Palette, legible
+
 P = ParamSpec("P")
 PLAIN = (str, bytes, int, float, bool, type(None), np.generic)
 
@@ -29,11 +31,15 @@ def kept(build: Callable[P, go.Figure]) -> Callable[P, go.Figure]:
 
     @functools.wraps(build)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> go.Figure:
+        def made() -> go.Figure:
+            given = [one for one in (*args, *kwargs.values()) if isinstance(one, Palette)]
+            return legible(build(*args, **kwargs), given[0]) if given else build(*args, **kwargs)
+
         try:
             key = digest([args, kwargs])
         except TypeError:  # of something whose content is not known
-            return build(*args, **kwargs)
-        return _kept(name, key, lambda: build(*args, **kwargs))
+            return made()
+        return _kept(name, key, made)
 
     return drawn
 

@@ -162,6 +162,25 @@ def abreast(figure: go.Figure, columns: int, x_title: str) -> None:
     figure.update_xaxes(title=x_title, col=(columns + 1) // 2)
 
 
+def legible(figure: go.Figure, palette: Palette) -> go.Figure:
+    """Darken the words beside axes, scales and panels where nothing chose their colour.
+
+    Streamlit's own grey, which it takes for what a figure leaves open, has a contrast of 3.7 to 1
+    on white; this one has 4.8.
+    """
+    words = palette.ink if palette.dark else palette.muted
+    for axes in (figure.update_xaxes, figure.update_yaxes):
+        axes(tickfont_color=words, title_font_color=words)
+    figure.update_annotations(font_color=words, selector=lambda note: note.font.color is None)
+    scale = {"tickfont_color": words, "title_font_color": words}
+    figure.update_coloraxes(colorbar=scale)
+    for trace in figure.data:
+        for part in (trace, getattr(trace, "marker", None)):
+            if part is not None and "colorbar" in part and part.colorbar.title.text:
+                part.colorbar.update(**scale)
+    return figure
+
+
 def heading(figure: go.Figure) -> str:
     """Return the finding that `finish` was given."""
     return str(figure.layout.meta["title"])
