@@ -181,7 +181,7 @@ def curve_title(found: Suspects, score: str) -> str:
     least = 100 * found.info["wrong"] / len(found.table)
     return (
         f"{found.name(score)} finds 90 % of the wrong labels in the first {enough} % of the images "
-        f"(at best {0.9 * least:.0f} %, by chance 90 %)"
+        f"(at best in {0.9 * least:.0f} %, by chance in 90 %)"
     )
 
 
