@@ -295,6 +295,9 @@ def own(
     mean: Annotated[str, typer.Option(help="Of the normalisation, a channel each.")] = "",
     std: Annotated[str, typer.Option(help="Of the normalisation, a channel each.")] = "",
     seed: Annotated[int, typer.Option(help="Of splits that are drawn.")] = 0,
+    shares: Annotated[
+        str, typer.Option(help="Of validation and test, where splits are drawn: 0.15,0.15.")
+    ] = "",
     workspace: Workspace = WORKSPACE,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, a line each.")] = False,
 ) -> None:
@@ -302,7 +305,7 @@ def own(
     from gifcore import understood
 
     with _sentences():
-        reading = understood.reading_of(label, drop, size, channels, mean, std, seed)
+        reading = understood.reading_of(label, drop, size, channels, mean, std, seed, shares)
         progress = understood.printed if as_json else understood.unheard
         answer = understood.understand(
             data,

@@ -213,9 +213,19 @@ def study_lines(answer: dict[str, Any]) -> list[str]:
 
 
 def reading_of(
-    label: str, drop: str, size: str, channels: int | None, mean: str, std: str, seed: int
+    label: str,
+    drop: str,
+    size: str,
+    channels: int | None,
+    mean: str,
+    std: str,
+    seed: int,
+    shares: str = "",
 ) -> Reading:
     """Return how a file is to be read, from the words of the command line.
+
+    Args:
+        shares: of validation and test, where they are drawn: "0.15,0.15".
 
     Raises:
         GifError: a word that is none.
@@ -233,7 +243,19 @@ def reading_of(
             "32x32 and 0.5,0.5,0.5."
         ) from None
     columns = tuple(word.strip() for word in drop.split(",") if word.strip())
-    return Reading(label, columns, wanted, channels, means, stds, seed)
+    return Reading(label, columns, wanted, channels, means, stds, seed, *_shares(shares))
+
+
+def _shares(words: str) -> tuple[float, ...]:
+    if not words:
+        return ()
+    try:
+        validation, test = _numbers(words)
+    except ValueError:
+        raise GifError(
+            f"The shares '{words}' are not two numbers; write validation and test as 0.15,0.15."
+        ) from None
+    return validation, test
 
 
 def _numbers(words: str) -> tuple[float, ...]:

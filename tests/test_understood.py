@@ -116,3 +116,7 @@ def test_readings_from_words() -> None:
     assert (found.size, found.drop, found.mean) == ((32, 32), ("id", "name"), (0.5, 0.4, 0.3))
     with pytest.raises(GifError, match="not all numbers"):
         reading_of("", "", "", None, "a", "", 0)
+    with pytest.raises(GifError, match="not two numbers"):
+        reading_of("", "", "", None, "", "", 0, "0.1")
+    with pytest.raises(GifError, match="both together below 1"):
+        reading_of("", "", "", None, "", "", 0, "0.5,0.5")

@@ -13,6 +13,7 @@ from dashboard.components import messages, uploads
 from dashboard.texts import text
 from gifcore import models
 from gifcore.data import DATASETS, table
+from gifcore.data.foreign import Reading
 from gifcore.errors import GifError
 from gifcore.models import MODELS, bundled
 from gifcore.models.torchvision_names import NAMES, PREFIX
@@ -72,7 +73,7 @@ def _options(path: Path) -> list[str] | None:
         return _table_options(path)
     options: list[str] = []
     if suffix == ".zip":
-        options += _picture_options()
+        options += [*_picture_options(), *_splits()]
     return options + _normalisation()
 
 
@@ -104,7 +105,7 @@ def _table_options(path: Path) -> list[str] | None:
     if any("," in name for name in drop):
         st.error("A column to be left out has a comma in its name; rename it.")
         return None
-    return [f"--label={label}", *([f"--drop={','.join(drop)}"] if drop else [])]
+    return [f"--label={label}", *([f"--drop={','.join(drop)}"] if drop else []), *_splits()]
 
 
 def _picture_options() -> list[str]:
@@ -127,6 +128,35 @@ def _picture_options() -> list[str]:
     if channels != "As they are":
         options.append(f"--channels={1 if channels.startswith('Grey') else 3}")
     return options
+
+
+def _splits() -> list[str]:
+    """Draw how validation and test are drawn, for files that name no splits."""
+    with st.expander("If the file names no splits"):
+        columns = st.columns(3, gap="large")
+        parts = {"validation": columns[0], "test": columns[1]}
+        first = Reading()
+        shares = [
+            column.number_input(
+                f"Share for {name} [%]",
+                1.0,
+                90.0,
+                100 * getattr(first, name),
+                1.0,
+                format="%g",
+                key=f"own_share_{name}",
+                help="Drawn with the class shares of the whole; both together stay below 100 %.",
+                persist_state="session",
+            )
+            for name, column in parts.items()
+        ]
+        seed = columns[2].number_input(
+            "Seed of the draw", 0, 2**31 - 1, key="own_seed", persist_state="session"
+        )
+    said = [f"--seed={seed}"] if seed else []
+    if shares != [100 * first.validation, 100 * first.test]:
+        said.append("--shares=" + ",".join(f"{share / 100:g}" for share in shares))
+    return said
 
 
 def _normalisation() -> list[str]:

@@ -162,6 +162,16 @@ def test_a_column_cannot_be_an_option_of_the_engine(opened: Path, tmp_path: Path
     assert not made.exists()
 
 
+def test_the_shares_of_splits_that_are_drawn_can_be_chosen(opened: Path) -> None:
+    app = picked(open_page("own"), "own_data", digits_csv(opened))
+    app.number_input(key="own_share_validation").set_value(30.0)
+    app.number_input(key="own_seed").set_value(5).run()
+    asked(app, "data")
+    shown = metrics(app)
+    assert (shown["Training samples"], shown["Test"]) == ("66", "18")  # 120: 55, 30 and 15 %
+    assert "seed 5" in said(app)
+
+
 def test_pictures_with_html_for_class_names(opened: Path) -> None:
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(opened / "pets.zip", "w") as archive:
