@@ -36,26 +36,23 @@ def rankings(record_path: str | Path, method: str) -> Rankings:
     Memory: m n float32.
     """
     record = open_record(record_path)
-    own = {query: record.path for query in record.ranked(method)}
-    later = {
-        query: addition.path
-        for query, addition in additions(record).items()
-        if query not in own and query in addition.ranked(method)
-    }
-    places = tuple((query, str(path), stamp_of(path)) for query, path in (own | later).items())
-    return _rankings(str(record.path), stamp_of(record.path), method, places)
+    later = [str(one.path) for _, one in sorted(additions(record).items())]
+    places = tuple((path, stamp_of(Path(path))) for path in (str(record.path), *later))
+    return _rankings(method, places)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _rankings(
-    path: str, stamp: Stamp, method: str, places: tuple[tuple[int, str, Stamp], ...]
-) -> Rankings:
-    n = opened(path, stamp).info["data"]["sizes"]["train"]
-    values = np.zeros((len(places), n), dtype=np.float32)
-    for row, (query, folder, of) in enumerate(places):
-        frame = opened(folder, of).scores(method, query)
-        values[row, frame["train_index"].to_numpy()] = frame["influence"].to_numpy()
-    return Rankings(tuple(query for query, _, _ in places), values)
+def _rankings(method: str, places: tuple[tuple[str, Stamp], ...]) -> Rankings:
+    found: dict[int, np.ndarray] = {}
+    for path, stamp in places:
+        record = opened(path, stamp)
+        if method in record.methods:
+            found = record.influences(method) | found  # the record's own before a later one
+    queries = tuple(found)
+    return Rankings(queries, np.stack([found[q] for q in queries]) if found else _NONE)
+
+
+_NONE = np.zeros((0, 0), dtype=np.float32)
 
 
 def near(record_path: str | Path, methods: tuple[str, ...], sample: int) -> Near | None:

@@ -222,3 +222,13 @@ def test_the_estimate_counts_its_passes(changes: dict[str, Any], passes: int) ->
     costs = dict.fromkeys(("hvp_per_sample", "jvp_per_sample"), 1.0) | {"forward_per_sample": 0.5}
     found = estimate(parse(TINY | changes), sizes, costs)["stages"]["opinions"]
     assert found == passes * 1000 * 0.5
+
+
+def test_all_rankings_in_one_pass_are_those_one_by_one(record: Record) -> None:
+    for method in record.methods:
+        found = record.influences(method)
+        assert list(found) == [3, 7]
+        for query, row in found.items():
+            one = record.scores(method, query).sort_values("train_index")["influence"]
+            assert row.tolist() == one.tolist()
+    assert record.influences("if")[3].tolist() != record.influences("gif")[3].tolist()

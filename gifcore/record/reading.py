@@ -130,6 +130,26 @@ class Record:
             raise RecordError(f"{path} cannot be read: {error}.") from None
         return table.to_pandas()
 
+    def influences(self, method: str) -> dict[int, np.ndarray]:
+        """Return (n,) float32 influences in the order of the training samples, by query.
+
+        As `scores`, but of all queries in one pass over the file.
+        """
+        path, found = self.folder(method) / SCORES, {}
+        if not path.exists():
+            return {}
+        try:
+            with pq.ParquetFile(path) as file:
+                for (query, name), group in _row_groups(file).items():
+                    if name == method:
+                        table = file.read_row_group(group, columns=["train_index", "influence"])
+                        row = np.empty(len(table), dtype=np.float32)
+                        row[table["train_index"].to_numpy()] = table["influence"].to_numpy()
+                        found[int(query)] = row
+        except (OSError, pa.ArrowException) as error:
+            raise RecordError(f"{path} cannot be read: {error}.") from None
+        return found
+
     def ranked(self, method: str) -> list[int]:
         """Return the queries that this method ranked; [] for a method that only updates."""
         path = self.folder(method) / SCORES
