@@ -38,7 +38,6 @@ def page() -> None:
     compare_edits.section(pair)
     compare_edits.costs_section(context.info, methods, pair)
     _export(pair, scores, moves)
-    state.write_address()  # the layer is part of the view
 
 
 def more(context: Context) -> str:

@@ -114,7 +114,8 @@ def draw(context: Context) -> Pair | None:
     families = {family.key: family for family in state.families()}
     own = context.info["family"][: state.FAMILY_DIGITS]
     rest = {key: family for key, family in families.items() if key != own}
-    said = str(st.session_state.get("other") or state.picked().get("other") or "")
+    touched = st.session_state.get("other")  # "" is the start of the first way of comparing
+    said = str((state.picked().get("other") or "") if touched is None else touched)
     asked = pairing.parse(said)
     wanted = asked or Other()
     here = (context.selector, context.ratio)
@@ -141,13 +142,13 @@ def draw(context: Context) -> Pair | None:
             combination = _first_shown(context, family)
         study = "" if family is None else family.key
         wanted = replace(wanted, study=study, selector=combination[0], ratio=combination[1])
+        _pick_view(context, wanted, rest)  # before it is opened: a damaged record can be left
         second = _other(context, families[own] if family is None else family, combination)
-    pair, wanted, methods_there = _methods(mode, context, second, wanted, rest)
+    pair, wanted, methods_there = _methods(mode, context, second, wanted)
     if st.session_state.get("asked", {}).get("other") == said and not (honoured and methods_there):
         st.session_state["gone"]["other"] = said
     st.session_state["other"] = pairing.text(wanted) or None
     state.keep("other")
-    state.write_address()
     return pair
 
 
@@ -209,9 +210,9 @@ def _select_mode(offered: list[Mode], mode: Mode, starts: dict[Mode, Other]) -> 
 
 
 def _methods(
-    mode: Mode, first: Context, second: Context, wanted: Other, rest: dict[str, Family]
+    mode: Mode, first: Context, second: Context, wanted: Other
 ) -> tuple[Pair | None, Other, bool]:
-    """Draw what the second view is and both methods; also: are the named methods there?"""
+    """Draw both methods and return the two views; also: are the named methods there?"""
     fits = pairing.same_data(first.info, second.info)
     options = [_in_order(context, ranks=fits) for context in (first, second)]
     one = wanted.first if wanted.first in options[0] else _default(first, second, options[0])
@@ -227,7 +228,7 @@ def _methods(
     there = wanted.first in ("", one) and wanted.second in ("", two)
     wanted = replace(wanted, first=one, second=two)
     if mode != "method" or len(options[0]) > 2:
-        _pickers(mode, first, second, wanted, options, rest)
+        _pick_methods(mode, first, second, wanted, options)
     names = _names(mode, (first, second), (one, two))
     columns = _columns(mode, (first, second), (one, two))
     sides = [
@@ -255,18 +256,10 @@ def _default(first: Context, second: Context, options: list[str]) -> str:
     return (differs or ranked)[0]
 
 
-def _pickers(
-    mode: Mode, first: Context, second: Context, now: Other, options: list[list[str]],
-    rest: dict[str, Family],
-) -> None:  # fmt: skip
+def _pick_methods(
+    mode: Mode, first: Context, second: Context, now: Other, options: list[list[str]]
+) -> None:
     alone = mode == "method"
-    if not alone:
-        above = st.columns(2)
-        if mode == "study":
-            with above[0]:
-                _pick_study(first, now, rest)
-        with above[int(mode == "study")]:
-            _pick_combination(mode, first, second, now, rest)
     left, right = st.columns(2)
     if not alone:
         left.markdown("**A: the view of the sidebar**")
@@ -292,6 +285,15 @@ def _pickers(
         right.caption(described(second))
 
 
+def _pick_view(context: Context, now: Other, rest: dict[str, Family]) -> None:
+    left, right = st.columns(2)
+    if now.study:
+        with left:
+            _pick_study(context, now, rest)
+    with right if now.study else left:
+        _pick_combination(context, now, rest)
+
+
 def _pick_study(context: Context, now: Other, rest: dict[str, Family]) -> None:
     data = context.info["data"]["hash"]
 
@@ -312,11 +314,9 @@ def _pick_study(context: Context, now: Other, rest: dict[str, Family]) -> None:
     )
 
 
-def _pick_combination(
-    mode: Mode, first: Context, second: Context, now: Other, rest: dict[str, Family]
-) -> None:
-    here = (first.selector, first.ratio)
-    paths = rest[now.study].paths if mode == "study" else [c for c in first.family if c != here]
+def _pick_combination(context: Context, now: Other, rest: dict[str, Family]) -> None:
+    here = (context.selector, context.ratio)
+    paths = rest[now.study].paths if now.study else [c for c in context.family if c != here]
     by_text = {f"{selector}:{ratio:g}": (selector, ratio) for selector, ratio in sorted(paths)}
     if len(by_text) < 2:
         return
@@ -325,7 +325,7 @@ def _pick_combination(
         selector, ratio = by_text[st.session_state["compare-combination"]]
         _say(replace(now, selector=selector, ratio=ratio))
 
-    st.session_state["compare-combination"] = f"{second.selector}:{second.ratio:g}"
+    st.session_state["compare-combination"] = f"{now.selector}:{now.ratio:g}"
     st.selectbox(
         "Selector and ratio of B",
         list(by_text),

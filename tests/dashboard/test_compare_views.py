@@ -52,9 +52,11 @@ def two_studies(folder: Path, second: Study | None = None) -> str:
     return key_of(folder / "b")
 
 
-def answered(folder: Path, other: Path, methods: tuple[str, str] = ("gif", "gif")) -> str:
+def answered(
+    folder: Path, other: Path, methods: tuple[str, str] = ("gif", "gif"), query: int = QUERIES[0]
+) -> str:
     """What the page says of the rankings of two records."""
-    x, y = scores(folder, methods[0]), scores(other, methods[1])
+    x, y = scores(folder, methods[0], query), scores(other, methods[1], query)
     shared = measures.overlap(x, y, 50, "helpful")
     return f"share {shared} of their 50 most helpful training images**"
 
@@ -63,9 +65,12 @@ def answered(folder: Path, other: Path, methods: tuple[str, str] = ("gif", "gif"
 
 
 def test_two_ratios_of_one_method(workspace: Path) -> None:
-    at = open_page("compare", study=key_of(workspace / "g05"), other="::0.1:gif:gif", ratio="0.05")
+    at = open_page("compare", ratio="0.05", query="17", other="::0.1:gif:gif")
     text = said(at)
-    assert "**GIF at 5 % and GIF at 10 % " + answered(workspace / "g05", workspace / "g10") in text
+    assert (
+        "**GIF at 5 % and GIF at 10 % " + answered(workspace / "g05", workspace / "g10", query=17)
+        in text
+    )
     assert drawn(at) == RANKINGS | UPDATES | {"compare-images"}
     assert costs(at)["method"].tolist() == ["GIF at 5 %", "GIF at 10 %"]
     assert {"products", "in all", "peak memory", "parameters touched"} <= set(costs(at))
@@ -215,6 +220,31 @@ def test_a_record_without_updates_leaves_the_other_alone(empty_workspace: Path) 
     assert "GIF (A) only ranked and moved no parameter: GIF (B) is shown alone." in said(at)
     at = open_page("compare", study=key)
     assert "Both only ranked: no parameter was moved by either." in said(at)
+
+
+def test_a_damaged_second_record_can_be_left(empty_workspace: Path) -> None:
+    key = two_studies(empty_workspace)
+    file = empty_workspace / "b" / "scores.parquet"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    study = key_of(empty_workspace / "a")
+    at = open_page("compare", refused=True, study=study, other=f"{key}::")
+    assert "damaged" in at.error[0].value
+    assert at.selectbox(key="compare-study").value == key
+    at.segmented_control(key="compare-what").set_value("method").run()
+    assert not at.error
+    assert "**IF and GIF share" in said(at)
+
+
+def test_one_method_is_held_against_another_study(empty_workspace: Path) -> None:
+    make_record(empty_workspace / "a", study=make_study("highest-k-gradients", 0.05, ("if",)))
+    make_record(empty_workspace / "b", study=study_of(3))
+    at = open_page("compare", study=key_of(empty_workspace / "a"))
+    assert "holds only IF: nothing to compare" in said(at)
+    at.segmented_control(key="compare-what").set_value("study").run()
+    assert not at.exception
+    assert "**IF (A) and IF (B) share" in said(at)
 
 
 # --- what an address may ask for ------------------------------------------------------------------
