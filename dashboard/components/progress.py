@@ -67,7 +67,8 @@ def _live_panel(folder: str) -> None:
                 on_click=_cancel,
                 args=(Path(folder),),
             )
-        _stages(run)
+        if run["status"] != "waiting":  # before its turn it does not know which stages it has
+            _stages(run)
 
 
 def _cancel(folder: Path) -> None:

@@ -41,7 +41,7 @@ def page() -> None:
     if running:
         st.subheader("On their way")
         if len(running) > 1:
-            st.caption("One computes at a time; the others wait in the order they were asked for.")
+            st.caption("One computes at a time; the others wait in line.")
         for folder in running:
             _running_one(folder)
     _stopped([e for e in listed if e.path not in running] + _never_began(listed, running))
