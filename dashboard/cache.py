@@ -30,7 +30,7 @@ from dashboard.cached_studies import doctor, network, study, weights, weights_fi
 from dashboard.components.measures import spearman
 from gifcore import record as records
 from gifcore.preview import Sketch
-from gifcore.record import RecordError
+from gifcore.record import Record, RecordError
 
 
 def scores(record_path: str | Path, method: str, query: int) -> pd.DataFrame:
@@ -41,22 +41,35 @@ def scores(record_path: str | Path, method: str, query: int) -> pd.DataFrame:
     Raises:
         RecordError: it is not ranked by this method.
     """
-    record = open_record(record_path)
-    if query not in {entry["index"] for entry in record.queries}:
-        record = additions(record).get(query, record)
+    record = _ranked_in(record_path, query)
     return _scores(str(record.path), stamp_of(record.path), method, query)
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
+def _ranked_in(record_path: str | Path, query: int) -> Record:
+    """Return what ranks a test image: the record itself, or what was ranked later."""
+    record = open_record(record_path)
+    if any(entry["index"] == query for entry in record.info["queries"]):
+        return record
+    return additions(record).get(query, record)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
 def _scores(path: str, stamp: Stamp, method: str, query: int) -> pd.DataFrame:
     return opened(path, stamp).scores(method, query)
 
 
 def influence(record_path: str | Path, method: str, query: int) -> np.ndarray:
-    """Return (n,) influences [nats] in the order of the training samples; not to be changed."""
-    frame = scores(record_path, method, query)
+    """Return (n,) influences [nats] in the order of the training samples; shared, read-only."""
+    record = _ranked_in(record_path, query)
+    return _influence(str(record.path), stamp_of(record.path), method, query)
+
+
+@st.cache_resource(max_entries=128, show_spinner=False)  # 60,000 samples: half a megabyte each
+def _influence(path: str, stamp: Stamp, method: str, query: int) -> np.ndarray:
+    frame = opened(path, stamp).scores(method, query)
     values = np.empty(len(frame))
     values[frame["train_index"].to_numpy()] = frame["influence"].to_numpy()
+    values.flags.writeable = False
     return values
 
 
