@@ -38,6 +38,7 @@ OTHER_PAGES = ("", "own", "new-study", "studies")
 VIEWERS, PACE, SEED = 5, 2.0, 0
 FAMILY_DIGITS = 12  # by which an address names a study
 CLICKS_A_PAGE = 3  # before a viewer turns to another page
+MOST = 10  # things of a kind that are used on a page
 COME_AND_GO, AT_ONCE, ROUNDS, FORGET = 20, 5, 3, 10
 FIRST = """() => {
   const shown = [...document.querySelectorAll('[data-testid=stMain] img[alt^="Training image"]')];
@@ -302,7 +303,7 @@ async def messages(size: Size) -> Part:  # noqa: ARG001 - it takes as long as it
                     rows.append(Measured(what, "kB", values=[frames.total / 1000]))
     notes = [
         "WebSocket frames from the server, uncompressed: the page is opened in an empty browser, "
-        "and every button of a choice, every panel and every switch in its main part is used once."
+        f"and of the choices, panels and switches in its main part the first {MOST} each are used."
     ]
     return Part("Messages to the browser", rows, notes)
 
@@ -316,7 +317,7 @@ async def _everything(browser: Any, address: str, page: str, query: str) -> Fram
     if page in RECORD_PAGES:
         for selector in ("details > summary", "button[data-variant]", "label[data-rac]"):
             found = viewer.page.locator(f"[data-testid=stMain] {selector}:visible")
-            for i in range(min(await found.count(), 24)):
+            for i in range(min(await found.count(), MOST)):
                 try:
                     await found.nth(i).click(timeout=3_000)
                     await viewer.page.wait_for_timeout(250)
