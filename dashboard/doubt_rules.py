@@ -322,10 +322,6 @@ def _partial_view(facts: Facts) -> Values | None:
     return {"share": f"{100 * chosen['ratio']:g} %"}
 
 
-def _planted(facts: Facts) -> Values | None:
-    return {} if (facts.info.get("mislabel") or {}).get("wrong") else None
-
-
 def _few_queries(facts: Facts) -> Values | None:
     images = [q for q in facts.info["queries"] if q["index"] >= 0]
     if not images:
@@ -390,7 +386,6 @@ RULES: dict[str, Callable[[Facts], Values | None]] = {
     "rare": _always,
     "partial-view": _partial_view,
     "systematic": _always,
-    "planted": _planted,
     "few-queries": _few_queries,
     "exact-open": _exact_open,
     "machine": _machine,

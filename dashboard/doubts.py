@@ -41,7 +41,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     ),
     "step-search": ("edge", "no-images", "searched", "far", "small", "one-model"),
     "flips": ("flips-retrained", "unchecked", "border", "small", "searched", "one-model"),
-    "labels": ("planted", "memorised", "rare", "partial-view", "systematic"),
+    "labels": ("memorised", "rare", "partial-view", "systematic"),
     "speed": ("exact-open", "few-queries", "features", "machine"),
 }  # fmt: skip
 

@@ -427,7 +427,7 @@ def gone() -> str:
     found = [f"{WORDS.get(key, key)} “{value}”" for key, value in missing.items()]
     if not found and record is not None:
         return (
-            f"This link was made of the record “{record[:DIGITS]}”, which is not here; of the same "
+            f"This link was made from the record “{record[:DIGITS]}”, which is not here; of the same "
             f"study, selector and ratio “{picked().get('record')}” is shown: numbers may differ."
         )
     if not found:

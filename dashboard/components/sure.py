@@ -229,7 +229,7 @@ def check(context: Context, figure: str, methods: Sequence[str]) -> str:
             if not entry.get("wrong"):
                 return texts["labels-unknown"]
             labels = plain(mislabel_words.labels_of(entry))
-            return texts["labels"].format(wrong=entry["wrong"], labels=labels)
+            return texts["labels"].format(labels=labels)
         case _ if figure in RANKINGS:
             if found is None:
                 return texts["ranking"]

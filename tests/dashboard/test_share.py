@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import report, reproduce
+from dashboard import report, reproduce, state
 from gifcore.assets_path import asset
 from gifcore.record import SEARCHED, Record
 from gifcore.study import parse
@@ -65,7 +65,7 @@ def test_the_address_names_the_record_and_a_link_to_another_says_so(workspace: P
     assert not open_page("compare", ratio="0.1", record=own).warning
     other = open_page("compare", ratio="0.1", record="0123456789ab")
     said_ = other.warning[0].value
-    assert "made of the record “0123456789ab”, which is not here" in said_
+    assert "made from the record “0123456789ab”, which is not here" in said_
     assert f"“{own}” is shown" in said_
     assert other.query_params["record"] == own
     other.run()
@@ -81,6 +81,16 @@ def test_a_link_to_another_study_names_no_record_and_another_ratio_its_own() -> 
     assert not app.warning
     app.select_slider(key="ratio").set_value(0.25).run()  # not computed
     assert "record" not in app.query_params
+
+
+def test_a_link_to_another_record_does_not_name_the_hash_of_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picks = {"study": "a", "ratio": 0.1, "record": "0123456789ab", "k": 50}
+    monkeypatch.setattr(state.st, "session_state", {"picked": picks})
+    assert state.address(k=20)["record"] == "0123456789ab"
+    for other in ({"study": "b"}, {"selector": "random"}, {"ratio": 0.05}):
+        assert "record" not in state.address(**other)
 
 
 @pytest.mark.usefixtures("workspace")
