@@ -363,16 +363,17 @@ def _names(
     if mode == "study":
         return f"{labels[0]} (A)", f"{labels[1]} (B)"
     one, two = contexts
-    ends = []
-    for context, method in zip(contexts, methods, strict=True):
-        parts = []
-        if one.selector != two.selector:
-            parts.append(f", {context.selector.replace('-k-', '-k ')}")
-        if one.ratio != two.ratio:
-            parts.append(f" at {100 * context.ratio:g} %")
-        whole = methods[0] != methods[1] and not USES_SELECTION.get(method, True)
-        ends.append("" if whole else "".join(parts))
-    return f"{labels[0]}{ends[0]}", f"{labels[1]}{ends[1]}"
+    names = []
+    for context, method, name in zip(contexts, methods, labels, strict=True):
+        ratio = f"at {100 * context.ratio:g} %" if one.ratio != two.ratio else ""
+        if methods[0] != methods[1] and not USES_SELECTION.get(method, True):
+            names.append(name)  # it moves all parameters
+        elif one.selector != two.selector:
+            chosen = context.selector.replace("-k-", "-k ")
+            names.append(f"{name} ({' '.join([chosen, ratio]).strip()})")
+        else:
+            names.append(f"{name} {ratio}")
+    return names[0], names[1]
 
 
 def _columns(

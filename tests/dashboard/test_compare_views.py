@@ -82,7 +82,7 @@ def test_two_selectors_by_hand_are_kept_in_the_address(workspace: Path) -> None:
     at.segmented_control(key="compare-what").set_value("setting").run()
     at.selectbox(key="compare-combination").set_value("highest-k-outputs:0.05").run()
     assert not at.exception
-    names = "GIF, highest-k gradients and GIF, highest-k outputs"
+    names = "GIF (highest-k gradients) and GIF (highest-k outputs)"
     answer = answered(workspace / "g05", workspace / "o05")
     assert f"**{names} {answer}" in said(at)
     assert at.query_params["other"] == ":highest-k-outputs:0.05:gif:gif"
@@ -90,7 +90,7 @@ def test_two_selectors_by_hand_are_kept_in_the_address(workspace: Path) -> None:
     assert f"**{names} {answer}" in said(again)
     at.selectbox(key="compare-first").set_value("if").run()
     answer = answered(workspace / "g05", workspace / "o05", ("if", "gif"))
-    assert f"**IF and GIF, highest-k outputs {answer}" in said(at)
+    assert f"**IF and GIF (highest-k outputs) {answer}" in said(at)
     assert at.query_params["other"] == ":highest-k-outputs:0.05:if:gif"
     at.segmented_control(key="compare-what").set_value("method").run()
     assert at.query_params["other"] == ":::if:gif"
@@ -101,7 +101,7 @@ def test_the_sidebar_moves_the_first_view_and_leaves_the_second(workspace: Path)
     at = open_page("compare", ratio="0.05", other=":highest-k-outputs:0.1:gif:gif")
     at.select_slider(key="ratio").set_value(0.1).run()
     answer = answered(workspace / "g10", workspace / "o10")
-    assert f"**GIF, highest-k gradients and GIF, highest-k outputs {answer}" in said(at)
+    assert f"**GIF (highest-k gradients) and GIF (highest-k outputs) {answer}" in said(at)
     at.selectbox(key="selector").set_value("highest-k-outputs").run()  # onto the second view
     answer = answered(workspace / "o10", workspace / "o05")
     assert f"**GIF at 10 % and GIF at 5 % {answer}" in said(at)
