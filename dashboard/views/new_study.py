@@ -22,7 +22,7 @@ from gifcore.change_section import RemoveClassSection
 from gifcore.errors import GifError
 from gifcore.estimate import estimate
 from gifcore.record import Listed
-from gifcore.study import Study, study_hash
+from gifcore.study import Study, dumps, study_hash
 
 RUN = "run"  # the query parameter that names the run being watched, so that a refresh keeps it
 
@@ -68,6 +68,7 @@ def page() -> None:
         )
         return
     _check_and_run(study)
+    _as_file(study)
 
 
 def _drawn() -> tuple[Study | None, GifError | None]:
@@ -76,6 +77,21 @@ def _drawn() -> tuple[Study | None, GifError | None]:
         return study_form.draw(), None
     except GifError as problem:
         return None, problem
+
+
+def _as_file(study: Study) -> None:
+    """Offer the study as the file that the command line runs."""
+    with st.expander("The same in a terminal", icon=":material/terminal:"):
+        st.code(f"python -m gifcore run study.toml --out runs/{jobs.slug(study.title)}", "bash")
+        st.download_button(
+            "study.toml",
+            dumps(study),
+            "study.toml",
+            "application/toml",
+            key="study_file",
+            icon=":material/download:",
+            on_click="ignore",
+        )
 
 
 # --- the run that was started here --------------------------------------------------------------

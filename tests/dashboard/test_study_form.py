@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.components import study_fill
 from dashboard.study_options import BY_HAND, LEFT_OUT, everything, paths
+from dashboard.views import new_study
 from gifcore.study import Study, dumps, parse
 from tests.conftest import KINDS
 from tests.dashboard.opened import go, open_page, said
@@ -189,6 +190,24 @@ def test_every_field_has_a_title_and_a_help() -> None:
     for option in everything().values():
         assert option.title != option.path, option.path
         assert option.help.endswith("."), option.path
+
+
+@pytest.mark.usefixtures("empty_workspace")
+def test_the_file_that_is_offered_is_the_study_of_the_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offered: list[str] = []
+
+    def written(study: Study) -> str:
+        offered.append(dumps(study))
+        return offered[-1]
+
+    monkeypatch.setattr(new_study, "dumps", written)
+    app = open_page("new-study")
+    app.number_input(key="new_solver_iterations").set_value(7).run()
+    assert "study_file" in [button.key for button in app.get("download_button")]
+    assert parse(tomllib.loads(offered[-1])) == drawn(app)
+    assert drawn(app).solver.iterations == 7
 
 
 # --- what the chosen solver or change does not have ----------------------------------------------
