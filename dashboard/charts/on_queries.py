@@ -66,7 +66,7 @@ def on_queries(
     )
     figure.update_yaxes(range=[len(rows) - 0.4, -0.6], zeroline=False, showgrid=False)
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=shown, col=1)
-    abreast(figure, len(values), f"influence ({unit}); + helpful, − harmful")
+    abreast(figure, len(values), f"influence ({unit})")
     return finish(figure, title, height=110 + 22 * max(len(rows), 3), top=40)
 
 
