@@ -84,6 +84,7 @@ def heatmap(
     if columns == ABREAST and rows == 1:  # one title for all inputs: three do not fit on a phone
         figure.update_xaxes(title=None)
         figure.update_xaxes(title=x_title or None, col=2)
+    figure.update_annotations(font_size=13)  # the panels' names, close together on a phone
     lines = 1 + max(panel.name.count("<br>") for panel in panels)
     return finish(figure, title, height=height, top=12 + 18 * lines)
 

@@ -110,7 +110,7 @@ def speed_quality(
     figure.update_yaxes(title=quality, range=[times * (low - 0.04), times * 1.06])
     rows = -(-len(lines) // 3)
     figure = finish(figure, title, height=440 + 24 * rows, top=20 + 24 * rows, legend=1.02)
-    return figure.update_layout(legend={"entrywidth": 0.32, "entrywidthmode": "fraction"})
+    return figure.update_layout(legend={"entrywidth": 215})  # px: fewer abreast on a phone
 
 
 def _texts(words: Sequence[str], quality: Sequence[float]) -> list[str]:

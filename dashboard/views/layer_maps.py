@@ -76,7 +76,7 @@ def _layer(layer: dict[str, Any], values: Values, *, own: bool) -> None:
     limits = scale_limits(cells, own=own)
     panels = [
         Panel(
-            _panel_name(m, values[m], short=len(cut) > 2),
+            _panel_name(m, values[m]),
             one.values,
             limits[m],
             cell_texts(one),
@@ -145,9 +145,9 @@ def scale_limits(cells: dict[str, np.ndarray], *, own: bool) -> dict[str, float]
     return dict.fromkeys(cells, weights.limit(list(cells.values())))
 
 
-def _panel_name(method: str, values: np.ndarray, *, short: bool) -> str:
-    norm = float(np.sqrt(np.nansum(values**2)))
-    return f"{label(method)}: ‖Δ‖ = {significant(norm)}" + ("" if short else " in this layer")
+def _panel_name(method: str, values: np.ndarray) -> str:
+    """Return two short lines: on a phone panels stand close."""
+    return f"{label(method)}<br>‖Δ‖ {significant(float(np.sqrt(np.nansum(values**2))))}"
 
 
 def cell_texts(cut: weights.Blocks) -> np.ndarray:
