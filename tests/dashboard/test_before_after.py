@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from dashboard import cells
-from dashboard.views import before_after, flips
+from dashboard.charts.per_class import Series, per_class, shown
+from dashboard.charts.style import Palette
+from dashboard.charts.taken_for import TakenFor, taken_for
+from dashboard.views import before_after, flips, one_edit, predicted
 from gifcore.outcome import outcome
 from gifcore.record import Record
 from gifcore.study import EditSection
@@ -123,3 +127,60 @@ def test_the_search_at_its_end_is_said(
     )
     at = open_page("before-after")
     assert any(said in warning.value for warning in at.warning)
+
+
+SCORES = pd.DataFrame({"curve": ["score"] * 3, "x": [0.1, 1.0, 12.6], "value": [0.1, 0.25, 0.9]})
+
+
+@pytest.mark.parametrize(
+    ("curves", "chosen", "title"),
+    [
+        (
+            SCORES,
+            12.6,
+            "GIF: × 12.6 scores best on validation: F1 90.0 %, 25.0 % at the natural st",
+        ),
+        (SCORES[SCORES["x"] != 1.0], 12.6, "GIF: × 12.6 scores best on validation: F1 90.0 %"),
+        (SCORES, 3.0, "GIF: the step × 3 was chosen on the validation split"),
+        (SCORES, None, "GIF: only the natural step × 1 was evaluated (F1 25.0 %)"),
+        (SCORES[:0], None, "GIF: only the natural step × 1 was evaluated"),
+    ],
+)
+def test_the_step_is_told_by_its_score_beside_that_of_the_natural_one(
+    curves: pd.DataFrame, chosen: float | None, title: str
+) -> None:
+    found = one_edit.search_title(curves, "GIF", chosen)
+    assert found.startswith(title)
+    assert ("natural" in found) == ("natural" in title)
+
+
+def test_the_class_that_is_looked_at_has_a_band_and_a_mark() -> None:
+    series = [Series("Before", "before", "", [0.5, None, 0.9])]
+    plain, picked = (
+        per_class(series, ["a", "b", "c"], 1, "T", Palette(), picked=klass) for klass in (None, 2)
+    )
+    assert not plain.layout.shapes
+    assert [(band.y0, band.y1) for band in picked.layout.shapes] == [(1.5, 2.5)]
+    assert picked.layout.yaxis.ticktext == ("a", "<b>b (removed)</b>", "<b>▸ c</b>")
+
+
+def test_of_many_classes_those_whose_accuracy_differs_most_are_drawn() -> None:
+    before, after = [0.9] * 50, [0.9] * 50
+    after[7], after[30] = 0.1, None
+    series = [Series("Before", "before", "", before), Series("GIF", "gif", "searched", after)]
+    assert shown(series, [45, None], most=2) == [7, 45]
+    assert shown(series, [], most=60) == list(range(50))
+
+
+def test_without_retrained_models_the_bars_are_the_model_before() -> None:
+    before = TakenFor("Before", "before", "", np.array([1.0, 0.0]))
+    gif = TakenFor("GIF searched × 3", "gif", "searched", np.array([0.25, 0.75]))
+    title = predicted.from_before_title(before, [gif], ["a", "b"], 0)
+    assert title == (
+        "After GIF’s edit a is taken for b most often (75 %); total variation from before: GIF 0.75"
+    )
+    figure = taken_for(
+        [gif], before.shares[None], ["a", "b"], 0, title, Palette(), bars="Before", word=""
+    )
+    assert [trace.name for trace in figure.data] == ["Before", "GIF searched × 3"]
+    assert figure.layout.yaxis.ticktext == ("<b>a</b>", "b")
