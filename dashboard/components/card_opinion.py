@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard import cache
 from dashboard.charts.style import label
+from dashboard.components import page
 from dashboard.components.gallery import Pictures
 from dashboard.components.measures import signed, significant
 from dashboard.components.messages import plain
@@ -25,7 +26,7 @@ def draw(context: Context, source: Pictures, index: int) -> None:
             "study again for it."
         )
         return
-    st.table(table, border="horizontal", alt=f"What each model says of training image {index}")
+    page.still(table, f"opinion-{index}", f"What each model says of training image {index}")
     edits = len(table) > 1
     st.caption(
         "p: the probability the model gives to its label; loss: −ln p."

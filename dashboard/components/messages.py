@@ -45,6 +45,15 @@ def plain(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_[]<>#$~|:" else c for c in text)
 
 
+def bare(text: str) -> str:
+    r"""Return what `plain` was given: for files, where no Markdown is read.
+
+    >>> bare(plain("a_b [c]"))
+    'a_b [c]'
+    """
+    return re.sub(r"\\([\\`*_\[\]<>#$~|:])", r"\1", text)
+
+
 def coded(text: str) -> str:
     r"""Return text as `plain`, but names of options in backticks are shown as code.
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from dashboard.components.messages import bare
 from gifcore.data.names import neutral
 
 _PARQUET = "application/vnd.apache.parquet"
@@ -56,9 +57,14 @@ def table(frame: pd.DataFrame, name: str, alt: str, **options: Any) -> None:
 
 
 def still(frame: pd.DataFrame, name: str, alt: str) -> None:
-    """Draw a table whose row names are words and whose text wraps, with its files under it."""
+    """Draw a table whose row names are words and whose texts are Markdown, its files under it."""
     st.table(frame, border="horizontal", alt=alt)
-    take(name, lambda: frame.reset_index(names=""))
+    take(
+        name,
+        lambda: frame.reset_index(names="").map(
+            lambda cell: bare(cell) if isinstance(cell, str) else cell
+        ),
+    )
 
 
 def take(name: str, build: Callable[[], pd.DataFrame]) -> None:

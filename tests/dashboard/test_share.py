@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard import report, reproduce, state
+from dashboard.components import page
 from gifcore.assets_path import asset
 from gifcore.record import SEARCHED, Record
 from gifcore.study import parse
@@ -91,6 +94,37 @@ def test_a_link_to_another_record_does_not_name_the_hash_of_this_one(
     assert state.address(k=20)["record"] == "0123456789ab"
     for other in ({"study": "b"}, {"selector": "random"}, {"ratio": 0.05}):
         assert "record" not in state.address(**other)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def test_every_table_is_drawn_by_a_module_that_offers_its_files() -> None:
+    folder = Path(page.__file__).parents[1]
+    found = {
+        path.name: text
+        for path in [*folder.glob("*.py"), *folder.glob("*/*.py")]
+        if re.search(r"\.(dataframe|table)\($", text := path.read_text(), flags=re.MULTILINE)
+        or re.search(r"\bst\.(dataframe|table)\(", text)
+    }
+    assert "page.py" in found
+    for name, text in found.items():
+        offered = re.search(r"\b(frame|page)\.(take|table|downloads)\(|def take\(", text)
+        assert offered, f"{name} draws a table that cannot be downloaded"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_table_has_both_files_under_it_and_they_hold_what_it_shows() -> None:
+    app = open_page("before-after")
+    offered = {button.proto.id.rsplit("-", 2)[-2:][0] for button in app.get("download_button")}
+    assert {"csv", "parquet"} <= offered
+    shown = pd.DataFrame({"model": ["a\\_b", "=1+1"], "n": [1, 2]}, index=["x", "y"])
+    held = pd.read_parquet(io.BytesIO(page.parquet(shown)))
+    assert held["n"].tolist() == [1, 2]
+    assert b"'=1+1" in page.csv(shown)
+
+
+# --- charts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("workspace")
