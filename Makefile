@@ -19,9 +19,10 @@ check: $(TEST)  ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 
-bench: $(BENCH)  ## speed and memory, as ratios
+bench: $(BENCH)  ## speed and memory: ratios of the engine, percentiles of the dashboard
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.dashboard
 
 pictures: $(TEST)  ## every page into assets/pictures
 	$(BIN)/python -m tests.browser.pictures
