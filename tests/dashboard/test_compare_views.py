@@ -250,31 +250,24 @@ def test_one_method_is_held_against_another_study(empty_workspace: Path) -> None
 # --- what an address may ask for ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        "nonsense",
-        ":no-selector:0.05",
-        "::0.77",
-        ":::magic:gif",
-        "<b>:*x*:0.1",
-    ],
-)
-@pytest.mark.usefixtures("workspace")
-def test_a_link_to_what_is_not_here_says_so_and_shows_what_is(other: str) -> None:
-    at = open_page("compare", other=other, ratio="0.05")
-    assert "the study to compare with" in at.warning[0].value
-    assert "share " in said(at)
-    named = pairing.parse(at.query_params["other"])
-    assert named is not None
-    assert {named.first, named.second} <= {"if", "gif"}
+GONE = ("nonsense", ":no-selector:0.05", "::0.77", ":::magic:gif", "<b>:*x*:0.1")
+HERE = (":::gif:if", "::0.1", ":highest-k-outputs")
 
 
-@pytest.mark.parametrize("other", ["", ":::gif:if", "::0.1", ":highest-k-outputs"])
 @pytest.mark.usefixtures("workspace")
-def test_a_link_to_what_is_here_is_not_called_gone(other: str) -> None:
-    at = open_page("compare", ratio="0.05", **({"other": other} if other else {}))
+def test_a_link_to_what_is_not_here_says_so_and_shows_what_is() -> None:
+    at = open_page("compare", ratio="0.05")
     assert not at.warning
+    for other in GONE + HERE:
+        at.query_params["other"] = other
+        at.run()
+        assert not at.exception, other
+        gone = [one.value for one in at.warning if "the study to compare with" in one.value]
+        assert bool(gone) == (other in GONE), other
+        assert "share " in said(at)
+        named = pairing.parse(at.query_params["other"])
+        assert named is not None
+        assert {named.first, named.second} <= {"if", "gif"}, other
 
 
 # --- one layer ------------------------------------------------------------------------------------
