@@ -69,6 +69,7 @@ def _draw_record_page(page: st.Page) -> None:
     context = sidebar.draw(families, page.url_path)
     st.session_state["context"] = context
     if context.missing:
+        st.title(page.title)
         progress.missing_combination(context)
     else:
         page.run()
