@@ -120,9 +120,9 @@ class SelectionSection(Section):
     layers: tuple[str, ...] = Field(
         (),
         title="Only these layers",
-        description="The selector looks at these layers alone. None chosen: all of the kinds "
-        "below.",
-        json_schema_extra=shown(empty="all of the kinds below"),
+        description="The selector looks at these layers alone. None chosen: all of the "
+        "chosen kinds.",
+        json_schema_extra=shown(empty="all of the chosen kinds"),
     )
     kinds: tuple[Literal["conv", "linear", "norm", "embedding"], ...] = Field(
         (),

@@ -67,6 +67,9 @@ def draw(
                     found[name] = _section(options(kinds[name], name), methods, names)
                     if name == "retrain":
                         found[name] = _one_model(found[name])
+                    if found[name].get("kind") == "lissa":
+                        damping = found[name]["damp"] * found[name]["scale"]
+                        st.caption(f"Effective damping: damp × scale = {damping:g}.")
     return found
 
 

@@ -134,11 +134,12 @@ def _union(source: str | None) -> Asked | None:
     about = field("change.union.changes")
     st.session_state.setdefault(about.key, 2)
     count = st.number_input(
-        about.title, 1, MOST, key=about.key, help=about.help, persist_state="session"
+        about.title, 1, MOST, key=about.key, help=about.help, width=160, persist_state="session"
     )
     found = []
+    columns = st.columns(3, gap="large")
     for place in range(count):
-        with st.container(border=True, gap="xsmall"):
+        with columns[place % 3].container(border=True, gap="xsmall"):
             at = f"{place}_"
             found.append(fields(kind(at), source, at))
     whole = [one for one in found if one is not None]

@@ -11,6 +11,7 @@ from dashboard.components import messages, study_fill
 from gifcore.errors import GifError
 from gifcore.study import Study, parse, read
 
+FILE, TEXT = "start_file", "start_text"
 MOST = 200_000  # characters of a study file
 PROBLEMS = "new_problems"  # sentences to be said once on the page
 
@@ -24,23 +25,10 @@ def draw() -> None:
         )
         left, right = st.columns(2, gap="large")
         with left:
-            file = st.file_uploader(
-                "Study file", type=["toml"], key="start_file", max_upload_size=1
-            )
+            st.file_uploader("Study file", type=["toml"], key=FILE, max_upload_size=1)
         with right:
-            pasted = st.text_area(
-                "… or its text", key="start_text", placeholder='[data]\nsource = "digits"'
-            )
-        text = _decoded(file.getvalue()) if file is not None else pasted
-        name = file.name if file is not None else "the pasted file"
-        st.button(
-            "Fill in the form",
-            key="start_fill",
-            icon=":material/edit_note:",
-            disabled=not text.strip(),
-            on_click=_fill,
-            args=(text, name),
-        )
+            st.text_area("… or its text", key=TEXT, placeholder='[data]\nsource = "digits"')
+        st.button("Fill in the form", key="start_fill", icon=":material/edit_note:", on_click=_fill)
 
 
 def say_problems() -> None:
@@ -78,15 +66,18 @@ def from_study_file(file: Path, title: str) -> bool:
     return True
 
 
-def _fill(text: str, name: str) -> None:
+def _fill() -> None:
+    """Fill the form with what was uploaded or pasted, as it is at the click."""
+    file, pasted = st.session_state.get(FILE), st.session_state.get(TEXT, "")
+    name = file.name if file is not None else "the pasted file"
+    text = file.getvalue().decode("utf-8", errors="replace") if file is not None else pasted
     try:
+        if not text.strip():
+            raise GifError(
+                "There is nothing to fill in yet: choose a study file or paste its text."
+            )
         study = parsed(text, name)
     except GifError as problem:
         st.session_state[PROBLEMS] = [str(problem)]
         return
-    left_out = study_fill.put(study, name, trusted=False)
-    st.session_state[PROBLEMS] = left_out
-
-
-def _decoded(content: bytes) -> str:
-    return content.decode("utf-8", errors="replace")
+    st.session_state[PROBLEMS] = study_fill.put(study, name, trusted=False)

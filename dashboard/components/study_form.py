@@ -105,7 +105,7 @@ def _subject() -> tuple[dict[str, Any] | None, bool]:
     own_weights = _own_weights(model, data, backdoor=kind == "backdoor")
     boxed = data == OWN or own_weights
     source, weights, decay = _own_files(data) if boxed else (data, None, None)
-    with right:
+    with st.container() if kind == "union" else right:  # several changes need the whole width
         change = change_form.fields(kind, source)
     if source is None or change is None or (own_weights and weights is None):
         return None, boxed

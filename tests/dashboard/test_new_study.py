@@ -294,6 +294,7 @@ def test_a_solver_shows_only_its_own_settings(solver: str, settings: set[str]) -
         app.selectbox(key="new_solver_preconditioner").set_value("kronecker").run()
         assert "new_solver_probes" not in {field.key for field in app.number_input}
     if solver == "lissa":
+        assert "Effective damping: damp × scale = 50." in said(app)
         app.number_input(key="new_solver_damp").set_value(0.01).run()
         found = asked(app).solver
         assert (found.iterations, found.chains, found.damp, found.scale) == (1000, 1, 0.01, 1e4)

@@ -134,6 +134,7 @@ def test_what_the_form_cannot_take_from_a_file_is_named() -> None:
     ("text", "words"),
     [
         ("[data", "is not a TOML file"),
+        (" ", "choose a study file or paste its text"),
         ("[data]\nsauce = 1", "unknown key 'data.sauce'"),
         ("[solver]\niterations = 0", "solver.iterations = 0 is not possible"),
         ("#" * 200_001, "has 200,001 characters"),
