@@ -15,13 +15,12 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import cache, filters
 from dashboard.components import browse
-from dashboard.components.gallery import Pictures
-from dashboard.filters import Filter, Known
+from dashboard.filters import Known
 from gifcore import data as datasets
 from gifcore import record as records
 from gifcore.data import Data, fingerprint
 from gifcore.record import RECORD, SEARCHED, TRAIN, Record
-from gifcore.study import EditSection, RankingSection
+from gifcore.study import RankingSection
 from tests.dashboard.make_record import QUERIES, make_record, make_study
 from tests.dashboard.opened import figures, go, keys, open_page, said, words
 from tests.dashboard.test_previews import OTHER, add_sketch, invented
@@ -198,6 +197,9 @@ def test_pages_are_turned_and_one_too_far_is_the_last(one: Record) -> None:
     at.get("pagination")[0].set_value(2).run()
     assert tiles(at) == expected(one, "all")[60:120]
     assert asked(at) == "all~small~page.2"
+    at.segmented_control(key="browse-sign").set_value("helpful").run()
+    assert asked(at) == "all~helpful~small"
+    assert at.get("pagination")[0].value == 1
 
 
 def test_without_the_models_answers_a_line_says_so_and_two_fields_are_missing(one: Record) -> None:
@@ -302,46 +304,6 @@ def test_only_the_images_of_the_page_are_drawn(
 # --- tiles ----------------------------------------------------------------------------------------
 
 
-def test_a_tile_says_score_sign_word_labels_and_disagreement() -> None:
-    data = datasets.load("digits")
-    source = Pictures(data, {}, ["zero", "<b>one", *"23456789"])
-    labels = data.train.y
-    first, second = np.zeros(len(labels)), np.zeros(len(labels))
-    at = int(np.flatnonzero(labels == 1)[0])
-    first[at], second[at] = -2.5e-3, 4e-3
-    about = Known(
-        len(labels), {"if": second, "gif": first}, labels, np.zeros_like(labels), None, 10
-    )
-    can = filters.fitted(Filter(browse=True), about)
-    scored = browse.Scored("test image #3", -3, browse.measures.Explained())
-    (mark,) = browse.marks(about, can, np.array([at]), scored)
-    assert mark == "≠ IF +4.00"
-    card = browse.tile(at, about, can, source, scored, mark)
-    assert (card.score, card.word, card.name) == ("−2.50", "harmful", "<b>one\n✗ zero")
-    assert card.alt == (
-        f"Training image {at}, <b>one, the model says zero, influence −2.50 10⁻³ nats, harmful, "
-        "disagrees: IF +4.00"
-    )
-    assert "&lt;b&gt;one<br>✗ zero<" in browse.sheet.figure(card, browse.look.Palette())
-
-
-def test_marks_name_the_other_methods_score_or_place() -> None:
-    values = np.arange(8.0) + 1
-    moved = values.copy()
-    moved[0] = 20.0  # from the last place to the first
-    about = Known(8, {"if": values, "gif": moved, "gradient": -values}, classes=1)
-    scored = browse.Scored("x", 0, browse.measures.Explained())
-    shown = np.array([0, 7])
-
-    def marks(**asked: Any) -> list[str]:
-        return browse.marks(about, filters.fitted(Filter(**asked), about), shown, scored)
-
-    assert marks() == ["≠ IF place 8", ""]
-    assert marks(by="if") == ["≠ GIF place 1", ""]
-    assert marks(by="if", pair=("if", "gradient")) == ["≠ Gradient −1.00", "≠ Gradient −8.00"]
-    assert marks(by="gif", pair=("if", "gradient")) == ["≠ IF, Gradient", "≠ IF, Gradient"]
-
-
 def test_a_click_on_a_tile_opens_its_card_as_the_field_in_the_sidebar_does(one: Record) -> None:
     at = grid(filter="all~label.3")
     first, second = tiles(at)[:2]
@@ -411,14 +373,6 @@ def test_the_downloads_say_how_many_rows_they_hold() -> None:
     at = grid(filter="all~label.3")
     count = int((datasets.load("digits").train.y == 3).sum())
     assert f"These {count} images as CSV" in [button.label for button in at.get("download_button")]
-
-
-def test_edit_is_not_needed(empty_workspace: Path) -> None:
-    study = make_study("highest-k-gradients", 0.05).model_copy(
-        update={"edit": EditSection(enabled=False)}
-    )
-    make_record(empty_workspace / "one", study=study)
-    assert len(tiles(grid())) == 40
 
 
 @pytest.mark.usefixtures("one")
