@@ -165,7 +165,8 @@ def test_the_class_that_is_looked_at_has_a_band_and_a_mark() -> None:
 
 
 def test_of_many_classes_those_whose_accuracy_differs_most_are_drawn() -> None:
-    before, after = [0.9] * 50, [0.9] * 50
+    before: list[float | None] = [0.9] * 50
+    after = before.copy()
     after[7], after[30] = 0.1, None
     series = [Series("Before", "before", "", before), Series("GIF", "gif", "searched", after)]
     assert shown(series, [45, None], most=2) == [7, 45]
