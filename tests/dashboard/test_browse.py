@@ -277,6 +277,16 @@ def test_a_method_without_a_ranking_leaves_images_without_a_score(empty_workspac
     assert "Second-order gives no ranking, so images have no score here" in said(at)
 
 
+def test_of_three_methods_any_two_are_compared(empty_workspace: Path) -> None:
+    study = make_study("highest-k-gradients", 0.05, ("if", "gif", "gradient"))
+    path = make_record(empty_workspace / "one", study=study)
+    at = grid(filter="all~apart.signs~sort.number")
+    at.selectbox(key="browse-pair").set_value(("if", "gradient")).run()
+    first, second = (cache.influence(path, m, QUERIES[0]) for m in ("if", "gradient"))
+    assert tiles(at) == np.flatnonzero(first * second < 0)[:40].tolist()
+    assert asked(at) == "all~apart.signs~pair.if.gradient~sort.number"
+
+
 def test_a_preview_is_browsed_and_called_approximate(one: Record) -> None:
     add_sketch(one.path, invented(one))
     at = grid(preview=str(OTHER))
