@@ -159,7 +159,7 @@ class Viewer:
         context = await browser.new_context(viewport={"width": WIDTH, "height": 900})
         await context.add_init_script(WATCH)
         page = await context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         viewer = cls(page, address)
         page.on("websocket", lambda socket: socket.on("framereceived", viewer.frames.take))
         return viewer
