@@ -82,7 +82,7 @@ def _drawn() -> tuple[Study | None, GifError | None]:
 def _as_file(study: Study) -> None:
     """Offer the study as the file that the command line runs."""
     with st.expander("The same in a terminal", icon=":material/terminal:"):
-        st.code(f"python -m gifcore run study.toml --out runs/{jobs.slug(study.title)}", "bash")
+        st.code(f"python -m gifcore run study.toml --out runs/{jobs.slug(study.title)}", None)
         st.download_button(
             "study.toml",
             dumps(study),
