@@ -23,6 +23,8 @@ STUDIES = {"speed": "fastif-recall", "wrong-labels": "wrong-labels"}  # pages ab
 PAGES = {
     "home": "/",
     "samples": "/samples",
+    "browse": "/samples?filter=all~wrong",  # the training images that the model gets wrong
+    "card": "/samples?sample=2489&pin=5453",
     "parameters": "/parameters",
     "before-after": "/before-after",
     "compare": "/compare",
@@ -32,11 +34,12 @@ PAGES = {
     "new-study": "/new-study",
     "studies": "/studies",
 }
-
-
-README = ("samples", "parameters", "before-after")  # their upper part is shown there
+README = (  # their upper part is shown there
+    "home", "samples", "browse", "parameters", "before-after", "compare", "wrong-labels", "own",
+    "new-study",
+)  # fmt: skip
 TOP = 1000  # px
-TALLEST = 4200
+TALLEST = 6200
 
 
 def main(folder: Path = PICTURES, wanted: list[str] | None = None) -> None:
