@@ -7,7 +7,7 @@ from importlib import import_module
 
 import streamlit as st
 
-from dashboard import state
+from dashboard import library, state
 from dashboard.components import look, messages, progress, share, sidebar, storyteller
 from gifcore.errors import GifError
 
@@ -62,7 +62,7 @@ def _menu(pages: dict[str, st.Page]) -> dict[str, list[st.Page]]:
 
 def _draw_record_page(page: st.Page) -> None:
     """Draw a page about a record: the sidebar first, the page only if there is a record."""
-    families = state.families()
+    families = library.families()
     if not families:
         messages.nothing_yet()
         return

@@ -27,7 +27,8 @@ from dashboard.charts.style import Palette, heading, label
 from dashboard.components import certificate, gallery, measures, weights
 from dashboard.components.gallery import Pictures
 from dashboard.components.messages import coded
-from dashboard.state import Context, Family
+from dashboard.library import FAMILY_DIGITS, Family
+from dashboard.state import Context
 from dashboard.views import before_after, compare_scores
 from gifcore.errors import GifError
 from gifcore.held_against import truth
@@ -300,7 +301,7 @@ def context_of(record: Record) -> Context:
     """Return a record as the pages would first show it."""
     chosen = record.info["selection"]
     combination = (chosen["selector"], chosen["ratio"])
-    family = Family(record.info["family"][: state.FAMILY_DIGITS], record.title, demo=False)
+    family = Family(record.info["family"][:FAMILY_DIGITS], record.title, demo=False)
     family.paths[combination] = record.path
     return replace(state.of(family, combination), workspace=settings.workspace())
 

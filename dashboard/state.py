@@ -8,18 +8,18 @@ widgets are not bound to the address by Streamlit itself: that would put their t
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from dashboard import cache, settings
-from gifcore import record as records
+from dashboard.library import FAMILY_DIGITS, Family
+from dashboard.pairing import Combination
 from gifcore.errors import GifError
-from gifcore.record import Listed, Record
+from gifcore.record import Record
 
 PARAMS = (
     "study",
@@ -46,27 +46,9 @@ PARAMS = (
 )
 DIGITS = 12  # of a record's hash in the address
 RATIOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
-FAMILY_DIGITS = 12
-DEFAULT_SELECTOR, DEFAULT_RATIO, DEFAULT_K = "highest-k-gradients", 0.05, 50
+DEFAULT_RATIO, DEFAULT_K = 0.05, 50
 
-Combination = tuple[str, float]  # selector, ratio
 Pick = str | float | list[str] | None
-
-
-@dataclass(frozen=True)
-class Family:
-    """Records that differ only in selector and ratio."""
-
-    key: str  # the first digits of the family hash, as the address names it
-    title: str
-    demo: bool
-    paths: dict[Combination, Path] = field(default_factory=dict)
-    data: str = ""  # the hash of the data set
-
-    def default(self) -> Combination:
-        """The combination shown first: highest-k gradients at 5 %, else the first there is."""
-        wanted = (DEFAULT_SELECTOR, DEFAULT_RATIO)
-        return wanted if wanted in self.paths else min(self.paths)
 
 
 @dataclass(frozen=True)
@@ -173,54 +155,6 @@ def closed() -> str:
 def dark() -> bool:
     """Is the page drawn on a dark background?"""
     return st.context.theme.type == "dark"
-
-
-# --- families -----------------------------------------------------------------------------------
-
-
-def families() -> list[Family]:
-    """Return the families of the demo and the workspace; the demo first, then the newest.
-
-    The demo's own begin with that of most records, which it is about.
-    Of two records of one combination that with a sketch counts.
-    """
-    found: dict[str, Family] = {}
-    with_sketch: dict[str, set[Combination]] = defaultdict(set)
-    for entry, demo in _listed():
-        if entry.status != "finished":
-            continue
-        key = entry.info["family"][:FAMILY_DIGITS]
-        data = entry.info["data"]["hash"]
-        family = found.setdefault(key, Family(key, entry.title, demo, data=data))
-        selection = entry.info["selection"]
-        combination = (selection["selector"], selection["ratio"])
-        sketched = records.SKETCH in entry.info["files"]
-        if combination not in family.paths or (sketched and combination not in with_sketch[key]):
-            family.paths[combination] = entry.path
-        if sketched:
-            with_sketch[key].add(combination)
-    return sorted(found.values(), key=lambda one: -len(one.paths) if one.demo else 0)
-
-
-def _listed() -> Iterable[tuple[Listed, bool]]:
-    yield from ((entry, True) for entry in cache.bundled())
-    yield from ((entry, False) for entry in listed())
-
-
-_NEEDED = ("family", "data", "model", "change", "selection", "before")
-
-
-def listed() -> list[Listed]:
-    """Return the studies of the workspace; one that pages cannot draw is called damaged."""
-    return [_checked(entry) for entry in cache.listed(settings.workspace())]
-
-
-def _checked(entry: Listed) -> Listed:
-    gone = [key for key in _NEEDED if key not in entry.info]
-    if entry.status != "finished" or not gone:
-        return entry
-    problem = records.foreign(entry.path, KeyError(gone[0]))
-    return replace(entry, status="damaged", message=str(problem), info={})
 
 
 # --- picks, session and address -----------------------------------------------------------------
@@ -427,8 +361,9 @@ def gone() -> str:
     found = [f"{WORDS.get(key, key)} “{value}”" for key, value in missing.items()]
     if not found and record is not None:
         return (
-            f"This link was made from the record “{record[:DIGITS]}”, which is not here; of the same "
-            f"study, selector and ratio “{picked().get('record')}” is shown: numbers may differ."
+            f"This link was made from the record “{record[:DIGITS]}”, which is not here; of the "
+            f"same study, selector and ratio “{picked().get('record')}” is shown: numbers may "
+            "differ."
         )
     if not found:
         return ""

@@ -10,7 +10,9 @@ import streamlit as st
 from dashboard import cache, state
 from dashboard.charts.style import label
 from dashboard.components import also_chosen
-from dashboard.state import Combination, Context, Family
+from dashboard.library import Family
+from dashboard.pairing import Combination
+from dashboard.state import Context
 from gifcore.record import Record
 from gifcore.study import RANKS, SELECTORS
 

@@ -9,6 +9,10 @@ from dashboard.stories import STORIES, Story
 from gifcore.errors import GifError
 from gifcore.record import Record
 
+ALONE = dict.fromkeys(  # what was looked at before a step is not what its words are about
+    ("filter", "class", "sample", "pin", "cell", "edit", "other", "preview")
+)
+
 
 def offer() -> None:
     """Draw the stories that can be told here, and the switch for an audience."""
@@ -92,8 +96,7 @@ def turn(story: Story, record: Record, number: int) -> None:
     step = story.steps[number - 1]
     record = record if step.folder is None else cache.open_record(story.path_of(step))
     place = {"story": story.key, "step": number}
-    few = {"filter": None}  # the words are about the images that matter most, not the grid of all
-    state.turn_to(step.page, **(state.picks_of(record.info) | few | step.picks | place))
+    state.turn_to(step.page, **(state.picks_of(record.info) | ALONE | step.picks | place))
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import state
+from dashboard import library, state
 from dashboard.charts.style import label
 from dashboard.components import measures
 from dashboard.components import page as frame
@@ -43,7 +43,7 @@ def page() -> None:
 def more(context: Context) -> str:
     """Return what to do where the record holds one method only."""
     above = "Choose another selector, ratio or study above, or start"
-    alone = len(context.family) < 2 and len(state.families()) < 2
+    alone = len(context.family) < 2 and len(library.families()) < 2
     return f"{'Start' if alone else above} the study again with two methods, under *New study*."
 
 

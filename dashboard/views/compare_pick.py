@@ -13,11 +13,12 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import cache, pairing, state
+from dashboard import cache, library, pairing, state
 from dashboard.charts.style import PATTERNS, Palette, label
 from dashboard.components.messages import plain
+from dashboard.library import FAMILY_DIGITS, Family
 from dashboard.pairing import MODES, Combination, Mode, Other
-from dashboard.state import Context, Family
+from dashboard.state import Context
 from gifcore.study import USES_SELECTION
 
 
@@ -111,8 +112,8 @@ def ranked_by(context: Context) -> list[str]:
 
 def draw(context: Context) -> Pair | None:
     """Draw the pickers and return the two views; None where there is no second one."""
-    families = {family.key: family for family in state.families()}
-    own = context.info["family"][: state.FAMILY_DIGITS]
+    families = {family.key: family for family in library.families()}
+    own = context.info["family"][:FAMILY_DIGITS]
     rest = {key: family for key, family in families.items() if key != own}
     touched = st.session_state.get("other")  # "" is the start of the first way of comparing
     said = str((state.picked().get("other") or "") if touched is None else touched)

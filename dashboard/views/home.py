@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import cache, state
+from dashboard import cache, library, state
 from dashboard.charts.style import label as method_label
 from dashboard.components import gallery, messages, saved, storyteller, verdict
 from dashboard.components.gallery import Pictures, Tile
@@ -48,7 +48,7 @@ def page() -> None:
     st.title("GIF Studio")
     st.markdown(text("home"))
     storyteller.offer()
-    families = state.families()
+    families = library.families()
     if families:
         context = state.of(families[0], families[0].default())
         _finding(context)

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import cache, jobs, settings, state
+from dashboard import cache, jobs, library, settings, state
 from dashboard.components import (
     messages,
     possible,
@@ -54,7 +54,7 @@ def page() -> None:
     slot = st.container()
     study, problem = _drawn()
     with top:  # what a preset costs depends on the form
-        preset_buttons.draw([*cache.bundled(), *state.listed()])
+        preset_buttons.draw([*cache.bundled(), *library.listed()])
     if problem is not None:
         messages.error(problem)
         return

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, state
+from dashboard import cache, library, state
 from dashboard.charts.style import label, listed
 from dashboard.charts.ways import Line, by_way, recall_curves, speed_quality
 from dashboard.components import look, sure
@@ -68,7 +68,7 @@ def page() -> None:
 
 def _elsewhere() -> None:
     """Link to the studies that did measure it."""
-    for family in state.families():
+    for family in library.families():
         selector, ratio = family.default()
         shown = state.of(family, (selector, ratio)).record
         if shown is not None and shown.fastif:

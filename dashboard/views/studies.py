@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, jobs, settings, state
+from dashboard import cache, jobs, library, settings, state
 from dashboard.charts.style import label
 from dashboard.components import messages, progress, start_from
 from dashboard.components import page as frame
@@ -36,7 +36,7 @@ def page() -> None:
     st.title("Studies")
     _undo()
     start_from.say_problems()
-    listed = state.listed()
+    listed = library.listed()
     running = [one.folder for one in jobs.queue(settings.workspace())]
     if running:
         st.subheader("On their way")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, state
+from dashboard import cache, library, state
 from dashboard.charts.found_curve import Line, found_curve
 from dashboard.components import basket, gallery, look, measures, sure
 from dashboard.components import page as frame
@@ -70,7 +70,7 @@ def _suspects(context: Context, source: Pictures) -> Suspects | None:
 
 def _elsewhere() -> None:
     """Link to the studies that did look for them."""
-    for family in state.families():
+    for family in library.families():
         selector, ratio = family.default()
         record = state.of(family, (selector, ratio)).record
         if record is not None and SELF_INFLUENCE in record.info["files"]:

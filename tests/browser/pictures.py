@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from dashboard import state
+from dashboard import library
 from tests.browser.site import WIDTH, browser, served, settled
 
 PICTURES = Path(__file__).resolve().parents[2] / "assets" / "pictures"
@@ -64,7 +64,7 @@ def main(folder: Path = PICTURES, wanted: list[str] | None = None) -> None:
 def family(page: str) -> str:
     """Return what a link to the study that a page is about names it by."""
     info = json.loads((DEMO / STUDIES[page] / "record.json").read_text())
-    found: str = info["family"][: state.FAMILY_DIGITS]
+    found: str = info["family"][: library.FAMILY_DIGITS]
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dashboard import state
+from dashboard import library
 from gifcore.assets_path import asset
 from tests.browser.site import CHROMIUM, WIDTH, browser, served, settled
 
@@ -49,7 +49,7 @@ KNOWN = (
 
 def _study(record: str) -> str:
     info = json.loads((asset("demo") / record / "record.json").read_text())
-    return f"study={info['family'][: state.FAMILY_DIGITS]}"
+    return f"study={info['family'][: library.FAMILY_DIGITS]}"
 
 
 PAGES = {  # the address, and what is opened there

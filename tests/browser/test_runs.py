@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dashboard import jobs, state
+from dashboard import jobs, library
 from gifcore import record as records
 from gifcore import run_state, runner
 from gifcore.study import dumps, read
@@ -90,7 +90,7 @@ def prepare(workspace: Path) -> str:
     file.write_text(dumps(long))
     info["files"][file.name] = {"bytes": file.stat().st_size, "sha256": records.sha256(file)}
     records.write_json(folder / records.RECORD, info)
-    family = info["family"][: state.FAMILY_DIGITS]
+    family = info["family"][: library.FAMILY_DIGITS]
     return f"/samples?study={family}&selector=random&ratio=0.1"
 
 

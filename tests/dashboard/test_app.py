@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dashboard import __main__ as server
-from dashboard import jobs, state
+from dashboard import jobs, library, state
 from gifcore.record import RECORD, Record
 from tests.dashboard.make_record import WEIGHTS_HASH, make_record, make_study
 from tests.dashboard.opened import ROOT, go, keys, open_page, said
@@ -149,4 +149,4 @@ def test_address_texts_are_short_and_parsed_back() -> None:
     texts = {key: app.query_params[key] for key in state.PARAMS if key in app.query_params}
     assert texts["methods"] == "if,gif"  # in the order of the record
     assert state._parsed(texts)["ratio"] == 0.1
-    assert len(texts["study"]) == state.FAMILY_DIGITS
+    assert len(texts["study"]) == library.FAMILY_DIGITS

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboard import cache, pairing, state
+from dashboard import cache, library, pairing
 from dashboard.components import measures, weights
 from dashboard.views import compare_edits, compare_maps, compare_scores
 from gifcore.record import Record
@@ -29,7 +29,7 @@ def scores(folder: Path, method: str = "gif", query: int = QUERIES[0]) -> np.nda
 
 
 def key_of(folder: Path) -> str:
-    return str(Record.open(folder).info["family"][: state.FAMILY_DIGITS])
+    return str(Record.open(folder).info["family"][: library.FAMILY_DIGITS])
 
 
 def study_of(label: int, *, queries: tuple[int, ...] = QUERIES, edit: bool = True) -> Study:

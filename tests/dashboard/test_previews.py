@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboard import jobs, settings, state
+from dashboard import jobs, library, settings
 from dashboard.components import measures
 from dashboard.views import samples
 from gifcore import record as records
@@ -268,7 +268,7 @@ def test_of_two_records_that_with_a_sketch_is_shown(empty_workspace: Path) -> No
     for name in names:
         made(empty_workspace, name=name)
     add_sketch(empty_workspace / "b", invented(Record.open(empty_workspace / "b")))
-    (family,) = state.families()
+    (family,) = library.families()
     assert [path.name for path in family.paths.values()] == ["b"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
-from dashboard import settings, state
+from dashboard import library, settings, state
 from gifcore.assets_path import asset
 from tests.dashboard.make_record import make_record, make_study
 from tests.dashboard.opened import go, open_page
@@ -195,8 +195,8 @@ def two_data_sets(
     shutil.copytree(asset("demo") / "forget-class-retrained", tmp_path / "demo" / "fashion")
     study = make_study("highest-k-gradients", 0.05).model_copy(update={"seed": 1})
     make_record(workspace / "again", study=study)
-    found = {family.title: family.key for family in state.families() if family.demo}
-    digits = [family.key for family in state.families() if not family.demo]
+    found = {family.title: family.key for family in library.families() if family.demo}
+    digits = [family.key for family in library.families() if not family.demo]
     assert len(digits) == 2
     return {"fashion": next(iter(found.values())), "digits": digits[0], "again": digits[1]}
 
