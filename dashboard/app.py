@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 
 import streamlit as st
@@ -72,9 +73,17 @@ def _draw_record_page(page: st.Page) -> None:
         st.title(page.title)
         progress.missing_combination(context)
     else:
-        page.run()
+        _run(page)
     with st.sidebar:  # last: the page's own picks belong to the view
         share.draw(context, page.url_path)
+
+
+def _run(page: st.Page) -> None:
+    """Draw a page; where it was not seen just before, a grey block is where more is to come."""
+    body, last = st.container(), st.session_state.get("page")
+    st.session_state["page"] = page.url_path
+    with nullcontext() if last == page.url_path else st.skeleton(height=360), body:
+        page.run()
 
 
 def main() -> None:
@@ -91,7 +100,7 @@ def main() -> None:
         if any(name == shown for name, *_, about_record in PAGES if about_record):
             _draw_record_page(page)
         else:
-            page.run()
+            _run(page)
     except GifError as problem:
         messages.error(problem)
     if words := state.gone():
