@@ -104,19 +104,24 @@ def test_dense_queries_share_one_decomposition(
 ) -> None:
     problem, data = cases.problem("perceptron with decay"), cases.queries("perceptron with decay")
     groups = [[0], [3], [1, 2, 4]]
-    decomposed: list[int] = []
-    inner = np.linalg.svd
+    decomposed: list[str] = []
 
-    def counted(*args: Any, **options: Any) -> object:
-        decomposed.append(1)
-        return inner(*args, **options)
+    def counted(name: str) -> Any:
+        inner = getattr(np.linalg, name)
 
-    monkeypatch.setattr(np.linalg, "svd", counted)
+        def call(*args: Any, **options: Any) -> object:
+            decomposed.append(name)
+            return inner(*args, **options)
+
+        return call
+
+    for name in ("svd", "eigh"):
+        monkeypatch.setattr(np.linalg, name, counted(name))
     given: dict[str, Any] = {
         "method": method, "selected": chosen(problem), "damping": damping, "solver": Dense(),
     }  # fmt: skip
     block = rank(problem, Queries(data, groups), **given)
-    assert len(decomposed) == 1
+    assert decomposed == ["svd" if method == "gif" else "eigh"]
     for row, group in enumerate(groups):
         one = rank(problem, Queries(data, [group]), **given)
         torch.testing.assert_close(block.values[row], one.values[0], rtol=1e-9, atol=1e-12)

@@ -66,7 +66,7 @@ PAGES = {  # the address, and what is opened there
     "story": ("/samples?story=forget&step=1", ()),
     "not-computed": ("/samples?selector=random&ratio=0.5", ()),
 }
-IN_DARK = ("home", "samples", "parameters", "before-after", "compare", "new-study")
+IN_DARK = ("home", "samples", "before-after", "new-study")
 OPENED = {"sure": "[class*=st-key-sure-] summary", "share": "[data-testid=stPopover] button"}
 RULES = {"resultTypes": ["violations"]}
 

@@ -97,7 +97,7 @@ def test_the_report_opens_from_disk_without_a_network(
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(file.as_uri())
     page.locator(".js-plotly-plot .main-svg").first.wait_for()
-    assert page.locator(".js-plotly-plot").count() == 3
+    assert page.locator(".js-plotly-plot").count() == 5
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     assert problems == []
     context.close()

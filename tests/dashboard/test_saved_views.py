@@ -74,20 +74,20 @@ def test_a_file_that_is_no_list_of_views_holds_none(tmp_path: Path, content: str
 
 
 def test_a_saved_view_is_listed_opened_from_another_session_and_deleted(workspace: Path) -> None:
-    app = open_page("samples", ratio="0.1", methods="gif", filter="label=3")
+    app = open_page("samples", ratio="0.1", methods="gif", filter="all~label.3")
     app.text_input(key="saved-name").set_value("Two *bags* <b>").run()
     app.button(key="saved-save").click().run()
     assert "Saved as “Two \\*bags\\* \\<b\\>”" in said(app)
     kept = json.loads((workspace / FILE).read_text(encoding="utf-8"))["views"][0]
     assert kept["picks"]["ratio"] == "0.1"
     assert "present" not in kept["picks"]
-    other = open_page("", filter="label=5")
+    other = open_page("", filter="all~label.5")
     assert "Saved views" in said(other)
     other.button(key="saved-open-home-0").click().run()
     go(other, "samples")
     assert other.select_slider(key="ratio").value == 0.1
     assert other.session_state["context"].methods == ["gif"]
-    assert other.session_state["picked"]["filter"] == "label=3"
+    assert other.session_state["picked"]["filter"] == "all~label.3"
     listed = other.button(key="saved-open-share-0")
     assert listed.label == "Two \\*bags\\* \\<b\\> · Samples"
     other.button(key="saved-delete-share-0").click().run()
