@@ -4,9 +4,9 @@
     python -m benchmarks.dashboard --quick     a short look; prints only
     python -m benchmarks.dashboard --only clicks
 
-Parts: cold (from the address to the first ranking), clicks (on the demo, five viewers), large (the
-same on 60,000 training samples and 64 queries), messages (how large they are), memory (of the
-server, while viewers come and go). Browser and server share this machine.
+Parts: cold (from the address to the first ranking), clicks (on the demo, five viewers), alone (one
+viewer), large (one viewer, 60,000 training samples and 64 queries), messages (how large they are),
+memory (of the server, while viewers come and go). Browser and server share this machine.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ RECORD_PAGES = ("samples", "parameters", "before-after", "compare", "wrong-label
 OTHER_PAGES = ("", "own", "new-study", "studies")
 VIEWERS, PACE, SEED = 5, 2.0, 0
 FAMILY_DIGITS = 12  # by which an address names a study
+GONE = 3_000  # ms: a widget that cannot be used by then is gone
 CLICKS_A_PAGE = 3  # before a viewer turns to another page
 MOST = 8  # things of a kind that are used on a page
 COME_AND_GO, AT_ONCE, ROUNDS, FORGET = 20, 5, 3, 10
@@ -74,7 +75,7 @@ class Size:
     viewers: int  # of each round
 
 
-FULL, QUICK = Size(4, 6, 150, ROUNDS, COME_AND_GO), Size(1, 2, 20, 2, 5)
+FULL, QUICK = Size(2, 6, 75, ROUNDS, COME_AND_GO), Size(1, 2, 20, 2, 5)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -161,15 +162,21 @@ async def _first_ranking(visitor: Viewer) -> float:
 async def clicks(size: Size) -> Part:
     """Five viewers on the demo."""
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as running:
-        return await _clicked("Clicks on the demo, five viewers", running, "", size)
+        return await _clicked("Clicks on the demo, five viewers", running, "", size, VIEWERS)
+
+
+async def alone(size: Size) -> Part:
+    """One viewer on the demo: four more browsers take most of the processor from the server."""
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as running:
+        return await _clicked("Clicks on the demo, one viewer", running, "", size, 1)
 
 
 async def large(size: Size) -> Part:
-    """Five viewers on the large record."""
+    """One viewer on the large record."""
     path = large_record()
     with server(path.parent) as running:
-        title = "Clicks on 60,000 training samples and 64 queries, five viewers"
-        return await _clicked(title, running, _address(path), size)
+        title = "Clicks on 60,000 training samples and 64 queries, one viewer"
+        return await _clicked(title, running, _address(path), size, 1)
 
 
 def large_record() -> Path:
@@ -193,14 +200,14 @@ def _address(path: Path, number: int | None = None) -> str:
     return f"{address}&query={info['queries'][number % len(info['queries'])]['index']}"
 
 
-async def _clicked(title: str, running: Server, query: str, size: Size) -> Part:
-    """Let five viewers click at a human pace for some time."""
+async def _clicked(title: str, running: Server, query: str, size: Size, count: int) -> Part:
+    """Let so many viewers click at a human pace for some time."""
     found: dict[str, list[float]] = defaultdict(list)
     counts: dict[str, int] = defaultdict(int)
     async with chromium() as browser:
         await _visit(browser, running.address, query, RECORD_PAGES + OTHER_PAGES)  # fills caches
         tell(f"{title}: {size.seconds:.0f} s")
-        viewers = [await Viewer.come(browser, running.address) for _ in range(VIEWERS)]
+        viewers = [await Viewer.come(browser, running.address) for _ in range(count)]
         for at, viewer in enumerate(viewers):
             await viewer.open(RECORD_PAGES[at % len(RECORD_PAGES)], query)
         end = time.monotonic() + size.seconds
@@ -224,7 +231,7 @@ async def _clicked(title: str, running: Server, query: str, size: Size) -> Part:
         f"pictures and lines of charts; over when nothing moves for {QUIET} ms (see "
         "`benchmarks/dashboard_browser.py`). An answer later than "
         f"{LATE / 1000:.0f} s counts as that.",
-        f"{VIEWERS} browser contexts at once, each with a click every {PACE:g} s on average "
+        f"Browser contexts at once: {count}, each with a click every {PACE:g} s on average "
         f"(uniform ± 25 %, seed {SEED}), every {CLICKS_A_PAGE + 1}th turns to another page; each "
         "page was opened once before.",
         f"{counts['silent']} clicks had no effect and {counts['lost']} found their widget gone; "
@@ -254,6 +261,7 @@ async def _browse(
     rng = random.Random(SEED + number)
     path, since = RECORD_PAGES[number % len(RECORD_PAGES)], 0
     due = time.monotonic() + PACE * number / VIEWERS
+    viewer.page.set_default_timeout(GONE)
     while (now := time.monotonic()) < end:
         await asyncio.sleep(max(0.0, due - now))
         due = max(due, time.monotonic() - PACE) + PACE * rng.uniform(0.75, 1.25)
@@ -400,6 +408,7 @@ def tell(what: str) -> None:
 PARTS: dict[str, Callable[[Size], Awaitable[Part]]] = {
     "cold": cold,
     "clicks": clicks,
+    "alone": alone,
     "large": large,
     "messages": messages,
     "memory": memory,
