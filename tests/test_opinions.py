@@ -22,17 +22,8 @@ from gifcore.record.reading import read_info
 from gifcore.run_state import RunState
 from gifcore.stages import load_problem, tensors
 from gifcore.study import Study, parse, read
+from tests.test_runner import TINY
 
-TINY: dict[str, Any] = {
-    "methods": ["if", "gif"],
-    "data": {"source": "digits"},
-    "model": {"name": "logistic"},
-    "change": {"label": 8},
-    "selection": {"ratio": 0.2},
-    "curvature": {"samples": 100, "batch_size": 64},
-    "solver": {"iterations": 6},
-    "ranking": {"queries": [3, 7]},
-}
 COLUMNS = ["train_index", "predicted", "p_label", "loss"]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.browser.site import CHROMIUM, WIDTH, browser, served, settled
+from tests.browser.site import CHROMIUM, WIDTH, settled
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,18 +24,6 @@ PAGES = {  # what is chosen on each page, beside what is chosen for all
 }
 SAYS = """wanted => wanted === document.querySelector('.st-key-ratio input').ariaValueText"""
 WIDE = {"width": WIDTH, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("workspace")) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

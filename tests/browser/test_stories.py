@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from dashboard.stories import STORIES
 from gifcore.record import Record
-from tests.browser.site import CHROMIUM, WIDTH, browser, served, settled
+from tests.browser.site import CHROMIUM, WIDTH, settled
 
 pytestmark = [
     pytest.mark.browser,
@@ -19,18 +18,6 @@ pytestmark = [
         reason="NO BROWSER: install Debian's package chromium, or the pages go untested",
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("workspace")) as url:
-        yield url
 
 
 def opened(chromium: Any, url: str) -> Any:
