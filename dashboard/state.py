@@ -28,6 +28,7 @@ PARAMS = (
     "query",
     "methods",
     "k",
+    "tab",
     "layer",
     "unit",
     "class",
@@ -205,6 +206,7 @@ def begin_run() -> None:
 
 
 OPTIONAL = (
+    "tab",
     "layer",
     "unit",
     "class",
@@ -248,13 +250,18 @@ def _parsed(texts: dict[str, str]) -> dict[str, Any]:
     return values
 
 
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
 _PARSERS: dict[str, Any] = {
     "study": str,
     "selector": str,
     "ratio": float,
     "query": int,
-    "methods": lambda text: [name for name in text.split(",") if name],
+    "methods": _names,
     "k": int,
+    "tab": _names,  # those open that are not a page's first
     "layer": str,
     "unit": int,
     "class": int,  # a class by its number

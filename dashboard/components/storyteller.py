@@ -10,7 +10,7 @@ from gifcore.errors import GifError
 from gifcore.record import Record
 
 ALONE = dict.fromkeys(  # what was looked at before a step is not what its words are about
-    ("filter", "class", "sample", "pin", "cell", "edit", "other", "preview")
+    ("tab", "filter", "class", "sample", "pin", "cell", "edit", "other", "preview")
 )
 
 
