@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.dashboard_companions import Recording
 from tests.browser.site import CHROMIUM, FLAGS, WIDTH
 
 QUIET = 400  # ms without any change: the answer is over
@@ -47,6 +48,7 @@ WATCH = """(() => {
   };
   const content = node => {
     const at = node.nodeType === 1 ? node : node.parentElement;
+    if (at?.closest('canvas')) return null;  // read to the blind, never painted
     return at?.closest('[data-testid=stMain], [data-testid=stSidebar]');
   };
   const look = records => {
@@ -82,8 +84,7 @@ WATCH = """(() => {
         if (over || now - asked > late) {
           const end = (seen.changed ?? 0) > seen.heard ? Math.max(seen.painted ?? 0, seen.changed)
             : Math.max(seen.ended ?? 0, seen.heard);
-          return resolve({painted: over ? end - seen.start : late,
-                          ended: (seen.ended ?? seen.got) - seen.start});
+          return resolve(over ? end - seen.start : late);
         }
       }
       setTimeout(poll, 20);
@@ -96,7 +97,7 @@ CHOICES = """() => {
   const kinds = {
     select: '[data-testid=stSelectbox]', buttons: '[data-testid=stButtonGroup]',
     slider: '[data-testid=stSlider]', query: '[class*="st-key-query-"] button',
-    pages: '[data-testid=stPagination]',
+    pages: '[data-testid=stPagination]', tabs: '[data-testid=stTabs]',
   };
   const found = [];
   for (const [kind, selector] of Object.entries(kinds))
@@ -114,6 +115,7 @@ SELECTORS = {
     "slider": "[data-testid=stSlider]",
     "query": '[class*="st-key-query-"] button',
     "pages": "[data-testid=stPagination]",
+    "tabs": "[data-testid=stTabs]",
 }
 
 
@@ -154,14 +156,26 @@ class Viewer:
     frames: Frames = field(default_factory=Frames)
 
     @classmethod
-    async def come(cls, browser: Any, address: str) -> Viewer:  # noqa: ANN401
-        """Open a fresh context; nothing is loaded yet."""
+    async def come(
+        cls,
+        browser: Any,  # noqa: ANN401
+        address: str,
+        recording: Recording | None = None,
+    ) -> Viewer:
+        """Open a fresh context; nothing is loaded yet. What it sends may be recorded."""
         context = await browser.new_context(viewport={"width": WIDTH, "height": 900})
         await context.add_init_script(WATCH)
         page = await context.new_page()
         page.set_default_timeout(120_000)
         viewer = cls(page, address)
-        page.on("websocket", lambda socket: socket.on("framereceived", viewer.frames.take))
+
+        def connected(socket: Any) -> None:  # noqa: ANN401
+            socket.on("framereceived", viewer.frames.take)
+            if recording is not None:
+                sent = recording.connection()
+                socket.on("framesent", lambda payload: recording.take(sent, payload))
+
+        page.on("websocket", connected)
         return viewer
 
     async def leave(self) -> None:
@@ -182,7 +196,7 @@ class Viewer:
         ):
             await self.page.wait_for_selector(selector, state=state)
 
-    async def turn_to(self, path: str) -> dict[str, float] | None:
+    async def turn_to(self, path: str) -> float | None:
         """Click a page in the navigation; return what that took, None if it is not there."""
         links = self.page.locator("[data-testid=stTopNavLink]")
         for i in range(await links.count()):
@@ -197,16 +211,17 @@ class Viewer:
         """Return what can be chosen on the page now: kind, number, key."""
         return [tuple(one) for one in await self.page.evaluate(CHOICES)]
 
-    async def choose(self, kind: str, number: int, rng: random.Random) -> dict[str, float] | None:
+    async def choose(self, kind: str, number: int, rng: random.Random) -> float | None:
         """Choose something else in one widget; return what that took, None if nothing was sent."""
         one = self.page.locator(SELECTORS[kind]).nth(number)
         act = {"select": _option, "slider": _step, "query": _press, "pages": _next_page}
+        act["tabs"] = _tab
         if not await act.get(kind, _button)(self.page, one, rng):
             return None
         return await self._answer()
 
-    async def _answer(self) -> dict[str, float] | None:
-        found: dict[str, float] | None = await self.page.evaluate(
+    async def _answer(self) -> float | None:
+        found: float | None = await self.page.evaluate(
             "given => answer(given)", [QUIET, LATE, UNHEARD]
         )
         return found
@@ -258,6 +273,12 @@ async def _button(page: Any, one: Any, rng: random.Random) -> bool:  # noqa: ANN
         if await buttons.count() < 2:
             return False
     return await _press(page, free.nth(rng.randrange(await free.count())), rng)
+
+
+async def _tab(page: Any, one: Any, rng: random.Random) -> bool:  # noqa: ANN401
+    free = one.locator('[role=tab][aria-selected="false"]')
+    count = await free.count()
+    return count > 0 and await _press(page, free.nth(rng.randrange(count)), rng)
 
 
 async def _next_page(page: Any, one: Any, rng: random.Random) -> bool:  # noqa: ANN401
