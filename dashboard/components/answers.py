@@ -9,9 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cache, state
-from dashboard.components import gallery, previews
-from dashboard.components.gallery import SIDE, Pictures
-from dashboard.components.messages import plain
+from dashboard.components import gallery, look, previews, sheet
+from dashboard.components.sheet import Card
 from dashboard.components.sidebar import is_group
 from dashboard.state import Context
 
@@ -19,8 +18,11 @@ PER_PAGE = 12
 WIDE = 120  # px of a tile
 FLAT = 4  # inputs with a side below this are no pictures: rows of a table
 READING = (
-    "In bold the true class, then its number; ✓ right, ✗ wrong; before → after the edit: the "
-    "predicted class, p (the probability of the true class, 0 to 1) and the loss in nats."
+    "First the true class and the image’s number; ✓ right, ✗ wrong; before → after the edit: the "
+    "predicted class, p (the probability of the true class, 0 to 1) and the loss in nats. *Open* "
+    "shows on Samples the training images behind what the model says of it: "
+    ":material/photo_library: its exact ranking, :material/bolt: a preview, as it is not ranked "
+    "yet."
 )
 
 
@@ -37,9 +39,14 @@ def draw(context: Context, found: pd.DataFrame, key: str) -> None:
     source = gallery.pictures(context)
     ranked = ranked_alone(cache.queries(context.shown))
     pictures = min(context.info["data"]["shape"][1:]) >= FLAT
+    palette = look.palette()
     with st.grid("auto", min_column_width=WIDE, gap=("small", "xsmall")):
         for row in part.rename(columns={"index": "number"}).to_dict("records"):
-            _tile(row, source, ranked, key, pictures=pictures)
+            index = int(row["number"])
+            with st.container(gap="xxsmall", horizontal_alignment="center"):
+                uri = source.uri("test", index) if pictures else ""
+                st.html(sheet.figure(card(row, source.classes, uri), palette))
+                _open(index, key, exact=index in ranked)
     first = (number - 1) * PER_PAGE + 1
     of = f"{first} to {first + len(part) - 1} of {len(found):,}. " if pages > 1 else ""
     st.caption(f"{of}{READING}")
@@ -50,38 +57,31 @@ def ranked_alone(queries: Sequence[dict[str, Any]]) -> set[int]:
     return {query["index"] for query in queries if not is_group(query)}
 
 
-def _tile(
-    row: Mapping[Any, Any], source: Pictures, ranked: set[int], key: str, *, pictures: bool
-) -> None:
-    index = int(row["number"])
-    with st.container(gap="xxsmall", width=WIDE):
-        if pictures:
-            st.image(
-                gallery.within(source.png("test", index)), width=SIDE, alt=alt(row, source.classes)
-            )
-        st.caption(caption(row, source.classes))
-        exact = index in ranked
-        if st.button(
-            f"Open #{index}",
-            key=f"{key}-open-{index}",
-            type="tertiary",
-            icon=":material/photo_library:" if exact else ":material/bolt:",
-            help="On Samples: the training images behind what the model says of it. "
-            + ("It has an exact ranking." if exact else "Not ranked yet: a preview, or a ranking."),
-        ):
-            open_on_samples(index, exact=exact)
+def _open(index: int, key: str, *, exact: bool) -> None:
+    if st.button(
+        f"Open #{index}",
+        key=f"{key}-open-{index}",
+        type="tertiary",
+        icon=":material/photo_library:" if exact else ":material/bolt:",
+    ):
+        open_on_samples(index, exact=exact)
 
 
-def caption(row: Mapping[Any, Any], names: Sequence[str]) -> str:
-    """Return class, predictions, probability and loss of an image, before → after."""
-    true, was, now = row["label"], row["predicted_was"], row["predicted_now"]
-    words = (f"{'✓' if said == true else '✗'} {plain(names[said])}" for said in (was, now))
-    return (
-        f"**{plain(names[true])}** \\#{row['number']}  \n{' → '.join(words)}  \n"
-        f"p {row['p_label_was']:.2f} → {row['p_label_now']:.2f}  \n"
-        f"loss {row['loss_was']:.2f} → {row['loss_now']:.2f}"
-        + (f"  \nretrained: {row['models']} of {row['of']}" if row.get("of") else "")
-    )
+def card(row: Mapping[Any, Any], names: Sequence[str], uri: str) -> Card:
+    """Return the picture of an image with its class, predictions, probability and loss."""
+    said = [
+        f"{'✓' if predicted == row['label'] else '✗'} {names[predicted]}"
+        for predicted in (row["predicted_was"], row["predicted_now"])
+    ]
+    lines = [
+        f"{names[row['label']]} #{row['number']}",
+        " → ".join(said),
+        f"p {row['p_label_was']:.2f} → {row['p_label_now']:.2f}",
+        f"loss {row['loss_was']:.2f} → {row['loss_now']:.2f}",
+    ]
+    if row.get("of"):
+        lines.append(f"retrained: {row['models']} of {row['of']}")
+    return Card(uri, "", "neutral", "\n".join(lines), alt(row, names))
 
 
 def alt(row: Mapping[Any, Any], names: Sequence[str]) -> str:

@@ -52,7 +52,6 @@ def section(context: Context, methods: Sequence[str]) -> bool:
     found = truth(info)
     if found is None:
         return False
-    st.subheader("Against retrained models")
     st.caption(f"{counted(found).capitalize()}: {plain(recipe(found))}.")
     agreement(info, methods, found, "before-after")
     return True

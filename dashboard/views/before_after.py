@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, state
+from dashboard import cache, library, state
 from dashboard.charts.accuracies import Dot, accuracies
 from dashboard.charts.style import label, listed
-from dashboard.components import gallery, held, look, measures, sure, verdict
+from dashboard.components import gallery, held, look, measures, sure, tabs, verdict
 from dashboard.components import page as frame
 from dashboard.components.measures import percent, times
 from dashboard.components.messages import plain
+from dashboard.components.tabs import Tab
 from dashboard.state import Context
 from dashboard.views import confusions, flips, one_edit, predicted
+from dashboard.views.confusions import Judged
 from gifcore.held_against import Truth, truth, with_spread
 from gifcore.outcome import Figure, Outcome, outcome
 from gifcore.record import RETRAINED
@@ -24,7 +27,7 @@ MANY = 3  # methods that a heading can name
 
 
 def page() -> None:
-    """Draw the page: verdict, accuracies, retrained models, one edit, the images it concerns."""
+    """Draw the page: the verdict, then a tab for each question about the edits."""
     context = state.context()
     edited = [m for m in context.methods if context.info["methods"][m].get("steps")]
     if not edited:
@@ -33,30 +36,21 @@ def page() -> None:
         return
     st.title("Before / after")
     verdict.draw(context.info, edited)
-    _accuracies(context, edited)
-    method, step = one_edit.pick(context, edited)
-    one_edit.section(context, method)
-    sure.panel(context, "step-search", methods=[method])
-    _predictions(context, edited, method, step)
-    _export(context, edited)
+    one_edit.settle(context, edited)
+    titles = {
+        "accuracies": ("Accuracies", _accuracies),
+        "retrained": ("Against retrained models", _retrained),
+        "edit": ("One edit", _edit),
+        "confusions": ("Confusion matrices", _confusions),
+        "histogram": ("One class", _histogram),
+        "flips": ("Changed predictions", _flips),
+    }
+    tabs.draw(
+        {name: Tab(title, partial(part, context, edited)) for name, (title, part) in titles.items()}
+    )
 
 
-def _predictions(context: Context, edited: list[str], method: str, step: str) -> None:
-    """Draw what single predictions say: confusions, one class, the images that changed."""
-    found = confusions.judged(context, method, step)
-    if found is None:
-        st.info("This record keeps no single predictions, so there is no confusion matrix.")
-        return
-    gallery.missing_data_note(gallery.pictures(context), context.info["data"]["name"])
-    confusions.section(context, found)
-    sure.panel(context, "confusion", methods=[method])
-    predicted.section(context, edited, confusions.focus(context, found))
-    sure.panel(context, "histogram", methods=edited)
-    flips.section(context, found)
-    sure.panel(context, "flips", methods=[method])
-
-
-# --- accuracies -----------------------------------------------------------------------------------
+# --- tabs -----------------------------------------------------------------------------------------
 
 
 def _accuracies(context: Context, methods: list[str]) -> None:
@@ -73,8 +67,86 @@ def _accuracies(context: Context, methods: list[str]) -> None:
     rows = pd.concat([table(models, judged), retrained_rows(retrained, judged)], ignore_index=True)
     frame.table(rows, "accuracies", "Accuracies with intervals")
     sure.panel(context, "before-after", methods=methods)
+    models += [
+        (f"Retrained, {step}", RETRAINED, step, metrics) for step, metrics in held.steps(info)
+    ]
+    frame.downloads(_stem(context), lambda: raw_table(models, judged), "These accuracies")
+
+
+def _retrained(context: Context, methods: list[str]) -> None:
     if held.section(context, methods):
         sure.panel(context, "edits", key="agreement", methods=methods)
+        return
+    st.info(sure.check(context, "edits", methods), icon=":material/model_training:")
+    _held_elsewhere()
+
+
+def _held_elsewhere() -> None:
+    """Link to the studies that were held against retrained models."""
+    for family in library.families():
+        selector, ratio = family.default()
+        path = family.paths.get((selector, ratio))
+        if path is not None and truth(cache.open_record(path).info) is not None:
+            state.link(
+                "before_after",
+                f"{plain(family.title)}: held against retrained models",
+                icon=":material/compare:",
+                study=family.key,
+                selector=selector,
+                ratio=ratio,
+                tab=["retrained"],
+            )
+
+
+def _edit(context: Context, methods: list[str]) -> None:
+    method, _ = one_edit.pick(context, methods)
+    one_edit.section(context, method)
+    sure.panel(context, "step-search", methods=[method])
+
+
+def _confusions(context: Context, methods: list[str]) -> None:
+    method, step = one_edit.pick(context, methods)
+    found = _judged(context, method, step)
+    if found is None:
+        return
+    _pictures_note(context)
+    confusions.section(context, found)
+    sure.panel(context, "confusion", methods=[method])
+    _take_predictions(context, methods)
+
+
+def _histogram(context: Context, methods: list[str]) -> None:
+    found = _judged(context, *one_edit.settle(context, methods))
+    if found is None:
+        return
+    predicted.section(context, methods, confusions.focus(context, found))
+    sure.panel(context, "histogram", methods=methods)
+    _take_predictions(context, methods)
+
+
+def _flips(context: Context, methods: list[str]) -> None:
+    method, step = one_edit.pick(context, methods)
+    found = _judged(context, method, step)
+    if found is None:
+        return
+    _pictures_note(context)
+    flips.section(context, found)
+    sure.panel(context, "flips", methods=[method])
+    _take_predictions(context, methods)
+
+
+def _judged(context: Context, method: str, step: str) -> Judged | None:
+    found = confusions.judged(context, method, step)
+    if found is None:
+        st.info("This record keeps no single predictions: run its study again for them.")
+    return found
+
+
+def _pictures_note(context: Context) -> None:
+    gallery.missing_data_note(gallery.pictures(context), context.info["data"]["name"])
+
+
+# --- accuracies -----------------------------------------------------------------------------------
 
 
 def _legend(judged: Outcome, n: dict[str, Any], retrained: Truth | None) -> str:
@@ -233,20 +305,13 @@ def _with_interval(share: float | None, n: int) -> str:
 # --- export ---------------------------------------------------------------------------------------
 
 
-def _export(context: Context, methods: list[str]) -> None:
-    st.subheader("Take it with you")
-    with st.container(gap="small"):
-        rows = evaluated(context.info, methods)
-        stem = f"before-after-{context.selector}-{context.ratio:g}"
-        judged = outcome(context.info["change"])
-        rows += [
-            (f"Retrained, {step}", RETRAINED, step, metrics)
-            for step, metrics in held.steps(context.info)
-        ]
-        frame.downloads(stem, lambda: raw_table(rows, judged), "These accuracies")
-        frame.downloads(
-            f"predictions-{stem}", lambda: predictions(context, methods), "Every test prediction"
-        )
+def _stem(context: Context) -> str:
+    return f"before-after-{context.selector}-{context.ratio:g}"
+
+
+def _take_predictions(context: Context, methods: list[str]) -> None:
+    stem = f"predictions-{_stem(context)}"
+    frame.downloads(stem, lambda: predictions(context, methods), "Every test prediction")
 
 
 def raw_table(models: list[tuple[str, str, str, dict]], judged: Outcome) -> pd.DataFrame:

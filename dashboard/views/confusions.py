@@ -83,7 +83,6 @@ def focus(context: Context, found: Judged) -> int:
 @st.fragment
 def section(context: Context, found: Judged) -> None:
     """Draw the matrices, the choice of a cell and its images; a click draws only this again."""
-    st.subheader("What is taken for what")
     cell = _cell(context, found)
     shows = one_of("Cells show", SHOWS, "shares", "confusion-shows")
     _matrices(context, found, cell, change=shows == "change")

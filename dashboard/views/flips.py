@@ -26,7 +26,6 @@ _CLASS, _FOLLOWED = "flips-class", "flips-followed"
 def section(context: Context, judged: Judged) -> None:
     """Draw filters and a page of images of one edit; they alone are drawn again."""
     found = changed(judged.both)
-    st.subheader("Images whose prediction changed")
     method, _, step = judged.name.rpartition(" ")
     st.markdown(f"**{summary(found, context, f'{method}’s {step} step')}**")
     if found.empty:

@@ -22,18 +22,31 @@ from gifcore.record import RETRAINED
 METHOD, STEP = "before-after-method", "before-after-step"
 
 
-def pick(context: Context, methods: list[str]) -> tuple[str, str]:
-    """Draw the choice of one edit; the address says it as "gif-searched"."""
-    st.subheader("One edit in detail")
+def settle(context: Context, methods: list[str]) -> tuple[str, str]:
+    """Return which edit is looked at, whatever tab is open; the address says "gif-searched"."""
     _from_address(context, methods)
-    with st.container(horizontal=True):
-        method = one_of("Method", {m: label(m) for m in methods}, methods[-1], METHOD)
-        steps = context.info["methods"][method]["steps"]
-        names = {s: f"{s.capitalize()} {times(entry['scale'])}" for s, entry in steps.items()}
-        step = one_of("Step", names, list(steps)[-1], STEP)
+    method = _chosen(METHOD, methods)
+    step = _chosen(STEP, list(context.info["methods"][method]["steps"]))
     st.session_state["edit"] = f"{method}-{step}"
     state.keep("edit")
     state.write_address()
+    return method, step
+
+
+def _chosen(key: str, options: list[str]) -> str:
+    """Return what was chosen if it is one of the options, else the last of them."""
+    chosen = st.session_state.get(key)
+    return chosen if chosen in options else options[-1]
+
+
+def pick(context: Context, methods: list[str]) -> tuple[str, str]:
+    """Draw the choice of one edit above the tab that shows it, and return it."""
+    method, step = settle(context, methods)
+    steps = context.info["methods"][method]["steps"]
+    names = {s: f"{s.capitalize()} {times(entry['scale'])}" for s, entry in steps.items()}
+    with st.container(horizontal=True):
+        one_of("Method", {m: label(m) for m in methods}, method, METHOD)
+        one_of("Step", names, step, STEP)
     return method, step
 
 

@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import cells
 from dashboard.charts.per_class import Series, per_class, shown
 from dashboard.charts.style import Palette
 from dashboard.charts.taken_for import TakenFor, taken_for
+from dashboard.components import verdict as lines
 from dashboard.views import before_after, flips, one_edit, predicted
 from gifcore.outcome import outcome
 from gifcore.record import Record
 from gifcore.study import EditSection
+from gifcore.verdict import verdicts
 from tests.dashboard.make_record import make_record, make_study
-from tests.dashboard.opened import charts, keys, open_page, said
+from tests.dashboard.opened import charts, figures, keys, open_page, said
 
 
 @pytest.mark.usefixtures("workspace")
@@ -29,7 +32,80 @@ def test_counts_intervals_and_the_validation_split_are_stated() -> None:
     table = at.dataframe[0].value
     assert table["model"].tolist()[0] == "Before"
     assert len(table) == 5
-    assert charts(at) == 6
+
+
+TABS = {  # what each tab draws
+    "accuracies": ["accuracies"],
+    "retrained": ["same-before-after"],
+    "edit": ["per-class", "step-search"],
+    "confusions": ["confusion-before", "confusion-edited", "confusion-retrained"],
+    "histogram": ["taken-for"],
+    "flips": [],
+}
+
+
+def drawn(at: AppTest) -> list[str]:
+    """The names of the charts that are drawn."""
+    names = [str(chart.proto.id).split("chart-")[-1] for chart in at.get("plotly_chart")]
+    return sorted(names)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_only_the_open_tab_is_drawn_under_the_verdict(empty_workspace: Path, tab: str) -> None:
+    record = Record.open(make_record(empty_workspace / "one", seeds=(1, 2)))
+    at = open_page("before-after", tab=tab)
+    assert drawn(at) == TABS[tab]
+    assert at.query_params["tab"] == tab
+    verdict = lines.first(verdicts(record.info, ["if", "gif"])[0])
+    assert at.markdown[0].value == verdict
+    taken = [button.label for button in at.get("download_button")]
+    assert ("These accuracies as CSV" in taken) == (tab == "accuracies")
+    assert ("Every test prediction as CSV" in taken) == (
+        tab in ("confusions", "histogram", "flips")
+    )
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_tab_that_is_turned_to_is_in_the_address_and_no_other_charts_stay() -> None:
+    at = open_page("before-after", tab="edit,moves")  # another page's too
+    assert drawn(at) == TABS["edit"]
+    turn(at, "flips,moves")
+    assert drawn(at) == []
+    assert at.query_params["tab"] == "flips,moves"
+    turn(at, "moves")
+    assert drawn(at) == ["accuracies"]
+    assert at.query_params["tab"] == "moves"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_method_and_step_are_the_same_on_every_tab() -> None:
+    at = open_page("before-after", tab="edit")
+    at.segmented_control(key="before-after-method").set_value("if").run()
+    at.segmented_control(key="before-after-step").set_value("natural").run()
+    for tab in ("accuracies", "confusions", "retrained", "flips", "histogram", "edit"):
+        turn(at, tab)
+        assert at.query_params["edit"] == "if-natural"
+        if tab in ("confusions", "flips", "edit"):
+            assert at.segmented_control(key="before-after-method").value == "if"
+            assert at.segmented_control(key="before-after-step").value == "natural"
+        else:
+            assert "before-after-method" not in [one.key for one in at.segmented_control]
+    assert "**IF\\: × " in said(at)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_link_names_the_edit_for_the_tabs_that_are_opened_later() -> None:
+    at = open_page("before-after", edit="if-natural")
+    assert at.query_params["edit"] == "if-natural"
+    turn(at, "flips")
+    assert "IF’s natural step changes" in said(at)
+
+
+def turn(at: AppTest, tab: str) -> None:
+    """Open a tab, as a click on it does."""
+    at.query_params["tab"] = tab
+    at.run()
+    assert not at.exception
 
 
 @pytest.mark.usefixtures("workspace")
@@ -43,7 +119,7 @@ def test_another_ratio_changes_the_numbers() -> None:
 @pytest.mark.parametrize("step", ["natural", "searched"])
 @pytest.mark.usefixtures("workspace")
 def test_every_edit_can_be_looked_at(method: str, step: str) -> None:
-    at = open_page("before-after")
+    at = open_page("before-after", tab="flips")
     at.session_state["before-after-method"] = method
     at.session_state["before-after-step"] = step
     at.run()
@@ -53,8 +129,8 @@ def test_every_edit_can_be_looked_at(method: str, step: str) -> None:
 
 @pytest.mark.usefixtures("workspace")
 def test_flipped_images_can_be_filtered_down_to_a_message() -> None:
-    at = open_page("before-after")
-    assert len(at.get("image")) > 0
+    at = open_page("before-after", tab="flips")
+    assert len(figures(at)) > 0
     at.session_state["before-after-step"] = "natural"
     at.session_state["flips-kind"] = "gained"
     for name in range(10):
@@ -69,7 +145,7 @@ def test_flipped_images_can_be_filtered_down_to_a_message() -> None:
     [
         ("before-after", "no edit was made"),
         ("parameters", "no parameter was moved"),
-        ("compare", "What each cost"),
+        ("compare?tab=costs", "What each cost"),
         ("samples", "most helpful"),
     ],
 )
@@ -78,7 +154,8 @@ def test_a_record_without_an_edit_says_so(empty_workspace: Path, page: str, word
         update={"edit": EditSection(enabled=False)}
     )
     make_record(empty_workspace / "one", study=study)
-    at = open_page(page)
+    page, _, tab = page.partition("?tab=")
+    at = open_page(page, tab=tab)
     assert words in said(at)
     assert page in ("compare", "samples") or charts(at) == 0
 
@@ -125,7 +202,7 @@ def test_the_search_at_its_end_is_said(
         "curves",
         lambda path, method: real(path, method).query(f"curve == 'residual' or {tried}"),
     )
-    at = open_page("before-after")
+    at = open_page("before-after", tab="edit")
     assert any(said in warning.value for warning in at.warning)
 
 

@@ -31,9 +31,9 @@ def made(folder: Path, seeds: tuple[int, ...] = (1, 2, 3), **more: Any) -> dict[
     return Record.open(make_record(folder / "one", seeds=seeds, **more)).info
 
 
-def sure(page: str) -> AppTest:
-    at = open_page(page)
-    at.session_state[f"sure-{page}"] = True
+def sure() -> AppTest:
+    at = open_page("before-after")
+    at.session_state["sure-before-after"] = True
     at.run()
     assert not at.exception
     return at
@@ -42,13 +42,12 @@ def sure(page: str) -> AppTest:
 @pytest.mark.parametrize("seeds", [(), (1, 2, 3)])
 def test_before_after_opens_with_the_verdict(empty_workspace: Path, seeds: tuple[int, ...]) -> None:
     info = made(empty_workspace, seeds)
-    at = sure("before-after")
+    at = sure()
     for number, one in enumerate(verdicts(info, ["if", "gif"])):
         assert at.markdown[number].value == lines.first(one)
         assert lines.evidence(one) in said(at)
     assert all(lines.words(rule) in said(at) for rule in rules(info))
-    assert ("Against retrained models" in said(at)) == bool(seeds)
-    assert charts(at) == (9 if seeds else 7)  # with the residuals of the panel
+    assert charts(at) == 2  # with the residuals of the panel
     assert ("Held against" in said(at)) == bool(seeds)
     assert len(at.dataframe) == (3 if seeds else 1)
     assert ("is not measured here" in said(at)) == (not seeds)
@@ -58,9 +57,36 @@ def test_before_after_opens_with_the_verdict(empty_workspace: Path, seeds: tuple
     )
 
 
+def test_the_edits_are_held_against_retrained_models_on_a_tab(empty_workspace: Path) -> None:
+    made(empty_workspace)
+    at = open_page("before-after", tab="retrained")
+    assert charts(at) == 1
+    assert "3 retrained models: SGD from a cold start, 30 epochs" in plain_of(said(at))
+    assert "Same prediction as retrained models: IF " in plain_of(said(at))
+    at.session_state["sure-agreement"] = True
+    at.run()
+    assert not at.exception
+    assert charts(at) == 2
+    assert held.NOT_MEASURED in said(at)
+    assert len(at.dataframe) == 2
+
+
+def test_without_retrained_models_the_tab_says_how_to_get_them(empty_workspace: Path) -> None:
+    own = made(empty_workspace, ())["family"]
+    other = make_record(empty_workspace / "two", seeds=(1, 2)) / RECORD
+    family = "5" * len(own)
+    other.write_text(json.dumps(json.loads(other.read_text()) | {"family": family}))
+    at = open_page("before-after", tab="retrained", study=own[:12])
+    assert charts(at) == 0
+    assert "Not checked by retraining" in said(at)
+    assert "set `seeds` to 3 in the section [retrain]" in plain_of(said(at))
+    (link,) = [one.proto for one in at.get("page_link") if "held against" in one.proto.label]
+    assert {"tab=retrained", f"study={family[:12]}"} <= set(link.query_string.split("&"))
+
+
 def test_the_panel_holds_the_evidence_and_what_was_not_measured(empty_workspace: Path) -> None:
     made(empty_workspace)
-    at = sure("before-after")
+    at = sure()
     text = said(at)
     assert (
         "**Held against 3 retrained models** (SGD from a cold start, 30 epochs, seeds 1, 2 and 3)"
@@ -79,7 +105,7 @@ def test_the_panel_holds_the_evidence_and_what_was_not_measured(empty_workspace:
 
 def test_one_retrained_model_is_drawn_without_a_spread(empty_workspace: Path) -> None:
     made(empty_workspace, (7,))
-    at = sure("before-after")
+    at = sure()
     assert "Held against one retrained model" in said(at)
     assert "One retrained model has no spread" in said(at)
     assert "±" not in "".join(at.dataframe[2].value.astype(str).to_numpy().ravel())
@@ -88,7 +114,7 @@ def test_one_retrained_model_is_drawn_without_a_spread(empty_workspace: Path) ->
 
 def test_a_seed_that_went_astray_is_named_and_left_out(empty_workspace: Path) -> None:
     made(empty_workspace, astray=2)
-    at = sure("before-after")
+    at = sure()
     assert any("seed 2 ended at 10.0 %" in plain_of(w.value) for w in at.warning)
     assert "Held against 2 retrained models" in said(at)
     assert "seeds 1 and 3" in said(at)
@@ -109,7 +135,7 @@ def test_a_record_of_one_class_says_what_was_not_measured(empty_workspace: Path)
         for split in ("validation", "test"):
             entry[split] |= {"retain": 0.0, "retain_n": 0, "self": 0.5, "self_n": 180}
     path.write_text(json.dumps(info))
-    at = sure("before-after")
+    at = sure()
     assert "the rest\\: not measured, there are no others" in said(at)
     assert "keeps" not in at.markdown[0].value
 
@@ -160,7 +186,7 @@ def test_compare_and_home_say_the_same_of_the_edits(
     empty_workspace: Path, seeds: tuple[int, ...]
 ) -> None:
     info = made(empty_workspace, seeds)
-    compare, home = said(open_page("compare")), said(open_page())
+    compare, home = said(open_page("compare", tab="edits")), said(open_page())
     for one in verdicts(info, ["if", "gif"]):
         assert lines.first(one) in compare
         assert lines.evidence(one) in compare
@@ -172,6 +198,7 @@ def test_compare_and_home_say_the_same_of_the_edits(
 
 # --- records that the engine made -----------------------------------------------------------------
 
+CHARTS = {"retrained": 1, "edit": 2, "confusions": 3, "histogram": 1, "flips": 0}
 REAL: dict[str, dict[str, Any]] = {
     "class": {"change": {"label": 8}, "retrain": {"seeds": 2, "recipe": "minimise"}},
     "samples": {
@@ -212,7 +239,7 @@ def test_real_retrained_models_are_what_the_pages_say(
 ) -> None:
     record = Record.open(shutil.copytree(retrained_records / name, empty_workspace / name))
     info = record.info
-    at = sure("before-after")
+    at = sure()
     text = plain_of(said(at)).replace("\u00a0", " ")
     rest = outcome(info["change"]).rest
     values = [model["test"][rest.key] for model in info["retrained"]["models"]]
@@ -220,7 +247,9 @@ def test_real_retrained_models_are_what_the_pages_say(
     same = info["retrained"]["agreement"]["gif"]["searched"]["same_predictions"]
     assert f"on {percent(same['mean'])} of test images" in text
     assert len(verdicts(info)) == 2
-    assert charts(at) == 8 + 1  # with the residuals of the panel
+    assert charts(at) == 1 + 1  # with the residuals of the panel
+    drawn = {tab: charts(open_page("before-after", tab=tab)) for tab in CHARTS}
+    assert drawn == CHARTS
     for step, metrics in held.steps(info):
         rows = record.samples("retrained", step)
         assert (rows["predicted"] == rows["label"]).mean() == pytest.approx(
