@@ -15,14 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import cache, report_parts, reproduce, settings, state
 from dashboard.charts.accuracies import accuracies
 from dashboard.charts.network import network
-from dashboard.charts.score_scatter import score_scatter
+from dashboard.charts.score_scatter import score_scatter, thin
 from dashboard.charts.style import Palette, heading, label
 from dashboard.components import certificate, gallery, measures, weights
 from dashboard.components.gallery import Pictures
@@ -205,18 +204,20 @@ def _scatter(context: Context, methods: list[str], figures: _Figures) -> str:
     unit = measures.power(exp, measures.explained(context.info).unit)
     names = (label(methods[0]), label(methods[1]))
     own, name = compare_scores.marked(context, len(first))
+    dots = thin(first, second)
     figure = score_scatter(
         first / 10.0**exp,
         second / 10.0**exp,
         marked=own,
         marked_name=name,
-        texts=compare_scores.texts(context, np.arange(len(first))),
+        texts=compare_scores.texts(context, dots),
         names=names,
         units=(unit, unit),
         title=compare_scores.scatter_title(first, second, names),
         palette=figures.palette,
     )
-    return figures.html(figure)
+    words = html.escape(compare_scores.scatter_words(len(dots), len(first)))
+    return f'{figures.html(figure)}<p class="quiet">{words}</p>'
 
 
 def _parameters(context: Context, methods: list[str], figures: _Figures) -> str:

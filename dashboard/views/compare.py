@@ -6,23 +6,18 @@ import streamlit as st
 
 from dashboard import library, state
 from dashboard.charts.style import label
-from dashboard.components import measures
+from dashboard.components import measures, tabs
 from dashboard.components import page as frame
+from dashboard.components.messages import plain
+from dashboard.components.tabs import Tab
 from dashboard.state import Context
-from dashboard.views import compare_edits, compare_maps, compare_pick, compare_scores
+from dashboard.views import compare_edits, compare_fit, compare_maps, compare_pick, compare_scores
 from dashboard.views.compare_pick import Pair
-from dashboard.views.compare_scores import Scores
-from dashboard.views.layer_maps import Moves
 from dashboard.views.parameters import all_moves
-
-CONTENTS = (
-    "On this page: the rankings, then [where each moves the model](#where-each-moves-the-model), "
-    "[the edits](#as-edits-of-the-model) and [what each cost](#what-each-cost)."
-)
 
 
 def page() -> None:
-    """Draw the page: what is held against what, then rankings, parameters, edits and costs."""
+    """Draw the page: what is held against what, then a tab for each way of comparing."""
     context = state.context()
     methods = context.shown.methods
     st.title("Compare")
@@ -32,12 +27,17 @@ def page() -> None:
         st.info(more(context))
         compare_edits.costs_section(context.info, methods, None)
         return
-    st.caption(CONTENTS)
-    scores = compare_scores.section(pair)
-    moves = compare_maps.section(pair)
-    compare_edits.section(pair)
-    compare_edits.costs_section(context.info, methods, pair)
-    _export(pair, scores, moves)
+    for line in compare_fit.notes(pair):
+        st.info(plain(line), icon=":material/info:")
+    tabs.draw(
+        {
+            "rankings": Tab("One test image", lambda: _rankings(pair)),
+            "every": Tab("All test images", lambda: compare_scores.every(pair)),
+            "moves": Tab("Parameters", lambda: _moves(pair)),
+            "edits": Tab("Edits", lambda: compare_edits.section(pair)),
+            "costs": Tab("Costs", lambda: compare_edits.costs_section(context.info, methods, pair)),
+        }
+    )
 
 
 def more(context: Context) -> str:
@@ -47,23 +47,33 @@ def more(context: Context) -> str:
     return f"{'Start' if alone else above} the study again with two methods, under *New study*."
 
 
-def _export(pair: Pair, scores: Scores | None, moves: Moves) -> None:
-    if scores is None and len(moves) < 2:
+def _rankings(pair: Pair) -> None:
+    scores = compare_scores.section(pair)
+    if scores is None:
         return
+    columns = [side.column for side in pair.sides]
+    units = [measures.explained(info).unit for info in pair.infos]
+    found = dict(zip(columns, scores, strict=True))
+    named = dict(zip(columns, units, strict=True))
     st.subheader("Take it with you")
-    first = pair.first.context
-    stem = f"{pair.first.column}-and-{pair.second.column}"
-    if scores is not None:
-        columns = [side.column for side in pair.sides]
-        units = [measures.explained(info).unit for info in pair.infos]
-        found = dict(zip(columns, scores, strict=True))
-        named = dict(zip(columns, units, strict=True))
-        frame.downloads(
-            f"scores-test-{first.query}-{stem}",
-            lambda: compare_scores.score_table(found, named),
-            "Both scores of every training sample",
-        )
-    if len(moves) == 2:
-        layers = pair.first.info["model"]["layers"]
-        by_column = {s.column: moves[s.name] for s in pair.sides}
-        frame.downloads(f"moves-{stem}", lambda: all_moves(layers, by_column), "Every moved number")
+    frame.downloads(
+        f"scores-test-{pair.first.context.query}-{_stem(pair)}",
+        lambda: compare_scores.score_table(found, named),
+        "Both scores of every training sample",
+    )
+
+
+def _moves(pair: Pair) -> None:
+    moves = compare_maps.section(pair)
+    if len(moves) < 2:
+        return
+    layers = pair.first.info["model"]["layers"]
+    by_column = {side.column: moves[side.name] for side in pair.sides}
+    st.subheader("Take it with you")
+    frame.downloads(
+        f"moves-{_stem(pair)}", lambda: all_moves(layers, by_column), "Every moved number"
+    )
+
+
+def _stem(pair: Pair) -> str:
+    return f"{pair.first.column}-and-{pair.second.column}"

@@ -71,8 +71,19 @@ def common(pair: Pair) -> list[dict[str, Any]]:
     return pairing.common(first, second, pair.methods)
 
 
+def remedy(pair: Pair, others: list[dict[str, Any]]) -> str:
+    """Return what to do where both ranked too few test images, `others`, to compare."""
+    if not fits(pair):
+        return "To compare rankings, hold the view against a study of the same data above."
+    both = "a second test image" if others else "a test image"
+    return (
+        f"To compare more, rank {both} with both, under *Samples*; or choose another method or "
+        "study above."
+    )
+
+
 def notes(pair: Pair) -> list[str]:
-    """Return what must be known before the numbers are read: other models, other questions."""
+    """Return what must be known before any number is read: one computation, other models."""
     first, second = pair.infos
     lines = []
     if pair.identical and not pair.one_record:
@@ -85,11 +96,15 @@ def notes(pair: Pair) -> list[str]:
             "The two studies explain different models: a difference is between models as much as "
             "between methods."
         )
-    targets = measures.explained(first), measures.explained(second)
-    if targets[0] != targets[1]:
-        lines.append(
-            f"The scores are about different things: A about the {targets[0].noun} "
-            f"({targets[0].unit}), B about the {targets[1].noun} ({targets[1].unit}). Ranks can be "
-            "compared, sizes cannot."
-        )
     return lines
+
+
+def targets(pair: Pair) -> str:
+    """Return that the scores of both are about different things; "" if they are not."""
+    first, second = (measures.explained(info) for info in pair.infos)
+    if first == second:
+        return ""
+    return (
+        f"The scores are about different things: A about the {first.noun} ({first.unit}), B about "
+        f"the {second.noun} ({second.unit}). Ranks can be compared, sizes cannot."
+    )

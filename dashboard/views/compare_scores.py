@@ -16,14 +16,14 @@ from dashboard.charts.agreement import agreement
 from dashboard.charts.overlap import overlap as overlap_figure
 from dashboard.charts.rank_flow import MOST as MOST_LINES
 from dashboard.charts.rank_flow import Flow, flow, rank_flow
-from dashboard.charts.score_scatter import MOST, score_scatter, thin
+from dashboard.charts.score_scatter import score_scatter, thin
 from dashboard.components import gallery, look, measures, sure
 from dashboard.components.controls import one_of
 from dashboard.components.measures import SIDES, percent, significant
 from dashboard.components.messages import plain
 from dashboard.components.sidebar import TOP, query_label, query_noun
 from dashboard.state import Context
-from dashboard.views.compare_fit import apart, common, fits, notes
+from dashboard.views.compare_fit import apart, common, fits, remedy, targets
 from dashboard.views.compare_pick import Pair
 
 AT_ONCE = 1_000_000  # scores of all common test images that are compared without being asked
@@ -37,12 +37,10 @@ def section(pair: Pair) -> Scores | None:
         st.markdown(why)
         others = common(pair) if fits(pair) else []
         _instead(pair, others)
-        if len(others) > 1:
-            _every(pair, others)
         return None
     slot = st.container()
-    for line in notes(pair):
-        st.info(plain(line), icon=":material/info:")
+    if words := targets(pair):
+        st.info(plain(words), icon=":material/info:")
     first, second = (
         cache.influence(side.context.shown.path, side.method, side.context.query or 0)
         for side in pair.sides
@@ -57,15 +55,29 @@ def section(pair: Pair) -> Scores | None:
         _overlap(pair, scores, end, k)
     _flow(pair, scores, end, k)
     _certificates(pair)
-    others = common(pair)
-    if len(others) > 1:
-        _every(pair, others)
     return scores
 
 
+def every(pair: Pair) -> None:
+    """Draw how far both agree on every test image that both ranked, or why there are too few."""
+    if not fits(pair):
+        st.markdown(apart(pair))
+        st.info(remedy(pair, []))
+        return
+    others = common(pair)
+    if len(others) < 2:
+        names = [query_label(query, pair.first.info["data"]["classes"]) for query in others]
+        only = f"Both ranked only {plain(names[0])}" if names else "Both ranked no test image"
+        st.markdown(f"{only}: there are no others to hold beside it." if names else f"{only}.")
+        st.info(remedy(pair, others))
+        return
+    _every(pair, others)
+
+
 def _instead(pair: Pair, others: list[dict[str, Any]]) -> None:
-    """Offer a test image that both ranked."""
+    """Offer a test image that both ranked, or say how there could be one."""
     if not others:
+        st.info(remedy(pair, others))
         return
     query = others[0]
     name = query_label(query, pair.first.info["data"]["classes"])
@@ -130,35 +142,43 @@ def _query_name(context: Context) -> str:
 
 def _scatter(pair: Pair, scores: Scores) -> None:
     x, y = scores
-    first, second = pair.infos
-    targets = [measures.explained(info).unit for info in (first, second)]
+    of = [measures.explained(info).unit for info in pair.infos]
     exponents = [measures.exponent(values) for values in (x, y)]
-    alike = abs(exponents[0] - exponents[1]) <= 3 and targets[0] == targets[1]
+    alike = abs(exponents[0] - exponents[1]) <= 3 and of[0] == of[1]
     used = [max(exponents)] * 2 if alike else exponents
     own, name = marked(pair.first.context, len(x))
-    shown = thin(x, y)
+    dots = thin(x, y)
     figure = score_scatter(
-        x[shown] / 10.0 ** used[0],
-        y[shown] / 10.0 ** used[1],
-        marked=own[shown],
+        x / 10.0 ** used[0],
+        y / 10.0 ** used[1],
+        marked=own,
         marked_name=name,
-        texts=texts(pair.first.context, shown),
+        texts=texts(pair.first.context, dots),
         names=pair.names,
-        units=(measures.power(used[0], targets[0]), measures.power(used[1], targets[1])),
-        title=scatter_title(x, y, pair.names, sizes=targets[0] == targets[1]),
+        units=(measures.power(used[0], of[0]), measures.power(used[1], of[1])),
+        title=scatter_title(x, y, pair.names, sizes=of[0] == of[1]),
         palette=look.palette(),
     )
     look.chart(figure, "score-scatter")
-    drawn = f"{MOST:,} of {len(x):,} (the strongest and an even draw of the rest)"
     line = "The axes have different powers of ten, so no line of equal scores is drawn."
-    if targets[0] != targets[1]:
+    if of[0] != of[1]:
         line = "The axes have different units, so no line of equal scores is drawn."
     elif used[0] == used[1]:
         line = "On the dashed line both give the same score."
     st.caption(
-        f"One dot per training image, {drawn if len(x) > MOST else f'all {len(x):,}'}; diamonds "
-        "are of the test image’s class. Sizes are compared at the 99th percentile of |score|. "
+        f"{scatter_words(len(dots), len(x))} Sizes are compared at the 99th percentile of |score|. "
         + line
+    )
+
+
+def scatter_words(dots: int, n: int) -> str:
+    """Return what a dot is and where the training images are that are none."""
+    if dots == n:
+        return f"One dot per training image, all {n:,}; diamonds are of the test image’s class."
+    return (
+        f"Dots: the {dots} of {n:,} training images that either score puts furthest from 0; "
+        "diamonds are of the test image’s class. "
+        f"The other {n - dots:,} are in the shading, which counts them in each cell."
     )
 
 
@@ -269,6 +289,7 @@ def _every(pair: Pair, queries: list[dict[str, Any]]) -> None:
     if len(queries) * n > AT_ONCE and not st.toggle(
         f"Compare the rankings of all {len(queries)} test images (a few seconds)",
         key="compare-every",
+        persist_state="session",
     ):
         return
     views = [(str(side.context.shown.path), side.method) for side in pair.sides]
@@ -288,7 +309,7 @@ def _every(pair: Pair, queries: list[dict[str, Any]]) -> None:
     st.caption(
         "Spearman’s rank correlation over all training images, 1 = the same order. Intervals: "
         "95 %, Fisher’s z, as if training images were independent draws."
-        + (" The diamond is the test image above." if shown in asked else "")
+        + (" The diamond is the test image of the first tab." if shown in asked else "")
     )
 
 
