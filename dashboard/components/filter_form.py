@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboard import filters, state
 from dashboard.charts.style import label, listed
+from dashboard.components import tabs
 from dashboard.components.messages import plain
 from dashboard.filters import Filter, Known
 from dashboard.state import Context
@@ -17,6 +18,7 @@ from dashboard.state import Context
 VIEWS = {
     "few": ":material/swap_vert: Most helpful and harmful",
     "all": ":material/grid_view: Browse all training images",
+    "table": ":material/table_rows: Ranking as a table",
 }
 AFTER = {False: "before the edit", True: "after the edit by {}"}
 RIGHT = {"any": "Any", "right": "✓ right", "wrong": "✗ wrong"}
@@ -73,8 +75,11 @@ def _key(name: str) -> str:
 def _changed(name: str) -> None:
     """Take over what a field says; whatever it is, the first page is shown."""
     value = st.session_state[_key(name)]
-    if name in ("browse", "after"):
-        value = value in ("all", "after")
+    if name == "browse":
+        tabs.turn("table" if value == "table" else "few", ["few", "table"])
+        value = value == "all"
+    elif name == "after":
+        value = value == "after"
     elif name == "right":
         value = None if value == "any" else value == "right"
     elif isinstance(value, list):
@@ -88,13 +93,18 @@ def _field(name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any wi
     return {"key": _key(name), "on_change": _changed, "args": (name,)}
 
 
+def view() -> str:
+    """Return what is shown of the training images, by its name in `VIEWS`."""
+    return "all" if asked().browse else tabs.opened(["few", "table"])
+
+
 def switch() -> Filter:
-    """Draw what is shown, the few or all, and how large; return what is asked for."""
+    """Draw what is shown, the few, all or a table, and how large; return what is asked for."""
     now = asked()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         st.segmented_control(
             "Training images", list(VIEWS), format_func=VIEWS.__getitem__, required=True, wrap=True,
-            **_field("browse", "all" if now.browse else "few"),
+            **_field("browse", view()),
         )  # fmt: skip
         st.segmented_control(
             "Pictures", list(SIZES), format_func=SIZES.__getitem__, required=True,

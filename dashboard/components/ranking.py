@@ -55,7 +55,7 @@ def section(
     st.caption(
         f"Positive = helpful: removing this training image is predicted to {about.worse} the test "
         f"image’s {about.noun}. Scores in {measures.power(exp, about.unit)}; rank 0 is the most "
-        "helpful. Page by page, a row chosen at its left edge opens the card of its image above."
+        "helpful. Page by page, a row chosen at its left edge opens the card of its image below."
     )
     kind = "preview" if preview else "ranking"
     stem = f"{kind}-test-{context.query}-{context.selector}-{context.ratio:g}"

@@ -98,12 +98,9 @@ def _exact(context: Context, source: Pictures, said: DeltaGenerator) -> None:
     said.markdown(answer(context, scores, query))
     if silent := [m for m in context.methods if m not in methods]:
         st.caption(unranked(context, silent))
-    exp = measures.exponent(_all(scores))
     _images(context, source, scores, query)
     sure.panel(context, "samples", query=context.query)
     _how_to_read(context)
-    if not filter_form.asked().browse:
-        ranking.section(context, scores, source, exp)
 
 
 def _previewed(
@@ -115,12 +112,9 @@ def _previewed(
     query = cache.test_image(context.shown.path, index)
     said.markdown(f"{previews.BADGE} {answer(context, scores, query)}")
     previews.banner(context, found)
-    exp = measures.exponent(_all(scores))
     _images(context, source, scores, query, preview=True)
     sure.panel(context, "preview", query=index, methods=found.methods)
     _how_to_read(context)
-    if not filter_form.asked().browse:
-        ranking.section(replace(context, query=index), scores, source, exp, preview=True)
 
 
 def _images(
@@ -131,9 +125,9 @@ def _images(
     *,
     preview: bool = False,
 ) -> None:
-    """Draw what was asked for, all training images or those that matter most; then the card."""
-    asked, about = filter_form.asked(), measures.explained(context.info)
-    if asked.browse:
+    """Draw what was asked for, all training images, a table or the few; then the card of one."""
+    view, about = filter_form.view(), measures.explained(context.info)
+    if view == "all":
         scored = None
         if query is not None:
             what = plain(query["group"]["name"]) if is_group(query) else f"#{query['index']}"
@@ -141,9 +135,13 @@ def _images(
             scored = browse.Scored(of, measures.exponent(_all(scores)), about, preview)
         browse.section(context, source, scores, scored)
         return
-    if scores:
+    if query is not None and scores and view == "table":
+        of, exp = replace(context, query=query["index"]), measures.exponent(_all(scores))
+        ranking.section(of, scores, source, exp, preview=preview)
+    elif scores:
+        width = browse.SIDES[filter_form.asked().size]
         for side in ("helpful", "harmful"):
-            _side(side, scores, source, about, preview=preview, width=browse.SIDES[asked.size])
+            _side(side, scores, source, about, preview=preview, width=width)
     sample_card.section(context, source)
 
 

@@ -104,9 +104,16 @@ def test_the_switch_shows_all_images_and_the_address_says_so(one: Record) -> Non
     assert tiles(at) == expected(one, "all")[:40]
     assert asked(at) == "all"
     assert "All **1,000** training images, strongest first" in said(at)
+    at.segmented_control(key="browse-browse").set_value("table").run()
+    assert "filter" not in at.query_params
+    assert at.query_params["tab"] == "table"
+    (table,) = [frame.value for frame in at.dataframe if "image" in frame.value]
+    best = one.scores("gif", QUERIES[0]).sort_values("rank")["train_index"]
+    assert table["number"].tolist() == best.tolist()[: len(table)]
+    assert not figures(at)
     at.segmented_control(key="browse-browse").set_value("few").run()
     assert len(figures(at)) == 4 * 24
-    assert "filter" not in at.query_params
+    assert not {"filter", "tab"} & set(at.query_params)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,15 @@ def previewed(index: int = OTHER) -> Any:
     return at
 
 
+@pytest.mark.usefixtures("sketched")
+def test_the_table_of_a_preview_is_marked_as_one() -> None:
+    at = open_page("samples", tab="table")
+    at.number_input(key="preview").set_value(OTHER).run()
+    assert "The whole ranking (approximate)" in said(at)
+    names = [button.label for button in at.get("download_button")]
+    assert "The approximate ranking as CSV" in names
+
+
 def test_an_image_that_is_not_ranked_has_a_preview_marked_as_one(sketched: Record) -> None:
     at = previewed()
     text = said(at)
@@ -97,7 +106,6 @@ def test_an_image_that_is_not_ranked_has_a_preview_marked_as_one(sketched: Recor
     )
     assert "predicted to **raise** the loss" in text
     assert "approximate influence, 10⁻" in text
-    assert "The whole ranking (approximate)" in text
     assert at.button(key="samples-rank").label.startswith("Compute the exact ranking (about ")
     assert len(at.get("image")) == len(QUERIES) + 1  # ranked ones, this one
     assert len(figures(at)) == 4 * 24  # two methods, two sides

@@ -98,7 +98,7 @@ def test_a_refresh_finds_a_ranking_on_its_way(
 def test_an_empty_filter_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     both = np.linspace(1, 2, 1000)
     monkeypatch.setattr(samples.cache, "influence", lambda *_: both)
-    at = open_page("samples")
+    at = open_page("samples", tab="table")
     at.session_state["ranking-sign"] = "harmful"
     at.run()
     assert not at.exception
