@@ -13,16 +13,32 @@ from dashboard.components.controls import one_of
 from dashboard.state import Context
 from gifcore.record import RECORD, STUDY
 
+OPEN = "share-view"  # in the session: is the popover open?
 PICTURES = {"png": "PNG", "svg": "SVG"}
 
 
 def draw(context: Context, page: str) -> None:
-    """Draw the popover of a page; its downloads are built when they are pressed.
+    """Draw the popover of a page; its content once it is opened, with the address as it is then.
 
     Args:
         page: as the address has it: "before-after".
     """
-    with st.popover("Share this view", icon=":material/share:", width="stretch"):
+    _popover(context, page, st.session_state.get(look.PICTURES_AS, "png"))
+
+
+@st.fragment
+def _popover(context: Context, page: str, drawn: str) -> None:
+    """Draw the popover alone; its downloads are built when they are pressed.
+
+    Args:
+        drawn: what the camera of the charts beside it writes.
+    """
+    popover = st.popover(
+        "Share this view", icon=":material/share:", width="stretch", key=OPEN, on_change="rerun"
+    )
+    if not popover.open:
+        return
+    with popover:
         st.markdown("**Link** to exactly this view, for whoever reaches this server")
         st.code(link(), language=None, wrap_lines=True)
         if saved.available():
@@ -30,7 +46,9 @@ def draw(context: Context, page: str) -> None:
             saved.shown("share")
         if context.record is None:
             return
-        one_of("The camera in a chart’s own menu writes", PICTURES, "png", look.PICTURES_AS)
+        wanted = one_of("The camera in a chart’s own menu writes", PICTURES, "png", look.PICTURES_AS)
+        if wanted != drawn:
+            st.rerun()
         st.markdown("**Files**")
         _files(context)
         lines = reproduce.of(context)

@@ -11,6 +11,8 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
+from dashboard.components import share
+
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "dashboard" / "app.py"
 
@@ -33,6 +35,14 @@ def go(app: AppTest, url_path: str, *, refused: bool = False) -> AppTest:
     app.run()
     assert not app.exception, app.exception
     assert refused or not app.error, [error.value for error in app.error]
+    return app
+
+
+def open_share(app: AppTest) -> AppTest:
+    """Open the popover "Share this view"."""
+    app.session_state[share.OPEN] = True
+    app.run()
+    assert not app.exception, app.exception
     return app
 
 

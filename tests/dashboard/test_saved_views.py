@@ -11,7 +11,7 @@ from dashboard import saved_views
 from dashboard.saved_views import FILE, MOST, delete, read, save
 from gifcore.errors import GifError
 from gifcore.run_state import locked
-from tests.dashboard.opened import go, keys, open_page, said
+from tests.dashboard.opened import go, keys, open_page, open_share, said
 
 KEYS = ("ratio", "query")
 
@@ -74,7 +74,7 @@ def test_a_file_that_is_no_list_of_views_holds_none(tmp_path: Path, content: str
 
 
 def test_a_saved_view_is_listed_opened_from_another_session_and_deleted(workspace: Path) -> None:
-    app = open_page("samples", ratio="0.1", methods="gif", filter="all~label.3")
+    app = open_share(open_page("samples", ratio="0.1", methods="gif", filter="all~label.3"))
     app.text_input(key="saved-name").set_value("Two *bags* <b>").run()
     app.button(key="saved-save").click().run()
     assert "Saved as “Two \\*bags\\* \\<b\\>”" in said(app)
@@ -88,7 +88,7 @@ def test_a_saved_view_is_listed_opened_from_another_session_and_deleted(workspac
     assert other.select_slider(key="ratio").value == 0.1
     assert other.session_state["context"].methods == ["gif"]
     assert other.session_state["picked"]["filter"] == "all~label.3"
-    listed = other.button(key="saved-open-share-0")
+    listed = open_share(other).button(key="saved-open-share-0")
     assert listed.label == "Two \\*bags\\* \\<b\\> · Samples"
     other.button(key="saved-delete-share-0").click().run()
     assert "saved-open-share-0" not in keys(other)
@@ -98,7 +98,7 @@ def test_a_saved_view_is_listed_opened_from_another_session_and_deleted(workspac
 
 def test_a_taken_name_is_told_and_nothing_is_lost(workspace: Path) -> None:
     save(workspace, "One", "samples", {"ratio": "0.1"}, KEYS)
-    app = open_page("compare")
+    app = open_share(open_page("compare"))
     app.text_input(key="saved-name").set_value("one").run()
     app.button(key="saved-save").click()
     app.run()
@@ -115,6 +115,6 @@ def test_nothing_is_saved_or_listed_where_nothing_may_be_kept(
         monkeypatch.setenv("GIF_STUDIO_DEMO", "1")
     picks = {"present": "1"} if closed == "present" else {}
     for page in ("samples", ""):
-        app = open_page(page, **picks)
+        app = open_share(open_page(page, **picks))
         assert not any(key.startswith("saved-") for key in keys(app))
         assert "Saved views" not in said(app)

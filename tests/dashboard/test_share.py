@@ -19,7 +19,7 @@ from gifcore.assets_path import asset
 from gifcore.record import SEARCHED, Record
 from gifcore.study import parse
 from tests.dashboard.make_record import make_record
-from tests.dashboard.opened import open_page
+from tests.dashboard.opened import open_page, open_share
 
 DEMO = asset("demo") / "highest-k-gradients-05"
 
@@ -31,8 +31,10 @@ def written() -> str:
 
 @pytest.mark.usefixtures("workspace")
 def test_the_link_holds_every_pick_and_opens_the_same_view() -> None:
-    app = open_page("parameters", layer="conv2.weight", ratio="0.1")
+    app = open_page("parameters", layer="conv2.weight", ratio="0.1", tab="unit")
+    assert not app.code  # nothing is built before the popover is opened
     app.selectbox(key="unit").set_value(3).run()
+    open_share(app)
     (link,) = [code.value for code in app.code if code.value.startswith(("http", "?"))]
     picks = {key: value[0] for key, value in parse_qs(urlsplit(link).query).items()}
     assert picks["layer"] == "conv2.weight"
@@ -133,7 +135,7 @@ def test_charts_are_written_as_the_popover_says() -> None:
         configs = [json.loads(chart.proto.config) for chart in app.get("plotly_chart")]
         return {config["toImageButtonOptions"]["format"] for config in configs}
 
-    app = open_page("compare")
+    app = open_share(open_page("compare"))
     assert formats(app) == {"png"}
     app.segmented_control(key="pictures-as").set_value("svg").run()
     assert formats(app) == {"svg"}
