@@ -31,6 +31,10 @@ def section(pair: Pair) -> None:
     st.subheader("As edits of the model")
     if not edited:
         st.markdown("Neither was evaluated as an edit: both only ranked.")
+        st.info(
+            "Choose another method or study above, or start this one again under *New study*, "
+            "which also edits the model."
+        )
         return
     if len(edited) == 1:
         gone = next(side for side in pair.sides if side is not edited[0])

@@ -34,6 +34,10 @@ def section(pair: Pair) -> Moves:
     if why := _silent(pair, moved):
         st.markdown(why)
     if not moved or not pairing.same_layers(*pair.infos):
+        st.info(
+            "To see the updates side by side, choose methods above that edit one model; what a "
+            "method moves alone is on *Parameters*."
+        )
         return {}
     layers = pair.first.info["model"]["layers"]
     moves = {side.name: cache.update(side.context.shown.path, side.method) for side in moved}

@@ -309,7 +309,7 @@ def _every(pair: Pair, queries: list[dict[str, Any]]) -> None:
     st.caption(
         "Spearman’s rank correlation over all training images, 1 = the same order. Intervals: "
         "95 %, Fisher’s z, as if training images were independent draws."
-        + (" The diamond is the test image of the first tab." if shown in asked else "")
+        + (" The diamond is the test image chosen in the sidebar." if shown in asked else "")
     )
 
 

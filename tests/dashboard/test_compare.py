@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.charts.score_scatter import FEW, MOST, cells, score_scatter, thin
+from dashboard.charts.style import Palette
 from dashboard.components import certificate as panel
 from dashboard.components import measures
 from dashboard.views import compare_scores
 from gifcore.record import Record
-from gifcore.study import RankingSection
+from gifcore.study import EditSection, RankingSection
 from tests.dashboard.make_record import QUERIES, certificate, make_record, make_study
 from tests.dashboard.opened import open_page, said
+
+RANKINGS = {"score-scatter", "overlap", "rank-flow"}
 
 
 def drawn(at: AppTest) -> set[str]:
@@ -50,7 +55,7 @@ def test_every_end_of_the_ranking_can_be_compared(side: measures.Side) -> None:
     at.run()
     assert not at.exception
     assert "of their 10 " in said(at)
-    assert drawn(at) >= {"score-scatter", "overlap", "rank-flow", "agreement"}
+    assert drawn(at) == RANKINGS
 
 
 @pytest.mark.usefixtures("workspace")
@@ -101,8 +106,175 @@ def test_without_ranked_images_only_costs_are_compared(empty_workspace: Path) ->
     make_record(empty_workspace / "one", study=study)
     at = open_page("compare")
     assert "only edits and costs can be compared" in said(at)
-    assert len(costs(at)) == 2
-    assert drawn(at) == {"compare-layers", "compare-layer", "compare-images"}
+    assert "rank a test image with both, under *Samples*" in said(at)
+    at = open_page("compare", tab="every")
+    assert "Both ranked no test image." in said(at)
+    assert "rank a test image with both, under *Samples*" in said(at)
+    assert not drawn(at)
+    assert len(costs(open_page("compare", tab="costs"))) == 2
+    assert drawn(open_page("compare", tab="moves")) == {"compare-layers", "compare-layer"}
+    assert drawn(open_page("compare", tab="edits")) == {"compare-images"}
+
+
+def test_one_common_test_image_is_not_compared_with_itself(empty_workspace: Path) -> None:
+    study = make_study("highest-k-gradients", 0.05)
+    study = study.model_copy(update={"ranking": RankingSection(queries=QUERIES[:1])})
+    make_record(empty_workspace / "one", study=study)
+    at = open_page("compare", tab="every")
+    assert f"Both ranked only #{QUERIES[0]} ·" in said(at).replace("\\", "")
+    assert "rank a second test image with both" in said(at)
+    assert not drawn(at)
+
+
+def test_a_record_without_edits_says_so_and_what_to_do(empty_workspace: Path) -> None:
+    study = make_study("highest-k-gradients", 0.05)
+    study = study.model_copy(update={"edit": EditSection(enabled=False)})
+    make_record(empty_workspace / "one", study=study)
+    words = {
+        "moves": ("no parameter was moved by either", "choose methods above that edit one model"),
+        "edits": ("Neither was evaluated as an edit", "under *New study*"),
+    }
+    for tab, said_there in words.items():
+        at = open_page("compare", tab=tab)
+        assert all(text in said(at) for text in said_there)
+        assert not drawn(at)
+    assert len(costs(open_page("compare", tab="costs"))) == 2
+
+
+# --- tabs -----------------------------------------------------------------------------------------
+
+TABS = {
+    "rankings": ("One test image", RANKINGS),
+    "every": ("All test images", {"agreement"}),
+    "moves": ("Parameters", {"compare-layers", "compare-layer"}),
+    "edits": ("Edits", {"compare-images"}),
+    "costs": ("Costs", set()),
+}
+
+
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.usefixtures("workspace")
+def test_only_the_open_tab_is_drawn_and_the_address_says_which(tab: str) -> None:
+    at = open_page("compare", tab=tab)
+    assert [one.label for one in at.tabs] == [title for title, _ in TABS.values()]
+    assert [one.label for one in at.tabs if one.children] == [TABS[tab][0]]
+    assert drawn(at) == TABS[tab][1]
+    assert len(drawn(at)) <= 3
+    assert at.query_params.get("tab", "rankings") == tab
+    at.selectbox(key="query").set_value(QUERIES[1]).run()  # whatever else is picked, it stays
+    assert drawn(at) == TABS[tab][1]
+    assert at.query_params.get("tab", "rankings") == tab
+    assert at.query_params["query"] == str(QUERIES[1])
+
+
+@pytest.mark.usefixtures("workspace")
+def test_another_tab_is_opened_and_one_that_is_unknown_is_the_first() -> None:
+    at = open_page("compare", tab="nonsense")
+    assert not at.exception
+    assert drawn(at) == RANKINGS
+    for tab, (_, charts) in TABS.items():
+        at.query_params["tab"] = tab
+        at.run()
+        assert not at.exception
+        assert drawn(at) == charts, tab
+
+
+@pytest.mark.usefixtures("workspace")
+def test_downloads_are_in_the_tab_they_belong_to() -> None:
+    words = {"rankings": "Both scores of every", "moves": "Every moved number", "costs": "CSV"}
+    for tab, what in words.items():
+        at = open_page("compare", tab=tab)
+        labels = [button.label for button in at.get("download_button")]
+        assert any(what in label for label in labels), tab
+        others = [one for name, one in words.items() if name != tab and one != "CSV"]
+        assert not any(one in label for one in others for label in labels), tab
+
+
+@pytest.mark.usefixtures("workspace")
+def test_messages_to_the_browser_stay_small() -> None:
+    for tab in TABS:
+        for chart in open_page("compare", tab=tab).get("plotly_chart"):
+            assert len(chart.proto.spec) < 100_000, (tab, chart.proto.id)
+
+
+# --- the scatter ----------------------------------------------------------------------------------
+
+
+def scatter(n: int, palette: Palette | None = None) -> tuple[np.ndarray, np.ndarray, go.Figure]:
+    """Two correlated lists of heavy-tailed scores and their chart."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_t(2, n)
+    y = x + rng.standard_t(2, n)
+    dots = thin(x, y)
+    return (
+        x,
+        y,
+        score_scatter(
+            x,
+            y,
+            marked=np.arange(n) % 7 == 0,
+            marked_name="Bag",
+            texts=np.array([f"#{i}" for i in dots], dtype=object),
+            names=("IF", "GIF"),
+            units=("nats", "nats"),
+            title="T",
+            palette=palette or Palette(),
+        ),
+    )
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_sample_is_a_dot_or_counted_in_the_shading(dark: bool) -> None:
+    x, y, figure = scatter(5_000, Palette(dark=dark))
+    shading, others, own, _ = figure.data
+    assert shading.type == "heatmap"
+    assert {trace.type for trace in figure.data[1:]} == {"scatter"}  # no graphics card is needed
+    assert len(others.x) + len(own.x) == MOST
+    counts = np.asarray(shading.customdata)
+    assert counts.sum() == 5_000 - MOST
+    z = np.asarray(shading.z)
+    np.testing.assert_allclose(10 ** z[counts > 0], counts[counts > 0], rtol=1e-5)
+    assert np.isnan(z[counts == 0]).all()  # an empty cell is transparent
+    assert list(shading.colorbar.ticktext)[:3] == ["1", "10", "100"]
+    np.testing.assert_allclose([10**at for at in shading.colorbar.tickvals[:3]], [1, 10, 100])
+    dots = thin(x, y)
+    for values in (x, y):
+        assert np.abs(values).argmax() in dots
+    assert [int(text[1:]) % 7 for text in own.text] == [0] * len(own.x)
+    np.testing.assert_array_equal(own.x, x[[int(text[1:]) for text in own.text]])
+    assert len(figure.to_json()) < 100_000
+
+
+def test_a_cell_counts_the_samples_that_lie_in_it() -> None:
+    x, y, figure = scatter(5_000)
+    shading = figure.data[0]
+    dots = thin(x, y)
+    counts = np.asarray(shading.customdata)
+    row, column = np.unravel_index(counts.argmax(), counts.shape)
+    middle = shading.x0 + column * shading.dx, shading.y0 + row * shading.dy
+    here = (np.abs(x - middle[0]) < shading.dx / 2) & (np.abs(y - middle[1]) < shading.dy / 2)
+    here[dots] = False
+    assert counts[row, column] == here.sum() > 10
+
+
+def test_few_samples_are_all_dots() -> None:
+    x, _, figure = scatter(FEW)
+    assert [trace.type for trace in figure.data] == ["scatter"] * 3
+    assert len(figure.data[0].x) + len(figure.data[1].x) == len(x)
+    assert compare_scores.scatter_words(FEW, FEW).startswith(
+        f"One dot per training image, all {FEW};"
+    )
+    words = compare_scores.scatter_words(240, 8_000)
+    assert words.startswith("Dots: the 240 of 8,000 training images")
+    assert "The other 7,760 are in the shading" in words
+
+
+def test_samples_that_all_score_the_same_are_drawn() -> None:
+    x = np.zeros(1_000)
+    counts, columns, rows = cells(x, x, thin(x, x))
+    assert counts.tolist() == [[1_000 - MOST]]
+    assert columns[0] == pytest.approx(0, abs=0.02)
+    assert rows[0] == pytest.approx(0, abs=0.02)
 
 
 def test_the_score_table_ranks_from_most_helpful() -> None:

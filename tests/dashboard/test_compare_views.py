@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import cache, library, pairing
 from dashboard.components import measures, weights
@@ -16,10 +17,9 @@ from gifcore.record import Record
 from gifcore.study import EditSection, RankingSection, Study
 from tests.dashboard.make_record import QUERIES, make_record, make_study
 from tests.dashboard.opened import ROOT, open_page, said
-from tests.dashboard.test_compare import costs, drawn
+from tests.dashboard.test_compare import RANKINGS, costs, drawn
 
 DEMO = ROOT / "assets" / "demo"
-RANKINGS = {"score-scatter", "overlap", "rank-flow", "agreement"}
 UPDATES = {"compare-layers", "compare-layer"}
 
 
@@ -52,6 +52,19 @@ def two_studies(folder: Path, second: Study | None = None) -> str:
     return key_of(folder / "b")
 
 
+def tab(at: AppTest, name: str) -> AppTest:
+    """Open another tab of the page, as a link does."""
+    at.query_params["tab"] = name
+    at.run()
+    assert not at.exception
+    return at
+
+
+def all_drawn(at: AppTest) -> set[str]:
+    """The keys of the charts of all tabs; the first one is open afterwards."""
+    return set().union(*(drawn(tab(at, name)) for name in ("moves", "edits", "every", "rankings")))
+
+
 def answered(
     folder: Path, other: Path, methods: tuple[str, str] = ("gif", "gif"), query: int = QUERIES[0]
 ) -> str:
@@ -71,9 +84,10 @@ def test_two_ratios_of_one_method(workspace: Path) -> None:
         "**GIF at 5 % and GIF at 10 % " + answered(workspace / "g05", workspace / "g10", query=17)
         in text
     )
-    assert drawn(at) == RANKINGS | UPDATES | {"compare-images"}
-    assert costs(at)["method"].tolist() == ["GIF at 5 %", "GIF at 10 %"]
-    assert {"products", "in all", "peak memory", "parameters touched"} <= set(costs(at))
+    assert all_drawn(at) == RANKINGS | UPDATES | {"compare-images", "agreement"}
+    table = costs(tab(at, "costs"))
+    assert table["method"].tolist() == ["GIF at 5 %", "GIF at 10 %"]
+    assert {"products", "in all", "peak memory", "parameters touched"} <= set(table)
     assert at.query_params["other"] == ":highest-k-gradients:0.1:gif:gif"
 
 
@@ -138,9 +152,9 @@ def test_two_studies_of_the_same_data(empty_workspace: Path) -> None:
     text = said(at)
     answer = answered(empty_workspace / "a", empty_workspace / "b")
     assert f"**GIF (A) and GIF (B) {answer}" in text
-    assert "**after different things**" in text  # another class is forgotten
     assert "Forget class 3 · Highest-k gradients at 5 %" in text
-    assert drawn(at) == RANKINGS | UPDATES | {"compare-images"}
+    assert all_drawn(at) == RANKINGS | UPDATES | {"compare-images", "agreement"}
+    assert "**after different things**" in said(tab(at, "edits"))  # another class is forgotten
 
 
 def test_two_studies_of_one_change_stand_in_one_table(empty_workspace: Path) -> None:
@@ -149,7 +163,7 @@ def test_two_studies_of_one_change_stand_in_one_table(empty_workspace: Path) -> 
     make_record(empty_workspace / "a")
     make_record(empty_workspace / "b", study=second, seeds=(1, 2))
     key = key_of(empty_workspace / "b")
-    at = open_page("compare", study=key_of(empty_workspace / "a"), other=f"{key}::")
+    at = open_page("compare", study=key_of(empty_workspace / "a"), other=f"{key}::", tab="edits")
     (table,) = [one.value for one in at.dataframe if "model" in one.value]
     assert table["model"].tolist() == [
         "Before",
@@ -181,10 +195,12 @@ def test_two_studies_of_other_data_compare_edits_and_costs(with_demo: Path) -> N
     text = said(at)
     assert "**different data** (Digits and fashion-mnist-mini)" in text
     assert "only edits and costs can be compared, not rankings" in text
-    assert "**different layers** (lenet and tinynet)" in text
-    assert "have different test images" in text
-    assert costs(at)["method"].tolist() == ["GIF (A)", "GIF (B)"]
-    assert not drawn(at) & (RANKINGS | UPDATES | {"compare-images"})
+    assert "hold the view against a study of the same data above" in text
+    assert "**different data**" in said(tab(at, "every"))
+    assert "**different layers** (lenet and tinynet)" in said(tab(at, "moves"))
+    assert "have different test images" in said(tab(at, "edits"))
+    assert costs(tab(at, "costs"))["method"].tolist() == ["GIF (A)", "GIF (B)"]
+    assert not all_drawn(at) & (RANKINGS | UPDATES | {"compare-images", "agreement"})
     offered = at.selectbox(key="compare-study").options
     assert [name.endswith("other data") for name in offered] == [False, True]
 
@@ -193,15 +209,17 @@ def test_a_planted_backdoor_makes_other_training_images(with_demo: Path) -> None
     key = key_of(with_demo / "backdoor")
     at = open_page("compare", study=key_of(with_demo / "a"), other=f"{key}::", query="3")
     assert "**planted something else" in said(at)
-    assert not drawn(at) & RANKINGS
-    assert "compare-images" in drawn(at)  # test images are the same
+    assert not drawn(at)
+    assert "compare-images" in drawn(tab(at, "edits"))  # test images are the same
 
 
 def test_a_test_image_that_only_one_side_ranked(empty_workspace: Path) -> None:
     key = two_studies(empty_workspace, study_of(3, queries=(17, 20)))
     at = open_page("compare", study=key_of(empty_workspace / "a"), other=f"{key}::", query="3")
     assert r"**Only GIF (A) ranked test image \#3" in said(at)
-    assert not drawn(at) & {"score-scatter", "overlap", "rank-flow"}
+    assert not drawn(at)
+    assert "Both ranked only " in said(tab(at, "every"))
+    tab(at, "rankings")
     at.button(key="compare-instead").click().run()
     assert not at.exception
     assert at.query_params["query"] == "17"
@@ -209,16 +227,30 @@ def test_a_test_image_that_only_one_side_ranked(empty_workspace: Path) -> None:
     assert f"share {measures.overlap(x, y, 50, 'helpful')} of their 50" in said(at)
 
 
+def test_all_test_images_are_those_that_both_ranked(empty_workspace: Path) -> None:
+    make_record(empty_workspace / "a", study=study_of(2, queries=(3, 17, 20)))
+    make_record(empty_workspace / "b", study=study_of(3, queries=(20, 17)))
+    link = {"other": f"{key_of(empty_workspace / 'b')}::", "tab": "every"}
+    at = open_page("compare", study=key_of(empty_workspace / "a"), query="3", **link)
+    assert drawn(at) == {"agreement"}
+    assert "over 2 test images" in said(at)
+    assert "The diamond" not in said(at)
+    at.selectbox(key="query").set_value(17).run()
+    assert "The diamond is the test image chosen in the sidebar." in said(at)
+
+
 def test_a_record_without_updates_leaves_the_other_alone(empty_workspace: Path) -> None:
     key = two_studies(empty_workspace, study_of(3, edit=False))
-    at = open_page("compare", study=key_of(empty_workspace / "a"), other=f"{key}::")
+    at = open_page("compare", study=key_of(empty_workspace / "a"), other=f"{key}::", tab="moves")
     text = said(at)
     assert "GIF (B) only ranked and moved no parameter: GIF (A) is shown alone." in text
     assert re.search(r"weight\\: GIF \(A\) moves \d+ of ", text)
-    assert drawn(at) == RANKINGS | UPDATES
-    at = open_page("compare", study=key, other=f"{key_of(empty_workspace / 'a')}::")
+    assert "GIF (B) only ranked: GIF (A) is shown alone." in said(tab(at, "edits"))
+    assert all_drawn(at) == RANKINGS | UPDATES | {"agreement"}
+    other = f"{key_of(empty_workspace / 'a')}::"
+    at = open_page("compare", study=key, other=other, tab="moves")
     assert "GIF (A) only ranked and moved no parameter: GIF (B) is shown alone." in said(at)
-    at = open_page("compare", study=key)
+    at = open_page("compare", study=key, tab="moves")
     assert "Both only ranked: no parameter was moved by either." in said(at)
 
 
@@ -274,7 +306,8 @@ def test_a_link_to_what_is_not_here_says_so_and_shows_what_is() -> None:
 
 
 def test_the_layer_is_that_of_parameters_and_its_title_counts(workspace: Path) -> None:
-    at = open_page("compare", ratio="0.05", other="::0.1:gif:gif", layer="fc.weight")
+    link = {"ratio": "0.05", "other": "::0.1:gif:gif", "layer": "fc.weight", "tab": "moves"}
+    at = open_page("compare", **link)
     record = Record.open(workspace / "g05")
     layer = next(x for x in record.info["model"]["layers"] if x["name"] == "fc.weight")
     values = [
@@ -316,7 +349,7 @@ def test_a_layer_without_a_selection_is_counted() -> None:
 
 
 def test_images_that_only_one_gets_wrong(workspace: Path) -> None:
-    at = open_page("compare", ratio="0.05")
+    at = open_page("compare", ratio="0.05", tab="edits")
     first, second = (
         Record.open(workspace / "g05").samples(m, "searched", "test") for m in ("if", "gif")
     )
