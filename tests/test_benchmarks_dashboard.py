@@ -163,12 +163,14 @@ def test_many_values_are_sorted_once_and_the_order_cannot_be_changed() -> None:
             found[0] = 1
 
 
-def test_words_of_cells_are_sent_once_where_cells_can_be_clicked() -> None:
-    cells = np.full((4, 5), "unit 1, input 2", dtype=object)
-    panel = Panel("GIF", np.ones((4, 5)), 1.0, cells)
-    figure = heatmap([panel], "T", Palette(False), clickable=True)
-    assert [trace.text is None for trace in figure.data] == [True, True, False]
-    assert heatmap([panel], "T", Palette(False)).data[1].text is not None
+def test_words_of_cells_are_sent_once() -> None:
+    cells = np.full((2, 2), "unit 1, input 2", dtype=object)
+    values = np.array([[1.0, np.nan], [np.nan, 0.5]])
+    figure = heatmap([Panel("GIF", values, 1.0, cells)], "T", Palette(False))
+    sent = [[word for row in trace.text for word in row if word] for trace in figure.data]
+    assert [len(words) for words in sent] == [2, 2]  # two grey cells, two that move
+    clicked = heatmap([Panel("GIF", values, 1.0, step=(2, 3))], "T", Palette(False), clickable=True)
+    assert all(trace.text is None for trace in clicked.data)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (28, 28, 1), (3, 16, 20), (16, 20, 3)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,6 +16,7 @@ from dashboard.charts.style import Palette, finish
 ABREAST = 3  # panels; more of them go into further rows
 BETWEEN = 120  # px between two rows, for an axis and a heading
 SCALE_TITLE = "move Δ (parameter units)<br>blue +: increased<br>orange −: decreased"
+UNMOVED = "not selected"
 WEIGHTS_TITLE = "weight (parameter units)<br>blue +: positive<br>orange −: negative"
 
 
@@ -28,12 +30,24 @@ class Panel:
     text: np.ndarray | None = None  # what hovering says of a cell, before its value
     there: np.ndarray | None = None  # False: no parameter in this cell (a gap); None: everywhere
     step: tuple[int, int] = (1, 1)  # units and inputs a cell spans, so that axes count those
+    whole: tuple[int, int] | None = None  # units and inputs in all, where the last cell spans less
 
     @property
     def axes(self) -> dict[str, float]:
         """Where the cells lie: the first centred on its own span."""
         rows, columns = self.step
         return {"y0": (rows - 1) / 2, "dy": rows, "x0": (columns - 1) / 2, "dx": columns}
+
+    @property
+    def spans(self) -> np.ndarray:
+        """Of each cell the value, first and last unit, first and last input, as far as needed."""
+        parts: list[Any] = [self.values]
+        if self.step != (1, 1):
+            ends = self.whole or np.multiply(self.values.shape, self.step)
+            places = zip(np.indices(self.values.shape), self.step, ends, strict=True)
+            for place, step, end in places:
+                parts += [place * step, np.minimum((place + 1) * step, end) - 1]
+        return np.stack(parts, axis=-1).astype(np.float32)
 
 
 @kept
@@ -53,7 +67,7 @@ def heatmap(
 
     Args:
         height: of one row of panels, in pixels.
-        clickable: unseen markers lie over the cells, since a heatmap reports no clicks.
+        clickable: unseen points lie over the cells, since a heatmap reports no clicks.
     """
     shared = len({panel.limit for panel in panels}) <= 1
     columns = min(len(panels), ABREAST)
@@ -73,7 +87,7 @@ def heatmap(
         bar = _bar(figure, place, columns, shared=shared)
         _moves(figure, panel, palette, place, bar, scale_title, clickable=clickable)
         if clickable:
-            _markers(figure, panel, place)
+            _answering(figure, panel, place)
     figure.update_xaxes(title=x_title or None, showgrid=False, zeroline=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_yaxes(title=y_title or None, col=1)
@@ -102,55 +116,59 @@ def _bar(figure: go.Figure, place: Place, columns: int, *, shared: bool) -> dict
     return {"x": panel.xaxis.domain[1] + 0.01, "y": (low + high) / 2, "len": 0.95 * (high - low)}
 
 
-def _markers(figure: go.Figure, panel: Panel, place: Place) -> None:
-    """Lay an unseen square over every cell: it answers for the cell, and a click reports its place.
+def _answering(figure: go.Figure, panel: Panel, place: Place) -> None:
+    """Lay an unseen point over every cell: it answers for the cell, and a click reports its place.
 
-    The heatmaps below are made silent, and send no words, since the one that answers is the one
-    that is clicked.
+    Plotly answers for points it does not draw: of all of them one node is in the page. The heatmaps
+    below are silent; a click reports the panel's name as the point's `legendgroup`.
     """
-    high, wide = panel.values.shape
-    axes = panel.axes
-    rows, columns = np.mgrid[0:high, 0:wide]
-    for trace in figure.data[-2:]:
-        trace.update(hoverinfo="skip", hovertemplate=None)
-    cells = panel.text if panel.text is not None else np.full((high, wide), "")
-    moves = np.where(
-        np.isnan(panel.values), "not selected", np.char.mod("%+.3g", panel.values.astype(float))
-    )
-    figure.add_scattergl(
-        x=(axes["x0"] + axes["dx"] * columns).ravel(),
-        y=(axes["y0"] + axes["dy"] * rows).ravel(),
-        mode="markers",
-        marker={"symbol": "square", "size": 9, "opacity": 0},
-        selected={"marker": {"opacity": 0}},
-        unselected={"marker": {"opacity": 0}},
-        text=[f"{cell}: {move}" for cell, move in zip(cells.ravel(), moves.ravel(), strict=True)],
-        hovertemplate="%{text}<extra>" + panel.name + "</extra>",
-        customdata=np.full(high * wide, panel.name),
-        showlegend=False,
-        row=place[0] + 1,
-        col=place[1] + 1,
-    )
+    places = np.indices(panel.values.shape, dtype=np.float32)
+    y = panel.axes["y0"] + panel.axes["dy"] * places[0]
+    x = panel.axes["x0"] + panel.axes["dx"] * places[1]
+    moved = ~np.isnan(panel.values)
+    for cells, value in ((moved, "%{customdata[0]:+.3g}"), (~moved, UNMOVED)):
+        if cells.any():
+            figure.add_scatter(
+                x=x[cells].astype(np.float32),
+                y=y[cells].astype(np.float32),
+                mode="markers",
+                marker={"size": 9, "opacity": 0, "maxdisplayed": 1},
+                selected={"marker": {"opacity": 0}},
+                unselected={"marker": {"opacity": 0}},
+                customdata=panel.spans[cells],
+                hovertemplate=f"{_cell_words(panel)}: {value}<extra>{panel.name}</extra>",
+                legendgroup=panel.name,
+                showlegend=False,
+                row=place[0] + 1,
+                col=place[1] + 1,
+            )
+
+
+def _cell_words(panel: Panel) -> str:
+    """Return what a point says of its cell, from its place or the spans sent with it."""
+    rows, columns = panel.step
+    unit = "unit %{y}" if rows == 1 else "units %{customdata[1]} to %{customdata[2]}"
+    inputs = "input %{x}" if columns == 1 else "inputs %{customdata[3]} to %{customdata[4]}"
+    return f"{unit}, {inputs}"
 
 
 def _grey(
     figure: go.Figure, panel: Panel, palette: Palette, place: Place, *, clickable: bool
 ) -> None:
-    unselected = np.isnan(panel.values)
+    cells = np.isnan(panel.values)
     if panel.there is not None:
-        unselected &= panel.there
-    figure.add_heatmap(
-        z=np.where(unselected, 1.0, np.nan),
-        **panel.axes,
-        colorscale=[(0, palette.unselected), (1, palette.unselected)],
-        showscale=False,
-        hoverongaps=False,
-        text=None if clickable else panel.text,
-        hovertemplate=("%{text}: " if panel.text is not None else "unit %{y}, input %{x}: ")
-        + "not selected<extra></extra>",
-        row=place[0] + 1,
-        col=place[1] + 1,
-    )
+        cells &= panel.there
+    if cells.any():
+        figure.add_heatmap(
+            z=np.where(cells, 1, np.nan).astype(np.float32),
+            **panel.axes,
+            colorscale=[(0, palette.unselected), (1, palette.unselected)],
+            showscale=False,
+            hoverongaps=False,
+            **_hover(panel, cells, UNMOVED, silent=clickable),
+            row=place[0] + 1,
+            col=place[1] + 1,
+        )
 
 
 def _moves(
@@ -164,17 +182,13 @@ def _moves(
     clickable: bool,
 ) -> None:
     figure.add_heatmap(
-        z=panel.values,
+        z=panel.values.astype(np.float32),
         **panel.axes,
         zmin=-panel.limit,
         zmax=panel.limit,
         colorscale=palette.diverging,
         hoverongaps=False,
-        text=None if clickable else panel.text,
-        hovertemplate=("%{text}: " if panel.text is not None else "unit %{y}, input %{x}: ")
-        + "%{z:+.3g}<extra>"
-        + panel.name
-        + "</extra>",
+        **_hover(panel, ~np.isnan(panel.values), "%{z:+.3g}", silent=clickable),
         showscale=bar is not None,
         colorbar={
             "title": {"text": scale_title, "font": {"size": 11}},
@@ -187,3 +201,14 @@ def _moves(
         row=place[0] + 1,
         col=place[1] + 1,
     )
+
+
+def _hover(panel: Panel, cells: np.ndarray, value: str, *, silent: bool) -> dict[str, Any]:
+    """Return what hovering says of the cells a heatmap colours; no other cell's words are sent."""
+    if silent:
+        return {"hoverinfo": "skip"}
+    words = "unit %{y}, input %{x}" if panel.text is None else "%{text}"
+    return {
+        "text": None if panel.text is None else np.where(cells, panel.text, ""),
+        "hovertemplate": f"{words}: {value}<extra>{panel.name}</extra>",
+    }

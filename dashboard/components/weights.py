@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 LARGEST = 64  # cells of a heatmap in each direction
+MOST = 1_024  # cells of a heatmap in all: each of them is hovered over and clicked
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A matrix cut into at most 64 x 64 cells; nan where nothing in the cell was selected."""
+    """A matrix cut into at most 1,024 cells; nan where nothing in the cell was selected."""
 
     values: np.ndarray  # (rows, columns), the strongest move of each cell, with its sign
     rows: int  # units a cell spans
@@ -53,11 +54,16 @@ def as_matrix(values: np.ndarray) -> np.ndarray:
     return values.reshape(values.shape[0], -1) if values.ndim else values.reshape(1, 1)
 
 
-def blocks(matrix: np.ndarray, largest: int = LARGEST) -> Blocks:
-    """Return the strongest move of every cell, so that a sparse selection stays visible."""
+def blocks(matrix: np.ndarray, largest: int = LARGEST, most: int = MOST) -> Blocks:
+    """Return the strongest move of every cell, so that a sparse selection stays visible.
+
+    Inputs are put together before units are: a click goes to a unit.
+    """
     units, inputs = matrix.shape
-    rows, columns = math.ceil(units / largest), math.ceil(inputs / largest)
-    high, wide = math.ceil(units / rows), math.ceil(inputs / columns)
+    rows = math.ceil(units / largest)
+    high = math.ceil(units / rows)
+    columns = math.ceil(inputs / min(largest, most // high))
+    wide = math.ceil(inputs / columns)
     padded = np.full((high * rows, wide * columns), np.nan)
     padded[:units, :inputs] = matrix
     cells = padded.reshape(high, rows, wide, columns).swapaxes(1, 2).reshape(high, wide, -1)
@@ -100,18 +106,20 @@ def layer_table(
 
 def module_table(layers: list[dict[str, Any]], table: pd.DataFrame) -> pd.DataFrame:
     """Return `layer_table` with the tensors of one module added up; `layer` is the largest."""
-    modules = pd.Series([layer["module"] or layer["name"] for layer in layers])
+    parts: dict[str, list[dict[Any, Any]]] = {}
+    for layer, row in zip(layers, table.to_dict("records"), strict=True):
+        parts.setdefault(layer["module"] or layer["name"], []).append(row)
     rows = []
-    for module, part in table.groupby(modules, sort=False):
-        size, selected = int(part["size"].sum()), int(part["selected"].sum())
+    for module, part in parts.items():
+        size, selected = sum(one["size"] for one in part), sum(one["selected"] for one in part)
         rows.append(
             {
                 "module": module,
-                "layer": part["layer"].iloc[int(part["size"].to_numpy().argmax())],
+                "layer": max(part, key=lambda one: one["size"])["layer"],
                 "size": size,
                 "selected": selected,
                 "share": selected / size,
-                "norm": float(np.sqrt((part["norm"] ** 2).sum())),
+                "norm": math.hypot(*(one["norm"] for one in part)),
             }
         )
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""The part of Parameters that shows one layer as a map; a click on it goes to a unit."""
+"""The tab of Parameters that shows one layer as a map; a click on it opens a unit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import streamlit as st
 from dashboard import state
 from dashboard.charts.heatmap import Panel, heatmap
 from dashboard.charts.style import label, listed
-from dashboard.components import look, pixels, weights
+from dashboard.components import look, pixels, tabs, weights
 from dashboard.components.measures import percent, significant
 
+TABS = ["network", "layer", "unit"]  # of Parameters; a click goes to the next
 Moves = dict[str, tuple[np.ndarray | None, np.ndarray]]  # method -> indices or None, delta
 FEW = 3  # methods that a heading can name
 PALE = 5  # a method whose moves are this many times smaller is hardly seen on a shared scale
@@ -22,24 +23,19 @@ PALE = 5  # a method whose moves are this many times smaller is hardly seen on a
 Values = dict[str, np.ndarray]  # method -> the layer's moves in its own shape, nan: not selected
 
 
-def section(
-    layers: list[dict[str, Any]], moves: Moves, tables: dict[str, pd.DataFrame]
-) -> tuple[dict[str, Any], Values]:
-    """Draw the layer that is picked and return it with its moves."""
-    st.subheader("One layer: units by inputs")
+def section(layer: dict[str, Any], values: Values) -> None:
+    """Draw the layer that is picked."""
     left, right = st.columns([2, 1], vertical_alignment="bottom")
-    with left:
-        layer = pick(layers, tables)
-    own = right.toggle("Each on its own scale", key="parameters-own", persist_state="session")
-    values = {m: weights.layer_values(layer, *move) for m, move in moves.items()}
+    left.subheader(f"{layer['name']}: units by inputs")
+    with right:
+        own = own_scale()
     _layer(layer, values, own=own)
-    return layer, values
 
 
 def seed(layers: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> str:
     """Return the layer that is picked, at first the one that a method with a selection moves most.
 
-    It is known before its picker is drawn: the map of the network above marks it.
+    Its picker is drawn by `pick`.
     """
     partial = [t for t in tables.values() if (t["share"] < 1).any()] or list(tables.values())
     most = partial[0]["layer"][int(partial[0]["norm"].to_numpy().argmax())]
@@ -48,8 +44,8 @@ def seed(layers: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> str:
 
 
 def own_scale() -> bool:
-    """Is each method drawn on its own scale?"""
-    return bool(st.session_state.get("parameters-own"))
+    """Draw the switch and return whether each method is to be drawn on its own scale."""
+    return st.toggle("Each on its own scale", key="parameters-own", persist_state="session")
 
 
 def pick(layers: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
@@ -61,7 +57,7 @@ def pick(layers: list[dict[str, Any]], tables: dict[str, pd.DataFrame]) -> dict[
         list(by_name),
         key="layer",
         format_func=lambda name: layer_label(by_name[name], tables),
-        help="The map of the network above goes to a layer too, by a click on its tile.",
+        help="A click on a tile of the network’s map on Parameters opens its layer, too.",
     )
     chosen = state.keep("layer")
     if before not in (None, chosen):
@@ -79,8 +75,8 @@ def _layer(layer: dict[str, Any], values: Values, *, own: bool) -> None:
             _panel_name(m, values[m]),
             one.values,
             limits[m],
-            cell_texts(one),
             step=(one.rows, one.columns),
+            whole=(one.units, one.inputs),
         )
         for m, one in cut.items()
     ]
@@ -97,24 +93,20 @@ def _layer(layer: dict[str, Any], values: Values, *, own: bool) -> None:
     by_panel = {panel.name: method for panel, method in zip(panels, cut, strict=True)}
 
     def clicked(point: dict[str, Any]) -> None:
-        method = by_panel.get(first(point.get("customdata")), next(iter(cut)))
+        method = by_panel.get(point.get("legendgroup", ""), next(iter(cut)))
         unit = weights.unit_at(cut[method], matrices[method], point["y"], point["x"])
-        st.session_state["unit"] = unit
+        state.show(unit=unit)
+        tabs.turn("unit", TABS)
 
     look.chart(figure, "layer", clicked)
     for method, value in values.items():
         if np.isnan(value).all():
             st.info(f"{label(method)} selected no parameter of this layer.")
-    note = "A click on a cell goes to its unit below."
+    note = "A click on a cell opens its unit in the tab One unit; the tab Network shows all layers."
     scales = _scale_notes(cells, limits, own=own)
     st.caption(" ".join([note, *cell_note(any_cut), *scales]))
     if any_cut.rows * any_cut.columns > 1:
         pixels.full_resolution(layer["name"], matrices, limits)
-
-
-def first(value: Any) -> Any:  # noqa: ANN401 - Plotly sends customdata as a number, text or list
-    """Return the first entry of a point's customdata, or what stands for it."""
-    return value[0] if isinstance(value, list | tuple) and value else value
 
 
 def layer_label(layer: dict[str, Any], tables: dict[str, pd.DataFrame]) -> str:

@@ -13,11 +13,12 @@ from dashboard import cache, state
 from dashboard.charts.layers import layers as layers_figure
 from dashboard.charts.network import network as network_figure
 from dashboard.charts.style import label, listed
-from dashboard.components import look, sure, weights
+from dashboard.components import look, sure, tabs, weights
 from dashboard.components import page as frame
 from dashboard.components.controls import one_of
 from dashboard.components.measures import percent, significant
 from dashboard.components.messages import plain
+from dashboard.components.tabs import Tab
 from dashboard.state import Context
 from dashboard.views import layer_maps, unit_maps
 from dashboard.views.layer_maps import Moves
@@ -31,7 +32,7 @@ PICTURES = {
 
 
 def page() -> None:
-    """Draw the page: network, then one layer, then one unit of it."""
+    """Draw the page; its tabs are the network, one layer of it, one unit of that."""
     context = state.context()
     layers = context.info["model"]["layers"]
     if not all("norm" in context.info["methods"][m] for m in context.methods):
@@ -41,14 +42,28 @@ def page() -> None:
     moves = {m: cache.update(context.shown.path, m) for m in context.methods}
     tables = {m: weights.layer_table(layers, *move) for m, move in moves.items()}
     frame.head("Parameters", answer(context, tables))
-    picked = layer_maps.seed(layers, tables)
-    _network(context, tables, [m for m, (indices, _) in moves.items() if indices is None], picked)
-    layer, values = layer_maps.section(layers, moves, tables)
-    sure.panel(context, "layer")
-    unit_maps.section(context, layer, values)
-    sure.panel(context, "unit")
+    layer_maps.seed(layers, tables)
+    layer = layer_maps.pick(layers, tables)
+    values = {m: weights.layer_values(layer, *move) for m, move in moves.items()}
+
+    def network() -> None:
+        whole = [m for m, (indices, _) in moves.items() if indices is None]
+        _network(context, tables, whole, layer)
+        sure.panel(context, "parameters")
+        _export(context, layers, moves)
+
+    def one_layer() -> None:
+        layer_maps.section(layer, values)
+        sure.panel(context, "layer")
+
+    def one_unit() -> None:
+        unit_maps.section(context, layer, values)
+        sure.panel(context, "unit")
+
+    titles = ("Network", "One layer", "One unit")
+    parts = zip(layer_maps.TABS, titles, (network, one_layer, one_unit), strict=True)
+    tabs.draw({name: Tab(title, part) for name, title, part in parts})
     state.write_address()
-    _export(context, layers, moves)
 
 
 def answer(context: Context, tables: dict[str, pd.DataFrame]) -> str:
@@ -76,7 +91,7 @@ def answer(context: Context, tables: dict[str, pd.DataFrame]) -> str:
 
 
 def _network(
-    context: Context, tables: dict[str, pd.DataFrame], whole: list[str], layer: str
+    context: Context, tables: dict[str, pd.DataFrame], whole: list[str], layer: dict[str, Any]
 ) -> None:
     st.subheader("The network, layer by layer")
     picture = one_of("Picture", PICTURES, "map", "parameters-measure")
@@ -86,12 +101,12 @@ def _network(
         modules = {m: weights.module_table(rows, table) for m, table in tables.items()}
         title = layers_title(tables, "norm")
         largest = dict(next(iter(modules.values()))[["module", "layer"]].to_numpy().tolist())
-        shown = next(x["module"] or x["name"] for x in rows if x["name"] == layer)
+        shown = layer["module"] or layer["name"]
         figure = network_figure(modules, title, look.palette(), shown)
         look.chart(figure, "network", partial(_go, largest))
         note = (
-            "A click on a tile goes to its layer below. Area: cube root of the number of "
-            "parameters. " + note
+            "A click on a tile opens its layer in the tab One layer; the strong frame marks the "
+            "one that is picked. Area: cube root of the number of parameters. " + note
         )
     else:
         title = layers_title(tables, picture)
@@ -100,13 +115,16 @@ def _network(
         names = listed([label(m) for m in whole])
         note += f" {names} knows no selection: every parameter moves."
     st.caption(note)
-    sure.panel(context, "parameters")
 
 
 def _go(layers: dict[str, str], point: dict[str, Any]) -> None:
-    """Go to the layer of the tile that was clicked."""
-    if point.get("label") in layers:
-        st.session_state["layer"] = layers[point["label"]]
+    """Open the layer of the tile that was clicked; a unit that was shown was one of another."""
+    name = layers.get(point.get("label", ""))
+    if name is not None:
+        if name != state.picked().get("layer"):
+            state.show(unit=None)
+        state.show(layer=name)
+        tabs.turn("layer", layer_maps.TABS)
 
 
 def layers_title(tables: dict[str, pd.DataFrame], measure: str) -> str:

@@ -1,4 +1,4 @@
-"""The part of Parameters that shows one unit: its moves, its weights, what excites it."""
+"""The tab of Parameters that shows one unit: its moves, its weights, what excites it."""
 
 from __future__ import annotations
 
@@ -40,9 +40,14 @@ def section(context: Context, layer: dict[str, Any], values: Values) -> None:
     names = unit_names(layer, info["model"]["layers"], info["data"]["classes"])
     st.subheader(f"One unit of {layer['name']}")
     strengths = {m: weights.unit_strength(value) for m, value in values.items()}
-    unit = _pick(names, strengths)
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    with left:
+        unit = _pick(names, strengths)
+    with right:
+        own = own_scale()
     rows = {m: np.atleast_1d(value[unit]) for m, value in values.items()}
-    _moves(layer, names[unit], rows, {m: float(s[unit]) for m, s in strengths.items()})
+    norms = {m: float(s[unit]) for m, s in strengths.items()}
+    _moves(layer, names[unit], rows, norms, own=own)
     _strongest_inputs(rows, layer)
     _before_and_after(context, layer, unit, names[unit], rows)
     _exciting(context, layer, unit, names[unit])
@@ -61,10 +66,15 @@ def _pick(names: list[str], strengths: dict[str, np.ndarray]) -> int:
 
 
 def _moves(
-    layer: dict[str, Any], name: str, rows: dict[str, np.ndarray], norms: dict[str, float]
+    layer: dict[str, Any],
+    name: str,
+    rows: dict[str, np.ndarray],
+    norms: dict[str, float],
+    *,
+    own: bool,
 ) -> None:
     tiles = {m: weights.unit_tiles(row) for m, row in rows.items()}
-    limits = scale_limits({m: tile.values for m, tile in tiles.items()}, own=own_scale())
+    limits = scale_limits({m: tile.values for m, tile in tiles.items()}, own=own)
     panels = [
         Panel(label(m), tile.values, limits[m], _input_texts(tile, layer), tile.inputs >= 0)
         for m, tile in tiles.items()
@@ -74,7 +84,7 @@ def _moves(
         for m, norm in norms.items()
     )
     look.chart(heatmap(panels, title, look.palette(), square=True, height=_height(tiles)), "unit")
-    st.caption(_unit_caption(layer))
+    st.caption(f"{_unit_caption(layer)} The tab One layer shows all units of {layer['name']}.")
 
 
 def _height(tiles: dict[str, weights.Tiles]) -> int:

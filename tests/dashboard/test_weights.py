@@ -45,6 +45,7 @@ def test_blocks_keep_the_strongest_with_its_sign(shape: tuple[int, int]) -> None
     matrix[rng.random(shape) < 0.5] = np.nan
     cut = weights.blocks(matrix)
     assert max(cut.values.shape) <= weights.LARGEST
+    assert cut.values.size <= weights.MOST
     for (r, c), value in np.ndenumerate(cut.values):
         part = matrix[r * cut.rows : (r + 1) * cut.rows, c * cut.columns : (c + 1) * cut.columns]
         moved = part[~np.isnan(part)]
@@ -52,6 +53,16 @@ def test_blocks_keep_the_strongest_with_its_sign(shape: tuple[int, int]) -> None
             assert value == moved[np.abs(moved).argmax()]
         else:
             assert np.isnan(value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cells"),
+    [((10, 64), (10, 64)), ((10, 1024), (10, 64)), ((64, 288), (64, 16)), ((256, 1152), (64, 16))],
+)
+def test_inputs_are_put_together_before_units(
+    shape: tuple[int, int], cells: tuple[int, int]
+) -> None:
+    assert weights.blocks(np.zeros(shape)).values.shape == cells
 
 
 def test_limit_is_the_larger_99th_percentile_and_never_zero() -> None:
