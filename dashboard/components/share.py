@@ -46,8 +46,8 @@ def _popover(context: Context, page: str, drawn: str) -> None:
             saved.shown("share")
         if context.record is None:
             return
-        wanted = one_of("The camera in a chart’s own menu writes", PICTURES, "png", look.PICTURES_AS)
-        if wanted != drawn:
+        words = "The camera in a chart’s own menu writes"
+        if one_of(words, PICTURES, "png", look.PICTURES_AS) != drawn:
             st.rerun()
         st.markdown("**Files**")
         _files(context)
