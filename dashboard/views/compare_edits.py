@@ -23,6 +23,7 @@ from gifcore.outcome import Figure, Outcome, outcome
 from gifcore.record import NATURAL, SEARCHED, products
 
 PER_PAGE = 12
+ALL = "All test images"
 
 
 def section(pair: Pair) -> None:
@@ -170,24 +171,21 @@ def _same_images(pair: Pair) -> None:
     if len(both) > 1:
         words = {SEARCHED: "Searched step", NATURAL: "Natural step (× 1)"}
         step = one_of("Step of both edits", words, SEARCHED, "compare-step")
-    frames = [
-        cache.samples(side.context.shown.path, side.method, step, "test") for side in pair.sides
-    ]
-    if any(frame_.empty for frame_ in frames):
+    views = tuple((side.context.shown.hash, side.method, step) for side in pair.sides)
+    images, table = _laid_over(views, pair, step)
+    if images.empty:
         st.caption("These records hold no predictions of single test images.")
         return
-    images = pairing.outcomes(*frames)
     palette, names = look.palette(), outcome_names(pair.names)
-    parts = groups(pair, images)
     figure = both_wrong(
-        {heading: pairing.counted(part) for heading, part in parts.items()},
+        {heading: row["outcomes"] for heading, row in table.items()},
         names,
         pair.colours(palette),
-        images_title(images, pair.names),
+        images_title(table[ALL], pair.names),
         palette,
     )
     look.chart(figure, "compare-images")
-    frame.table(counts(parts, names), "compare-images", "Who gets how many test images wrong")
+    frame.table(counts(table, names), "compare-images", "Who gets how many test images wrong")
     clean = any(outcome(info["change"]).task == "backdoor" for info in pair.infos)
     st.caption(
         f"{step.capitalize()} steps on the test split{', images without the trigger' * clean}. "
@@ -201,9 +199,31 @@ def outcome_names(names: tuple[str, str]) -> dict[str, str]:
     return {k: words.format(first=names[0], second=names[1]) for k, words in OUTCOMES.items()}
 
 
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _laid_over(
+    views: tuple[tuple[str, str, str], ...],  # noqa: ARG001 - of which records, the key
+    _pair: Pair,
+    _step: str,
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Return the test images under both edits, shared and not to be changed, and their counts."""
+    frames = [
+        cache.samples(side.context.shown.path, side.method, _step, "test") for side in _pair.sides
+    ]
+    if any(one.empty for one in frames):
+        return pd.DataFrame(), {}
+    images = pairing.outcomes(*frames)
+    return images, {name: tally(part) for name, part in groups(_pair, images).items()}
+
+
+def tally(images: pd.DataFrame) -> dict[str, Any]:
+    """Return how many images there are, the share predicted alike, and how many of each outcome."""
+    same = float(images["same"].mean()) if len(images) else None
+    return {"number": len(images), "same": same, "outcomes": pairing.counted(images)}
+
+
 def groups(pair: Pair, images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return all images; where one class is to be forgotten also those of it and the others."""
-    found = {"All test images": images}
+    found = {ALL: images}
     judged = outcome(pair.first.info["change"])
     if judged.task == "class" and pairing.same_change(*pair.infos):
         own = images["label"] == judged.label
@@ -212,23 +232,25 @@ def groups(pair: Pair, images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return found
 
 
-def counts(parts: dict[str, pd.DataFrame], names: dict[str, str]) -> pd.DataFrame:
+def counts(table: dict[str, dict[str, Any]], names: dict[str, str]) -> pd.DataFrame:
     """Return a row per group of images: how many there are, predicted alike, and wrong by whom."""
     rows = []
-    for heading, part in parts.items():
-        same = percent(float(part["same"].mean())) if len(part) else "n/a"
-        found = pairing.counted(part)
-        row = {"images": heading, "number": len(part), "same prediction": same}
-        rows.append(row | {words: found[name] for name, words in names.items()})
+    for heading, found in table.items():
+        row = {
+            "images": heading,
+            "number": found["number"],
+            "same prediction": percent(found["same"]),
+        }
+        rows.append(row | {words: found["outcomes"][name] for name, words in names.items()})
     return pd.DataFrame(rows)
 
 
-def images_title(images: pd.DataFrame, names: tuple[str, str]) -> str:
+def images_title(found: dict[str, Any], names: tuple[str, str]) -> str:
     """Return the finding: the share predicted alike, and who is wrong on how many."""
-    counts = pairing.counted(images)
+    counts = found["outcomes"]
     return (
-        f"{names[0]} and {names[1]} predict the same on {percent(float(images['same'].mean()))} of "
-        f"{len(images):,} test images; both get {counts['wrong']:,} wrong, only {names[0]} "
+        f"{names[0]} and {names[1]} predict the same on {percent(found['same'])} of "
+        f"{found['number']:,} test images; both get {counts['wrong']:,} wrong, only {names[0]} "
         f"{counts['first']:,}, only {names[1]} {counts['second']:,}"
     )
 

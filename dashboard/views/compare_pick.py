@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import streamlit as st
@@ -46,7 +47,7 @@ class Side:
         """The edits that were evaluated, by the name of their step; none if it only ranked."""
         return self.entry.get("steps") or {}
 
-    @property
+    @cached_property
     def query(self) -> dict[str, Any] | None:
         """The test image looked at, as this record ranked it."""
         return query_of(self.context)
@@ -215,14 +216,20 @@ def _methods(
 ) -> tuple[Pair | None, Other, bool]:
     """Draw both methods and return the two views; also: are the named methods there?"""
     fits = pairing.same_data(first.info, second.info)
-    options = [_in_order(context, ranks=fits) for context in (first, second)]
-    one = wanted.first if wanted.first in options[0] else _default(first, second, options[0])
+    ranked = ranked_by(first)
+    others = ranked if second is first else ranked_by(second)
+    options = [
+        _in_order(context, found if fits else [])
+        for context, found in ((first, ranked), (second, others))
+    ]
+    default = _default(first, second, options[0], ranked)
+    one = wanted.first if wanted.first in options[0] else default
     if mode == "method":
         options[1] = [method for method in options[1] if method != one]
         if not options[1]:
             return None, wanted, not wanted.second
         shown = [m for m in first.methods if m in options[1]]
-        likely = next((m for m in shown if m in ranked_by(first)), options[1][0])
+        likely = next((m for m in shown if m in ranked), options[1][0])
     else:
         likely = one if one in options[1] else options[1][0]
     two = wanted.second if wanted.second in options[1] else likely
@@ -241,16 +248,15 @@ def _methods(
     return Pair(mode, sides[0], sides[1]), wanted, there
 
 
-def _in_order(context: Context, *, ranks: bool) -> list[str]:
+def _in_order(context: Context, ranked: list[str]) -> list[str]:
     """Return the record's methods, those that ranked the test image first."""
-    ranked = ranked_by(context) if ranks else []
     return ranked + [m for m in context.shown.methods if m not in ranked]
 
 
-def _default(first: Context, second: Context, options: list[str]) -> str:
+def _default(first: Context, second: Context, options: list[str], by: list[str]) -> str:
     """Return the method that is shown first: of another selection only one that uses it differs."""
     picked = [m for m in first.methods if m in options] or options
-    ranked = [m for m in picked if m in ranked_by(first)] or picked
+    ranked = [m for m in picked if m in by] or picked
     if first.shown.path == second.shown.path:
         return ranked[0]
     differs = [m for m in ranked if USES_SELECTION.get(m, True) and m in second.shown.methods]

@@ -13,6 +13,7 @@ import streamlit as st
 
 from dashboard import cache
 from dashboard.charts.agreement import agreement
+from dashboard.charts.kept import digest
 from dashboard.charts.overlap import overlap as overlap_figure
 from dashboard.charts.rank_flow import MOST as MOST_LINES
 from dashboard.charts.rank_flow import Flow, flow, rank_flow
@@ -122,7 +123,7 @@ def answer(pair: Pair, scores: Scores, side: measures.Side, k: int) -> str:
     low, high = measures.spearman_interval(rho, n)
     shared = measures.overlap(x, y, k, side)
     return (
-        f"For {plain(_query_name(pair.first.context))}, **{first} and {second} share "
+        f"For {plain(_query_name(pair))}, **{first} and {second} share "
         f"{shared} of their {k} {_end(side)} training images** (by chance "
         f"about {k * k / n:.1f}); over all {n:,} their ranks correlate with Spearman’s ρ = "
         f"**{rho:.3f}** (95 % interval {low:.3f} to {high:.3f}), Kendall’s τ = "
@@ -134,10 +135,10 @@ def _end(side: str) -> str:
     return "strongest" if side == "strongest" else f"most {side}"
 
 
-def _query_name(context: Context) -> str:
-    query = next(q for q in cache.queries(context.shown) if q["index"] == context.query)
-    noun = query_noun(query).lower()
-    return f"{noun} {query_label(query, context.info['data']['classes'])}"
+def _query_name(pair: Pair) -> str:
+    query = pair.first.query
+    assert query is not None  # both ranked it
+    return f"{query_noun(query).lower()} {query_label(query, pair.first.info['data']['classes'])}"
 
 
 def _scatter(pair: Pair, scores: Scores) -> None:
@@ -222,7 +223,7 @@ def texts(context: Context, positions: np.ndarray) -> np.ndarray:
 def _overlap(pair: Pair, scores: Scores, side: measures.Side, k: int) -> None:
     x, y = scores
     ks = measures.curve_points(len(x))
-    curves = {name: measures.overlap_curve(x, y, ks, end) for end, name in SIDES.items()}
+    curves = _curves(digest(scores), ks, x, y)
     shared = measures.overlap(x, y, k, side)
     title = (
         f"{pair.first.name} and {pair.second.name} share {percent(shared / k, 0)} of their top "
@@ -233,6 +234,17 @@ def _overlap(pair: Pair, scores: Scores, side: measures.Side, k: int) -> None:
     )
     look.chart(figure, "overlap")
     st.caption("The share of the two top-k lists that is the same; dotted: by chance.")
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _curves(
+    content: bytes,  # noqa: ARG001 - the key, which is read faster than two lists are counted
+    ks: list[int],
+    _first: np.ndarray,
+    _second: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return the shared share of the top k for each of `ks`, by heading of the end."""
+    return {name: measures.overlap_curve(_first, _second, ks, end) for end, name in SIDES.items()}
 
 
 def _flow(pair: Pair, scores: Scores, side: measures.Side, k: int) -> None:
