@@ -171,8 +171,9 @@ def _same_images(pair: Pair) -> None:
     if len(both) > 1:
         words = {SEARCHED: "Searched step", NATURAL: "Natural step (× 1)"}
         step = one_of("Step of both edits", words, SEARCHED, "compare-step")
-    views = tuple((side.context.shown.hash, side.method, step) for side in pair.sides)
-    images, table = _laid_over(views, pair, step)
+    paths = [side.context.shown.path for side in pair.sides]
+    records = tuple((str(path), cache.stamp_of(path)) for path in paths)
+    images, table = _laid_over(records, pair.methods, step, pair)
     if images.empty:
         st.caption("These records hold no predictions of single test images.")
         return
@@ -201,13 +202,15 @@ def outcome_names(names: tuple[str, str]) -> dict[str, str]:
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _laid_over(
-    views: tuple[tuple[str, str, str], ...],  # noqa: ARG001 - of which records, the key
+    records: tuple[tuple[str, tuple[int, int]], ...],
+    methods: tuple[str, str],
+    step: str,
     _pair: Pair,
-    _step: str,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """Return the test images under both edits, shared and not to be changed, and their counts."""
     frames = [
-        cache.samples(side.context.shown.path, side.method, _step, "test") for side in _pair.sides
+        cache.samples(path, method, step, "test")
+        for (path, _), method in zip(records, methods, strict=True)
     ]
     if any(one.empty for one in frames):
         return pd.DataFrame(), {}
