@@ -22,7 +22,7 @@ from dashboard.charts.style import Palette
 from dashboard.components import gallery, measures, query_picker
 from gifcore.record import Record, write_record
 from gifcore.run_state import LIVE
-from tests.dashboard.opened import open_page
+from tests.dashboard.opened import figures, open_page
 
 SAMPLES, QUERIES, TESTS = 2_500, 40, 8_000
 LARGEST = 2_000_000  # bytes of one message to the browser
@@ -124,9 +124,9 @@ def test_many_test_images_are_drawn_a_page_at_a_time(served: Path) -> None:
 @pytest.mark.usefixtures("served")
 def test_pictures_of_test_images_need_no_request_of_their_own() -> None:
     app = open_page("samples")
-    urls = [picture.url for image in app.get("image") for picture in image.proto.imgs]
-    assert len(urls) >= query_picker.AT_ONCE
-    assert all(url.startswith("data:image/png;base64,") for url in urls)
+    found = figures(app, "Test")
+    assert len(found) == query_picker.AT_ONCE
+    assert all('<img src="data:image/png;base64,' in figure for figure in found)
     assert gallery.within(b"x" * (gallery.WITHIN + 1)) == b"x" * (gallery.WITHIN + 1)
 
 

@@ -8,9 +8,10 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, jobs, settings, state
-from dashboard.components import measures, messages, previews, progress
-from dashboard.components.gallery import Pictures, within
+from dashboard.components import look, measures, messages, previews, progress, sheet
+from dashboard.components.gallery import Pictures, data_uri, within
 from dashboard.components.messages import plain
+from dashboard.components.sheet import Card
 from dashboard.components.sidebar import is_group, query_noun
 from dashboard.state import Context
 from gifcore import record as records
@@ -63,18 +64,17 @@ def page_of(queries: list[dict[str, Any]], chosen: int | None) -> int:
 
 def _card(query: dict[str, Any], context: Context, source: Pictures, *, chosen: bool) -> None:
     index = query["index"]
-    name, words, caption = (
-        _of_group(query, context) if is_group(query) else _of_image(query, source)
-    )
+    name, words, lines = _of_group(query, context) if is_group(query) else _of_image(query, source)
+    if query["added"]:
+        lines, words = f"{lines}\nranked later", f"{words} (ranked later)"
+    alt = f"{query_noun(query)} {name.removeprefix('#')}: {words}"
+    uri = data_uri(source.query_png(query, SIDE))
     with st.container(gap="xxsmall", horizontal_alignment="center"):
-        alt = f"{query_noun(query)} {name.removeprefix('#')}: {words}"
-        st.image(within(source.query_png(query, SIDE)), width=SIDE, alt=alt)
-        st.caption(caption, text_alignment="center")
+        st.html(sheet.figure(Card(uri, "", "neutral", lines, alt), look.palette(), SIDE))
         st.button(
             plain(name),
             key=f"query-{index}",
             type="primary" if chosen and index == context.query else "secondary",
-            help=words + (" (ranked later)" if query["added"] else ""),
             on_click=previews.leave,
             kwargs={"query": index},
             width="stretch",
@@ -86,19 +86,19 @@ def _or_group(queries: list[dict[str, Any]]) -> str:
 
 
 def _of_image(query: dict[str, Any], source: Pictures) -> tuple[str, str, str]:
-    """Return the name of a test image, what is to say of it, and its caption."""
+    """Return the name of a test image, what is to say of it, and the lines under it."""
     right = query["predicted"] == query["label"]
     true, said = (source.classes[query[key]] for key in ("label", "predicted"))
     words = f"{true}, predicted right" if right else f"{true}, taken for {said}"
-    caption = f"{plain(true)}  \n" + ("✓ right" if right else f"✗ {plain(said)}")
-    return f"#{query['index']}", words, caption
+    lines = f"{true}\n" + ("✓ right" if right else f"✗ {said}")
+    return f"#{query['index']}", words, lines
 
 
 def _of_group(query: dict[str, Any], context: Context) -> tuple[str, str, str]:
     """Return the same of a group of test images, one query by their mean loss, or other target."""
     size = query["group"]["size"]
     words = f"the mean {measures.explained(context.info).noun} of {size:,} images"
-    return query["group"]["name"], words, f"{size:,} images  \ngroup"
+    return query["group"]["name"], words, f"{size:,} images\ngroup"
 
 
 def others(context: Context, source: Pictures, *, preview: bool = False) -> None:

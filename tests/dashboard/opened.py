@@ -59,10 +59,11 @@ def captions(app: AppTest) -> list[str]:
     return alone + [words(figure) for figure in figures(app)]
 
 
-def figures(app: AppTest) -> list[str]:
-    """The HTML of every picture of a sheet, in order."""
+def figures(app: AppTest, kind: str = "") -> list[str]:
+    """The HTML of every picture of a sheet, in order; of one kind: "Training", "Test"."""
     sheets = "".join(str(sheet.proto.body) for sheet in app.get("html"))
-    return re.findall(r"<figure.*?</figure>", sheets)
+    found = re.findall(r"<figure.*?</figure>", sheets)
+    return [figure for figure in found if f'alt="{kind}' in figure] if kind else found
 
 
 def words(figure: str) -> str:

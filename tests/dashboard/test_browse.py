@@ -93,6 +93,11 @@ def tiles(at: AppTest) -> list[int]:
     return [int(key.removeprefix("tile-")) for key in keys(at) if key.startswith("tile-")]
 
 
+def training(at: AppTest) -> list[str]:
+    """The HTML of every training image, those of a table's rows, which have no picture, too."""
+    return [figure for figure in figures(at) if 'alt="Test' not in figure]
+
+
 # --- which images ---------------------------------------------------------------------------------
 
 
@@ -110,9 +115,9 @@ def test_the_switch_shows_all_images_and_the_address_says_so(one: Record) -> Non
     (table,) = [frame.value for frame in at.dataframe if "image" in frame.value]
     best = one.scores("gif", QUERIES[0]).sort_values("rank")["train_index"]
     assert table["number"].tolist() == best.tolist()[: len(table)]
-    assert not figures(at)
+    assert not figures(at, "Training")
     at.segmented_control(key="browse-browse").set_value("few").run()
-    assert len(figures(at)) == 4 * 24
+    assert len(figures(at, "Training")) == 4 * 24
     assert not {"filter", "tab"} & set(at.query_params)
 
 
@@ -165,7 +170,7 @@ def test_the_filter_survives_other_pages_and_a_change_of_the_test_image(one: Rec
 
 def test_answers_after_the_edit_are_those_of_the_method_whose_score_counts(one: Record) -> None:
     at = grid(filter="all~label.3~after")
-    assert all("<br>✗ 0<" in figure for figure in figures(at))
+    assert all("<br>✗ 0<" in figure for figure in training(at))
     assert "the answer of the model edited by GIF" in said(at)
     at.segmented_control(key="browse-right").set_value("right").run()
     assert "No training image fits" in at.info[0].value
@@ -249,8 +254,8 @@ def test_grey_and_colour_images_and_rows_of_a_table(
     other_data(one.path, tmp_path, shape)
     at = grid(filter="all~label.3")
     assert tiles(at) == expected(one, "all~label.3")[:40]
-    assert all(("<img" in figure) == pictures for figure in figures(at))
-    assert all(" 3 " in f" {words(figure)} " for figure in figures(at))
+    assert all(("<img" in figure) == pictures for figure in training(at))
+    assert all(" 3 " in f" {words(figure)} " for figure in training(at))
 
 
 def test_without_the_data_set_there_are_grey_cards_and_no_labels(one: Record) -> None:
@@ -260,7 +265,7 @@ def test_without_the_data_set_there_are_grey_cards_and_no_labels(one: Record) ->
         at
     )
     assert len(tiles(at)) == 40
-    assert all("label unknown<br>→ 4<" in figure for figure in figures(at))
+    assert all("label unknown<br>→ 4<" in figure for figure in training(at))
     assert asked(at) == "all~said.4"
 
 
@@ -336,10 +341,10 @@ def test_a_click_on_a_tile_opens_its_card_as_the_field_in_the_sidebar_does(one: 
 @pytest.mark.usefixtures("one")
 def test_the_size_holds_for_the_few_too() -> None:
     at = open_page("samples", filter="top~small")
-    assert len(figures(at)) == 4 * 24
-    assert all('width="72"' in figure for figure in figures(at))
+    assert len(figures(at, "Training")) == 4 * 24
+    assert all('width="72"' in figure for figure in training(at))
     at.segmented_control(key="browse-size").set_value("large").run()
-    assert all('width="168"' in figure for figure in figures(at))
+    assert all('width="168"' in figure for figure in training(at))
     assert asked(at) == "top~large"
 
 

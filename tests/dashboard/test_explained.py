@@ -27,8 +27,8 @@ def test_captions_name_the_target_its_unit_and_its_sign() -> None:
     assert "predicted to **raise** the margin of this test image" in text
     assert "predicted to lower the test image’s margin. Scores in " in text
     assert "This study explains the margin, not the loss" in text
-    assert any("log odds, helpful" in figure for figure in figures(at))
-    assert not any("nats" in figure for figure in figures(at))
+    assert any("log odds, helpful" in figure for figure in figures(at, "Training"))
+    assert not any("nats" in figure for figure in figures(at, "Training"))
     assert any("the mean margin of 2 images" in str(button.help) for button in at.button)
 
     text = said(open_page("compare"))

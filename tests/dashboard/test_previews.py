@@ -107,8 +107,9 @@ def test_an_image_that_is_not_ranked_has_a_preview_marked_as_one(sketched: Recor
     assert "predicted to **raise** the loss" in text
     assert "approximate influence, 10⁻" in text
     assert at.button(key="samples-rank").label.startswith("Compute the exact ranking (about ")
-    assert len(at.get("image")) == len(QUERIES) + 1  # ranked ones, this one
-    assert len(figures(at)) == 4 * 24  # two methods, two sides
+    assert len(figures(at, "Test")) == len(QUERIES)
+    assert len(at.get("image")) == 1  # this one
+    assert len(figures(at, "Training")) == 4 * 24  # two methods, two sides
     sketch = sketched.sketch()
     assert sketch is not None
     values = {m: sketch.scores(OTHER, m).astype(float) for m in ("if", "gif")}
@@ -127,7 +128,7 @@ def test_a_copied_link_opens_the_same_preview() -> None:
     assert "".join(address["preview"]) == str(OTHER)
     copied = open_page("samples", **{key: "".join(value) for key, value in address.items()})
     assert said(copied) == said(at)
-    assert figures(copied) == figures(at)
+    assert figures(copied, "Training") == figures(at, "Training")
     copied.selectbox(key="query").set_value(QUERIES[1]).run()
     assert "Preview" not in said(copied)
     assert "preview" not in copied.query_params

@@ -36,8 +36,8 @@ def forget_data(record: Path) -> None:
 def test_it_says_whether_the_methods_agree_and_shows_24_of_each_side() -> None:
     at = open_page("samples")
     assert "of the 24 most helpful" in said(at)
-    assert len(at.get("image")) == len(QUERIES)
-    assert len(figures(at)) == 4 * 24  # two methods, two sides
+    assert len(figures(at, "Test")) == len(QUERIES)
+    assert len(figures(at, "Training")) == 4 * 24  # two methods, two sides
 
 
 @pytest.mark.usefixtures("workspace")
@@ -109,7 +109,7 @@ def test_one_method_is_shown_alone(empty_workspace: Path) -> None:
     make_record(empty_workspace / "one", study=make_study("highest-k-gradients", 0.05, ("gif",)))
     at = open_page("samples")
     assert "no second method" in said(at)
-    assert len(figures(at)) == 2 * 24
+    assert len(figures(at, "Training")) == 2 * 24
 
 
 def test_a_diamond_is_for_images_that_all_methods_name(empty_workspace: Path) -> None:
@@ -140,7 +140,7 @@ def test_without_the_data_set_thumbnails_of_the_record_and_cards_are_shown(
     forget_data(make_record(empty_workspace / "one"))
     at = open_page("samples")
     assert "is not here, or is another one now" in said(at)
-    assert len(figures(at)) == 4 * 24
+    assert len(figures(at, "Training")) == 4 * 24
 
 
 def test_an_addition_is_offered_and_shown(empty_workspace: Path) -> None:
