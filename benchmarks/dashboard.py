@@ -4,7 +4,7 @@
     python -m benchmarks.dashboard --quick     a short look; prints only
     python -m benchmarks.dashboard --only demo
 
-Parts: first (from the address to the first ranking), demo (clicks on it, by one viewer and by five),
+Parts: first (from the address to the first ranking), demo (clicks, by one viewer and by five),
 large (one viewer, 60,000 training samples and 64 queries), messages (how large they are), memory
 (of the server, while viewers come and go). Browser and server share this machine.
 """
