@@ -81,23 +81,26 @@ def heatmap(
         vertical_spacing=min(BETWEEN / height, 0.9 / max(rows - 1, 1)),
         shared_yaxes=shared,
     )
+    coloured = [n for n, panel in enumerate(panels) if not np.isnan(panel.values).all()]
     for number, panel in enumerate(panels):
         place = divmod(number, columns)
         _grey(figure, panel, palette, place, clickable=clickable)
-        bar = _bar(figure, place, columns, shared=shared)
+        bar = None
+        if not shared or number == next(iter(coloured), 0):  # Plotly draws none for a grey panel
+            bar = _bar(figure, (0, columns - 1) if shared else place, whole=shared)
         _moves(figure, panel, palette, place, bar, scale_title, clickable=clickable)
         if clickable:
-            _answering(figure, panel, place)
-    figure.update_xaxes(title=x_title or None, showgrid=False, zeroline=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
+            _answering(figure, panel, palette, place)
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    figure.update_xaxes(title=x_title or None, col=(columns + 1) // 2)  # more do not fit on a phone
+    figure.update_yaxes(showgrid=False, zeroline=False)
+    if not clickable:
+        figure.update_yaxes(autorange="reversed")
     figure.update_yaxes(title=y_title or None, col=1)
     if square:
         figure.for_each_yaxis(lambda axis: axis.update(scaleanchor=axis.anchor))
         figure.update_xaxes(constrain="domain", showticklabels=False)
         figure.update_yaxes(constrain="domain", showticklabels=False)
-    if columns == ABREAST and rows == 1:  # one title for all inputs: three do not fit on a phone
-        figure.update_xaxes(title=None)
-        figure.update_xaxes(title=x_title or None, col=2)
     figure.update_annotations(font_size=13)  # the panels' names, close together on a phone
     lines = 1 + max(panel.name.count("<br>") for panel in panels)
     return finish(figure, title, height=height, top=12 + 18 * lines)
@@ -106,17 +109,14 @@ def heatmap(
 Place = tuple[int, int]  # row and column, from 0
 
 
-def _bar(figure: go.Figure, place: Place, columns: int, *, shared: bool) -> dict[str, float] | None:
-    """Return where a panel's colour bar stands; None for all but one of those that share it."""
-    row, column = place
-    if shared and (row, column) != (0, columns - 1):
-        return None
-    panel = figure.get_subplot(row + 1, column + 1)
-    low, high = (0.0, 1.0) if shared else panel.yaxis.domain
+def _bar(figure: go.Figure, place: Place, *, whole: bool) -> dict[str, float]:
+    """Return where a colour bar stands: right of a panel, as high as it or as the whole figure."""
+    panel = figure.get_subplot(place[0] + 1, place[1] + 1)
+    low, high = (0.0, 1.0) if whole else panel.yaxis.domain
     return {"x": panel.xaxis.domain[1] + 0.01, "y": (low + high) / 2, "len": 0.95 * (high - low)}
 
 
-def _answering(figure: go.Figure, panel: Panel, place: Place) -> None:
+def _answering(figure: go.Figure, panel: Panel, palette: Palette, place: Place) -> None:
     """Lay an unseen point over every cell: it answers for the cell, and a click reports its place.
 
     Plotly answers for points it does not draw: of all of them one node is in the page. The heatmaps
@@ -125,23 +125,26 @@ def _answering(figure: go.Figure, panel: Panel, place: Place) -> None:
     places = np.indices(panel.values.shape, dtype=np.float32)
     y = panel.axes["y0"] + panel.axes["dy"] * places[0]
     x = panel.axes["x0"] + panel.axes["dx"] * places[1]
-    moved = ~np.isnan(panel.values)
+    moved, name = ~np.isnan(panel.values), panel.name.split("<br>")[0]
     for cells, value in ((moved, "%{customdata[0]:+.3g}"), (~moved, UNMOVED)):
         if cells.any():
             figure.add_scatter(
                 x=x[cells].astype(np.float32),
                 y=y[cells].astype(np.float32),
                 mode="markers",
-                marker={"size": 9, "opacity": 0, "maxdisplayed": 1},
+                marker={"size": 9, "opacity": 0, "maxdisplayed": 1, "color": palette.muted},
                 selected={"marker": {"opacity": 0}},
                 unselected={"marker": {"opacity": 0}},
                 customdata=panel.spans[cells],
-                hovertemplate=f"{_cell_words(panel)}: {value}<extra>{panel.name}</extra>",
+                hovertemplate=f"{_cell_words(panel)}: {value}<extra>{name}</extra>",
                 legendgroup=panel.name,
                 showlegend=False,
                 row=place[0] + 1,
                 col=place[1] + 1,
             )
+    axes = figure.get_subplot(place[0] + 1, place[1] + 1)  # points would have air around them
+    axes.xaxis.range = [x.min() - panel.step[1] / 2, x.max() + panel.step[1] / 2]
+    axes.yaxis.range = [y.max() + panel.step[0] / 2, y.min() - panel.step[0] / 2]
 
 
 def _cell_words(panel: Panel) -> str:

@@ -46,7 +46,9 @@ def network(
             parents=[""] * len(table),
             values=np.cbrt(table["size"]),
             customdata=table[["layer", "size", "selected", "norm"]].assign(share=share),
-            text=[f"{100 * one:.3g} % may move" for one in table["share"]],
+            text=[
+                "all may move" if s == 1 else f"{100 * s:.3g} % may move" for s in table["share"]
+            ],
             texttemplate="<b>%{label}</b><br>‖Δ‖ %{customdata[3]:.2g}<br>%{text}",
             hovertemplate="<b>%{label}</b>: %{customdata[1]:,} parameters, %{customdata[2]:,} "
             "selected<br>‖Δ‖ = %{customdata[3]:.3g}, %{customdata[4]:.1f} % of the squared move"

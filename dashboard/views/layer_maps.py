@@ -25,7 +25,7 @@ Values = dict[str, np.ndarray]  # method -> the layer's moves in its own shape, 
 
 def section(layer: dict[str, Any], values: Values) -> None:
     """Draw the layer that is picked."""
-    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    left, right = st.columns([2, 1], vertical_alignment="center")
     left.subheader(f"{layer['name']}: units by inputs")
     with right:
         own = own_scale()

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cache, state
-from dashboard.charts.heatmap import WEIGHTS_TITLE, Panel, heatmap
+from dashboard.charts.heatmap import ABREAST, WEIGHTS_TITLE, Panel, heatmap
 from dashboard.charts.style import label, listed
 from dashboard.components import gallery, look, measures, weights
 from dashboard.components import page as frame
@@ -21,6 +21,7 @@ from dashboard.state import Context
 from dashboard.views.layer_maps import Values, own_scale, scale_limits
 from gifcore.record import NATURAL, SEARCHED
 
+STRONGEST = 50  # inputs of the table
 STEPS = {NATURAL: "Natural step (scale 1)", SEARCHED: "Searched step"}
 
 
@@ -88,8 +89,10 @@ def _moves(
 
 
 def _height(tiles: dict[str, weights.Tiles]) -> int:
+    """Return what the pictures need in pixels, as wide as they are side by side."""
     high, wide = next(iter(tiles.values())).values.shape
-    return int(np.clip(130 + 400 * high / max(wide, 1), 200, 460))
+    each = 820 / min(len(tiles), ABREAST) - 70
+    return int(np.clip(110 + each * high / max(wide, 1), 200, 460))
 
 
 # --- before and after -----------------------------------------------------------------------------
@@ -227,21 +230,33 @@ def _input_texts(tile: weights.Tiles, layer: dict[str, Any]) -> np.ndarray:
     return names[tile.inputs]
 
 
+@st.fragment
 def _strongest_inputs(rows: dict[str, np.ndarray], layer: dict[str, Any]) -> None:
+    title = "The inputs that move furthest, as a table"
+    with st.expander(
+        title, key="unit-strongest", icon=":material/table:", on_change="rerun"
+    ) as box:
+        if not box.open:
+            return
+        table = strongest_inputs(rows, layer)
+        frame.table(
+            table,
+            "unit-inputs",
+            "The unit's furthest moved weights",
+            height=min(38 * (len(table) + 1), 300),
+            column_config={
+                name: st.column_config.NumberColumn(format="%+.3g") for name in table.columns[1:]
+            },
+        )
+        st.caption(f"{len(table)} of the unit’s inputs; None: not selected.")
+
+
+def strongest_inputs(rows: dict[str, np.ndarray], layer: dict[str, Any]) -> pd.DataFrame:
+    """Return input and move of each method, of the inputs that move furthest."""
     table = pd.DataFrame({"input": _input_names(layer)})
     flat = np.stack([row.ravel() for row in rows.values()])
     exp = measures.exponent(flat)
     for method, row in zip(rows, flat, strict=True):
         table[f"{label(method)} Δ ({measures.power(exp, 'parameter units')})"] = row / 10.0**exp
     strongest = np.nan_to_num(np.abs(flat), nan=0.0).max(axis=0)
-    table = table.iloc[np.argsort(-strongest, kind="stable")[:50]]
-    frame.table(
-        table,
-        "unit-inputs",
-        "The unit's furthest moved weights",
-        height=min(38 * (len(table) + 1), 300),
-        column_config={
-            name: st.column_config.NumberColumn(format="%+.3g") for name in table.columns[1:]
-        },
-    )
-    st.caption("The 50 inputs that move furthest; empty: not selected.")
+    return table.iloc[np.argsort(-strongest, kind="stable")[:STRONGEST]]

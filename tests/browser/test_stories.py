@@ -46,23 +46,31 @@ def test_a_story_is_told_to_its_end_by_the_keyboard(chromium: Any, address: str,
     page.close()
 
 
-def test_clicks_go_from_the_network_to_a_layer_to_a_unit(chromium: Any, address: str) -> None:
+def test_clicks_go_from_the_network_to_a_layer_to_a_unit_and_back(
+    chromium: Any, address: str
+) -> None:
     page = opened(chromium, f"{address}/parameters")
-    page.wait_for_timeout(1000)  # Plotly listens a moment after it has drawn
-    page.locator(".st-key-chart-network g.slice", has_text="conv3").first.click()
-    page.wait_for_url(lambda url: "layer=conv3.weight" in url)
-    settled(page)
-    cells = page.locator(".st-key-chart-layer .nsewdrag").last
-    cells.wait_for()
-    page.wait_for_timeout(1000)  # the markers over the cells are drawn after the axes
-    unit = page.url.split("unit=")[1].split("&")[0]
-    page.locator(".st-key-chart-layer").scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
-    box = cells.bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 12)
-    page.wait_for_url(lambda url: f"unit={unit}" not in url)
-    picked = int(page.url.split("unit=")[1].split("&")[0])
-    assert picked > 100  # near the lower end of 128
+    for unit in ("low", "low again", "high"):  # the second click is on the same tile and cell
+        page.locator(".st-key-chart-network g.slice", has_text="conv3").first.wait_for()
+        page.wait_for_timeout(1000)  # Plotly listens a moment after it has drawn
+        page.locator(".st-key-chart-network g.slice", has_text="conv3").first.click()
+        page.get_by_role("heading", name="conv3.weight: units by inputs").wait_for()
+        settled(page)
+        assert "layer=conv3.weight" in page.url
+        assert "tab=layer" in page.url
+        cells = page.locator(".st-key-chart-layer .nsewdrag").last
+        cells.wait_for()
+        page.wait_for_timeout(1000)
+        box = cells.bounding_box()
+        down = box["height"] - 12 if unit == "high" else 12
+        cells.click(position={"x": box["width"] / 2, "y": down})
+        page.get_by_role("heading", name="One unit of conv3.weight").wait_for()
+        settled(page)
+        assert "tab=unit" in page.url
+        picked = int(page.url.split("unit=")[1].split("&")[0])
+        assert picked > 100 if unit == "high" else picked < 28  # of 128
+        assert page.locator(".st-key-unit input").input_value().startswith(f"Unit {picked}:")
+        page.get_by_role("tab", name="Network", exact=True).click()
     page.close()
 
 

@@ -238,8 +238,18 @@ def test_a_point_lies_in_every_cell_and_names_its_units_and_inputs() -> None:
     assert moved.marker.maxdisplayed == other.marker.maxdisplayed == 1
     assert ": not selected<" in other.hovertemplate
     whole = heatmap([Panel("IF", np.eye(2), 1.0)], "T", Palette(), clickable=True)
+    assert (whole.layout.xaxis.range, whole.layout.yaxis.range) == ((-0.5, 1.5), (1.5, -0.5))
     assert [trace.type for trace in whole.data] == ["heatmap", "scatter"]  # all of it moves
     assert whole.data[-1].hovertemplate.startswith("unit %{y}, input %{x}: ")
+
+
+def test_a_grey_panel_leaves_the_shared_colour_bar_to_one_that_is_drawn() -> None:
+    grey = np.full((2, 2), np.nan)
+    names = {"a": grey, "b": np.eye(2), "c": np.eye(2), "d": grey}
+    figure = heatmap([Panel(n, v, 1.0) for n, v in names.items()], "T", Palette())
+    (bar,) = [trace for trace in figure.data if trace.showscale]
+    assert not np.isnan(bar.z).all()
+    assert bar.colorbar.x == pytest.approx(figure.layout.xaxis3.domain[1] + 0.01)
 
 
 def test_modules_add_up_their_tensors() -> None:
@@ -305,6 +315,30 @@ def test_weights_before_are_those_of_the_checkpoint_and_after_is_before_plus_the
     for layer in layers_:
         mine = theta[layer["offset"] : layer["offset"] + layer["size"]]
         np.testing.assert_array_equal(mine, arrays[layer["name"]].ravel())
+
+
+@pytest.mark.usefixtures("workspace")
+def test_the_table_of_the_inputs_that_move_furthest_is_made_when_it_is_opened() -> None:
+    at = open_page("parameters", tab="unit", layer="conv2.weight")
+    assert len(at.dataframe) == 0
+    at.session_state["unit-strongest"] = True
+    at.run()
+    assert not at.exception
+    table = at.dataframe[0].value
+    assert len(table) == unit_maps.STRONGEST
+    assert "50 of the unit’s inputs" in said(at)
+
+
+def test_the_inputs_that_move_furthest_come_first() -> None:
+    row = np.array([[[1e-3, np.nan], [-4e-3, 2e-3]]])
+    layer = {"name": "c", "shape": [1, 1, 2, 2]}
+    table = unit_maps.strongest_inputs({"gif": row, "if": row / 2}, layer)
+    assert table["input"].tolist() == [
+        f"channel 0, row {r}, column {k}" for r, k in ((1, 0), (1, 1), (0, 0), (0, 1))
+    ]
+    gif, if_ = (table.iloc[:, i].to_numpy() for i in (1, 2))
+    np.testing.assert_allclose(gif[:3] / gif[0], [1, -0.5, -0.25])
+    np.testing.assert_allclose(if_, gif / 2)
 
 
 @pytest.mark.usefixtures("workspace")
