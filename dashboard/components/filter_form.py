@@ -17,8 +17,8 @@ from dashboard.state import Context
 
 VIEWS = {
     "few": ":material/swap_vert: Most helpful and harmful",
-    "all": ":material/grid_view: Browse all training images",
-    "table": ":material/table_rows: Ranking as a table",
+    "all": ":material/grid_view: Browse all",
+    "table": ":material/table_rows: As a table",
 }
 AFTER = {False: "before the edit", True: "after the edit by {}"}
 RIGHT = {"any": "Any", "right": "✓ right", "wrong": "✗ wrong"}
@@ -106,10 +106,11 @@ def switch() -> Filter:
             "Training images", list(VIEWS), format_func=VIEWS.__getitem__, required=True, wrap=True,
             **_field("browse", view()),
         )  # fmt: skip
-        st.segmented_control(
-            "Pictures", list(SIZES), format_func=SIZES.__getitem__, required=True,
-            **_field("size", now.size),
-        )  # fmt: skip
+        if view() != "table":
+            st.segmented_control(
+                "Pictures", list(SIZES), format_func=SIZES.__getitem__, required=True,
+                **_field("size", now.size),
+            )  # fmt: skip
     ask(now)
     state.write_address()
     return now

@@ -12,7 +12,7 @@ from dashboard.charts.style import Palette
 
 SIDE = 112  # pixels; small images are enlarged by the browser, nearest neighbour
 STYLE = (
-    "display:grid;grid-template-columns:repeat(auto-fill,minmax({side}px,1fr));gap:0.25rem 1rem;"
+    "display:grid;grid-template-columns:repeat(auto-fill,minmax({side}px,1fr));gap:0.25rem 0.5rem;"
     "max-height:{height}px;overflow-y:auto"
 )
 FIGURE = "margin:0;content-visibility:auto;contain-intrinsic-size:auto 160px"  # unseen: not drawn

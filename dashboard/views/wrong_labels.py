@@ -10,12 +10,13 @@ import streamlit as st
 
 from dashboard import cache, library, state
 from dashboard.charts.found_curve import Line, found_curve
-from dashboard.components import basket, gallery, look, measures, sure
+from dashboard.components import basket, gallery, look, measures, sheet, sure
 from dashboard.components import page as frame
 from dashboard.components import suspects as known
 from dashboard.components.controls import forget_if_gone, one_of
 from dashboard.components.gallery import Pictures
 from dashboard.components.messages import plain
+from dashboard.components.sheet import Card
 from dashboard.components.suspects import Suspects
 from dashboard.state import Context
 from dashboard.texts import text
@@ -225,33 +226,31 @@ def _gallery(
     number = 1
     if pages > 1:
         number = st.pagination(pages, key=f"suspects-page-{score}-{shown}-{len(inspected)}")
+    palette = look.palette()
     part = inspected.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
     with slot, st.grid("auto", min_column_width=WIDTH, gap=("small", "small")):
         for row in part.to_dict("records"):
-            with st.container():
-                index = int(row["train_index"])
-                st.image(
-                    gallery.within(source.png("train", index)),
-                    caption=caption(row, score, exp if unit else 0, source.classes),
-                    alt=alt(row, source.classes),
-                    width=gallery.SIDE,
-                )
+            index = int(row["train_index"])
+            lines = caption(row, score, exp if unit else 0, source.classes)
+            card = Card(source.uri("train", index), "", "neutral", lines, alt(row, source.classes))
+            with st.container(gap="xxsmall", horizontal_alignment="center"):
+                st.html(sheet.figure(card, palette, gallery.SIDE))
                 basket.checkbox(context, index)
     return rows
 
 
 def caption(row: Mapping[Any, Any], score: str, exp: int, classes: list[str]) -> str:
     """Return place, score, and the labels: given, predicted where it differs, true where known."""
-    lines = [f"**{row['place']}.** {measures.signed(float(row[score]), exp)}"]
+    lines = [f"{row['place']}. {measures.signed(float(row[score]), exp)}"]
     given = _name(row.get("given"), classes)
-    lines.append(f"labelled {plain(given)}" if given else "label unknown")
+    lines.append(f"labelled {given}" if given else "label unknown")
     predicted = _name(row.get("predicted"), classes)
     if predicted and predicted != given:
-        lines.append(f"→ model: {plain(predicted)}")
+        lines.append(f"→ model: {predicted}")
     true = _name(row.get("true"), classes)
     if true:
-        lines.append("label is right" if true == given else f"✗ truly **{plain(true)}**")
-    return "  \n".join(lines)
+        lines.append("✓ label is right" if true == given else f"✗ truly {true}")
+    return "\n".join(lines)
 
 
 def alt(row: Mapping[Any, Any], classes: list[str]) -> str:
