@@ -14,8 +14,9 @@ from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 FEW = 300  # samples: so many or fewer are all dots, without a shading
-MOST = 240  # dots of more samples
+MOST = 150  # dots of more samples: a browser draws them in 30 ms
 CELLS = 72  # of the shading, a side
+NEAR = 4  # px: a dot that far from the pointer answers, else the cell under it
 LEAST_DECADE = 0.3  # of powers of ten: a scale that ends that near the last tick has no other
 
 
@@ -55,6 +56,7 @@ def score_scatter(
     figure = go.Figure()
     if len(dots) < len(first):
         _shading(figure, first, second, dots, names, palette)
+        figure.update_layout(hoverdistance=NEAR)
     for there, name, colour, symbol in (
         (~marked[dots], "others", palette.muted, "circle"),
         (marked[dots], marked_name, palette.ink, "diamond"),
