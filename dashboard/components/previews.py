@@ -57,9 +57,13 @@ def left() -> bool:
     return bool(st.session_state.pop(LEFT, False))
 
 
-def begin(context: Context, running: int | None) -> None:
-    """Give the field its number before it is drawn: its own, the address's, or a running one's."""
-    index = st.session_state.get(FIELD, state.picked().get(FIELD, running))
+def begin(context: Context) -> None:
+    """Give the field its number before it is drawn: its own, or the address's.
+
+    A refresh finds a ranking on its way by its number in the address; that of somebody else is no
+    concern of this session.
+    """
+    index = st.session_state.get(FIELD, state.picked().get(FIELD))
     known = index is not None and 0 <= index < context.info["data"]["sizes"]["test"]
     st.session_state[FIELD] = index if known else None
     if known:

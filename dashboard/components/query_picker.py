@@ -24,8 +24,7 @@ AT_ONCE = 24  # test images with a picture and a button; of more one turns pages
 
 def begin(context: Context) -> None:
     """Give the field of any other test image its number, before anything is drawn."""
-    fresh = previews.FIELD not in st.session_state and state.picked().get(previews.FIELD) is None
-    previews.begin(context, _running(context) if fresh else None)
+    previews.begin(context)
 
 
 def draw(
@@ -134,16 +133,6 @@ def others(context: Context, source: Pictures, *, preview: bool = False) -> None
     if index not in {query["index"] for query in cache.queries(context.shown)} and not preview:
         with below:
             previews.instead(context)
-
-
-def _running(context: Context) -> int | None:
-    """Return the test image of a ranking on its way, for a new session, e.g. after a refresh."""
-    workspace = settings.workspace()
-    folder = records.addition_folder(workspace, context.shown.hash, 0).parent
-    for run in jobs.started(workspace):
-        if run.parent == folder and jobs.status(run, workspace)["status"] in jobs.LIVE:
-            return int(run.name.removeprefix("test-"))
-    return None
 
 
 def _show_button(index: int) -> None:

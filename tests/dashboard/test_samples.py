@@ -82,16 +82,37 @@ def test_ranking_another_image_adds_it_to_the_record(computed: Path) -> None:
     assert [query["index"] for query in records.Record.open(folder).queries] == [other]
 
 
-def test_a_refresh_finds_a_ranking_on_its_way(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def on_its_way(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody ranks test image 7."""
     folder = records.addition_folder(workspace, Record.open(workspace / "g05").hash, 7)
     running = {"status": "running", "title": "t", "message": "", "stages": [], "eta_seconds": 3.0}
     monkeypatch.setattr(jobs, "started", lambda _workspace: [folder])
     monkeypatch.setattr(jobs, "status", lambda *_: running)
-    at = open_page("samples")  # a new session, as after a refresh
-    assert at.number_input(key="preview").value == 7
+
+
+def test_a_refresh_finds_a_ranking_on_its_way(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = open_page("samples")
+    at.number_input(key="preview").set_value(7).run()
+    on_its_way(workspace, monkeypatch)
+    at.run()
     assert "cancel-test-7" in keys(at)
+    address = {key: "".join(at.query_params[key]) for key in at.query_params}
+    again = open_page("samples", **address)  # a new session, as after a refresh
+    assert again.number_input(key="preview").value == 7
+    assert "cancel-test-7" in keys(again)
+
+
+@pytest.mark.parametrize("address", [{}, {"query": str(QUERIES[1])}])
+def test_a_ranking_of_somebody_else_is_not_taken_over(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, address: dict[str, str]
+) -> None:
+    on_its_way(workspace, monkeypatch)
+    at = open_page("samples", **address)
+    assert at.number_input(key="preview").value is None
+    assert "cancel-test-7" not in keys(at)
+    assert "preview" not in at.query_params
 
 
 @pytest.mark.usefixtures("workspace")
