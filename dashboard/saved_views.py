@@ -1,6 +1,7 @@
 """Views that visitors named: kept in the workspace for everybody who uses it; no Streamlit.
 
-One small JSON file, written whole and renamed; what is not a view in it is passed over.
+One small JSON file, written whole and renamed. What is not a view in it is passed over and kept;
+a file that cannot be read is never written over.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ FILE, LOCK = "saved-views.json", ".saved-views.lock"
 MOST = 50  # views of a workspace
 LONGEST = 80  # letters of a name
 LARGEST = 1_000_000  # bytes of the file: beyond it is none of ours
+LARGEST_VIEW = LARGEST // MOST - 200  # bytes: so there is room for the most of them
 BUSY = "Somebody else is saving a view just now; try again."
 
 
@@ -35,16 +37,37 @@ class View:
 
 def read(workspace: Path) -> list[View]:
     """Return the views of a workspace, the newest first; none where the file is not readable."""
+    try:
+        return _views(_entries(workspace))
+    except GifError:
+        return []
+
+
+def _entries(workspace: Path) -> list[Any]:
+    """Return what the file lists, views or not; nothing where there is no file.
+
+    Raises:
+        GifError: there is a file that is not ours to read.
+    """
     file = workspace / FILE
     try:
         if file.stat().st_size > LARGEST:
-            return []
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+            raise ValueError
+        entries = json.loads(file.read_text(encoding="utf-8"))["views"]
+    except FileNotFoundError:
         return []
-    entries = found.get("views") if isinstance(found, dict) else None
-    views = [_view(entry) for entry in entries] if isinstance(entries, list) else []
-    return [view for view in views if view is not None][:MOST]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        entries = None
+    if not isinstance(entries, list):
+        raise GifError(
+            f"The saved views of this workspace cannot be read: {FILE} in it is damaged. Nothing "
+            "was changed; repair or remove that file first."
+        )
+    return entries
+
+
+def _views(entries: list[Any]) -> list[View]:
+    return [view for entry in entries if (view := _view(entry)) is not None][:MOST]
 
 
 def _view(entry: Any) -> View | None:
@@ -68,7 +91,8 @@ def save(
         keys: of the picks that belong to a view; others are left out.
 
     Raises:
-        GifError: the name is empty, too long or taken, there are too many, or it is not writable.
+        GifError: the name is empty, too long or taken, the picks are too long, there are too many
+            views, or the file is damaged or not writable.
     """
     name = " ".join(name.split())
     if not name or not name.isprintable():
@@ -78,13 +102,19 @@ def save(
     kept = {key: text for key, text in picks.items() if key in keys}
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     view = View(name, page, kept, made)
+    if len(_text(asdict(view))) > LARGEST_VIEW:
+        raise GifError(
+            f"That view says more than the {LARGEST_VIEW:,} bytes that are kept of one: mark or "
+            "filter less."
+        )
     with locked(workspace / LOCK, BUSY):
-        there = read(workspace)
+        entries = _entries(workspace)
+        there = _views(entries)
         if any(one.name.casefold() == name.casefold() for one in there):
             raise GifError(f"There is a view “{name}” already: take another name, or delete it.")
         if len(there) >= MOST:
             raise GifError(f"There are {MOST} saved views, which is the most: delete one first.")
-        _write(workspace, [view, *there])
+        _write(workspace, [asdict(view), *entries])
     return view
 
 
@@ -92,13 +122,24 @@ def delete(workspace: Path, name: str) -> None:
     """Forget a view; one that is gone already is no error.
 
     Raises:
-        GifError: it is not writable.
+        GifError: the file is damaged or not writable.
     """
     with locked(workspace / LOCK, BUSY):
-        _write(workspace, [view for view in read(workspace) if view.name != name])
+        entries = _entries(workspace)
+        _write(workspace, [one for one in entries if not _called(one, name)])
 
 
-def _write(workspace: Path, views: list[View]) -> None:
-    content = {"views": [asdict(view) for view in views]}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(workspace / FILE, text.encode())
+def _called(entry: Any, name: str) -> bool:
+    view = _view(entry)
+    return view is not None and view.name == name
+
+
+def _write(workspace: Path, entries: list[Any]) -> None:
+    text = _text({"views": entries})
+    if len(text) > LARGEST:
+        raise GifError("The saved views of this workspace are full: delete one first.")
+    write_atomically(workspace / FILE, text)
+
+
+def _text(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()

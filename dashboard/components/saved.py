@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import streamlit as st
 
 from dashboard import saved_views, settings, state
@@ -34,6 +36,11 @@ def save_this(page: str) -> None:
         st.button(
             "Save", key="saved-save", on_click=_save, args=(page,), icon=":material/bookmark_add:"
         )
+    _say()
+
+
+def _say() -> None:
+    """Say how the last saving or deleting went, once."""
     said = st.session_state.pop(SAY, None)
     if said is not None:
         good, words = said
@@ -67,12 +74,14 @@ def shown(where: str) -> bool:
         for view in saved_views.read(settings.workspace())
         if view.page.replace("-", "_") in pages
     ]
-    for number, view in enumerate(views):
+    for view in views:
+        # not by place: somebody else may have saved one since this list was drawn
+        this = f"{where}-{hashlib.sha256(view.name.encode()).hexdigest()[:12]}"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             title = pages[view.page.replace("-", "_")].title
             if st.button(
                 f"{plain(view.name)} · {title}",
-                key=f"saved-open-{where}-{number}",
+                key=f"saved-open-{this}",
                 type="tertiary",
                 icon=":material/bookmark:",
                 help=f"Saved {view.made}",
@@ -80,7 +89,7 @@ def shown(where: str) -> bool:
                 _open(view)
             st.button(
                 f"Delete {plain(view.name)}",
-                key=f"saved-delete-{where}-{number}",
+                key=f"saved-delete-{this}",
                 type="tertiary",
                 icon=":material/delete:",
                 on_click=_delete,
@@ -106,6 +115,9 @@ def _delete(name: str) -> None:
 
 def on_home() -> None:
     """Draw the saved views under a heading of their own; nothing where there are none."""
-    if available() and saved_views.read(settings.workspace()):
+    if not available():
+        return
+    if saved_views.read(settings.workspace()):
         st.subheader("Saved views")
-        shown("home")
+    _say()
+    shown("home")

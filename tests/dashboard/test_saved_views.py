@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import saved_views
 from dashboard.saved_views import FILE, MOST, delete, read, save
@@ -58,19 +59,61 @@ def test_there_is_a_most_and_two_at_once_do_not_lose_one(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{", '{"views": 3}', '{"views": [1, {"name": "x"}, {"name": 3, "picks": {}}]}',
-     '{"views": [{"name": "' + "x" * 99 + '", "page": "samples", "made": "", "picks": {}}]}',
+    ["", "[]", "{", '{"views": 3}', '{"views": [{"name": "One", "pa', "[" * 100_000, b"\xff",
      '{"views": "' + "x" * saved_views.LARGEST + '"}'],
     ids=lambda text: text[:12],
 )  # fmt: skip
-def test_a_file_that_is_no_list_of_views_holds_none(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE).write_text(content, encoding="utf-8")
+def test_a_damaged_file_holds_no_views_and_is_not_written_over(
+    tmp_path: Path, content: str | bytes
+) -> None:
+    there = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / FILE).write_bytes(there)
+    assert read(tmp_path) == []
+    with pytest.raises(GifError, match="cannot be read: saved-views.json in it is damaged"):
+        save(tmp_path, "One", "samples", {"ratio": "0.1"}, KEYS)
+    with pytest.raises(GifError, match="damaged"):
+        delete(tmp_path, "One")
+    assert (tmp_path / FILE).read_bytes() == there
+
+
+def test_what_is_not_a_view_is_passed_over_and_kept(tmp_path: Path) -> None:
+    strange = [1, {"name": "x"}, {"name": 3, "picks": {}}]
+    strange += [{"name": "x" * 99, "page": "samples", "made": "", "picks": {}}]
+    (tmp_path / FILE).write_text(json.dumps({"views": strange}))
     assert read(tmp_path) == []
     save(tmp_path, "One", "samples", {"ratio": "0.1"}, KEYS)
+    save(tmp_path, "x", "samples", {}, KEYS)
+    delete(tmp_path, "x")
     assert [view.name for view in read(tmp_path)] == ["One"]
+    assert json.loads((tmp_path / FILE).read_text())["views"][1:] == strange
+
+
+def test_the_longest_views_do_not_push_out_the_others(tmp_path: Path) -> None:
+    save(tmp_path, "first", "samples", {}, KEYS)
+    with pytest.raises(GifError, match="mark or filter less"):
+        save(tmp_path, "long", "samples", {"query": "A" * 60_000}, KEYS)
+    for number in range(MOST - 1):
+        picks = {key: "é" * 4_800 for key in KEYS}
+        save(tmp_path, f"{number}" + "x" * 70, "samples", picks, KEYS)
+    assert (tmp_path / FILE).stat().st_size > 0.9 * saved_views.LARGEST
+    assert (len(read(tmp_path)), read(tmp_path)[-1].name) == (MOST, "first")
+
+
+def test_a_file_that_is_full_of_what_is_no_view_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps({"views": ["x" * (saved_views.LARGEST - 100)]}))
+    with pytest.raises(GifError, match="full"):
+        save(tmp_path, "One", "samples", {"ratio": "0.1"}, KEYS)
+    assert (tmp_path / FILE).stat().st_size < saved_views.LARGEST
 
 
 # --- on the pages ---------------------------------------------------------------------------------
+
+
+def named(app: AppTest, what: str, name: str) -> str:
+    """The key of the button about a view."""
+    found = [b.key for b in app.button if b.key.startswith(f"saved-{what}-") and name in b.label]
+    assert len(found) == 1
+    return str(found[0])
 
 
 def test_a_saved_view_is_listed_opened_from_another_session_and_deleted(workspace: Path) -> None:
@@ -83,17 +126,45 @@ def test_a_saved_view_is_listed_opened_from_another_session_and_deleted(workspac
     assert "present" not in kept["picks"]
     other = open_page("", filter="all~label.5")
     assert "Saved views" in said(other)
-    other.button(key="saved-open-home-0").click().run()
+    other.button(key=named(other, "open-home", "Two")).click().run()
     go(other, "samples")
     assert other.select_slider(key="ratio").value == 0.1
     assert other.session_state["context"].methods == ["gif"]
     assert other.session_state["picked"]["filter"] == "all~label.3"
-    listed = open_share(other).button(key="saved-open-share-0")
+    key = named(open_share(other), "open-share", "Two")
+    listed = other.button(key=key)
     assert listed.label == "Two \\*bags\\* \\<b\\> · Samples"
-    other.button(key="saved-delete-share-0").click().run()
-    assert "saved-open-share-0" not in keys(other)
+    other.button(key=named(other, "delete-share", "Two")).click().run()
+    assert key not in keys(other)
     assert read(workspace) == []
     assert "Saved views" not in said(open_page(""))
+
+
+def test_a_click_opens_the_view_whose_name_it_has_though_another_was_saved_since(
+    workspace: Path,
+) -> None:
+    save(workspace, "mine", "samples", {"ratio": "0.1"}, KEYS)
+    save(workspace, "other", "samples", {"ratio": "0.05"}, KEYS)
+    app = open_page("")
+    button = app.button(key=named(app, "open-home", "mine"))
+    save(workspace, "newest", "samples", {"ratio": "0.05"}, KEYS)
+    button.click().run()
+    assert app.session_state["picked"]["ratio"] == 0.1
+    app = open_page("")
+    button = app.button(key=named(app, "open-home", "mine"))
+    delete(workspace, "mine")
+    button.click().run()
+    assert app.title[0].value == "GIF Studio"  # still Home: it is gone
+
+
+def test_a_delete_that_is_not_possible_is_said_on_home(workspace: Path) -> None:
+    save(workspace, "One", "samples", {}, KEYS)
+    app = open_page("")
+    with locked(workspace / saved_views.LOCK, ""):
+        app.button(key=named(app, "delete-home", "One")).click().run()
+    assert "Somebody else is saving a view just now" in app.error[0].value
+    assert not app.run().error
+    assert [view.name for view in read(workspace)] == ["One"]
 
 
 def test_a_taken_name_is_told_and_nothing_is_lost(workspace: Path) -> None:
