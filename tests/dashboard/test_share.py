@@ -178,6 +178,9 @@ def test_the_report_holds_rankings_steps_confusions_a_layer_and_doubts(written: 
     (row,) = re.findall(r"<td>Bag</td>(.*?)</tr>", after, flags=re.DOTALL)
     counts = [int(count) for count in re.findall(r"<td>(\d+)</td>", row)]
     assert counts == [int(bags.get(c, 0)) for c in range(10)]
+    assert "Dots: the 150 of 8,000 training images" in written
+    assert "The other 7,850 are in the shading" in written
+    assert "training images per cell" in written
     assert 'alt="Moves of ' in written
     assert written.count("what would make it wrong</h3>") == 3
     assert f"{info['data']['sizes']['test'] // 10} test images stand behind" in written
