@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 READABLE = 12  # up to this many classes the numbers are written into the cells
 LONGEST = 12  # letters of a class name beside the matrix; hovering says all of it
-CELLS = 250  # px that the cells share
+CELLS = 232  # px that the cells share, at least
+BAR = 78  # px of the bar above them
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,14 @@ def confusion(
     cell: tuple[int, int] | None = None,
     own: bool = True,
     marked: int | None = None,
+    bar: bool = True,
 ) -> go.Figure:
     """Draw the classes `shown`; unseen markers over the cells report a click as their x and y.
 
     Args:
         cell: (true, predicted) of the cell that is looked at, framed; not its `own`: dotted.
         marked: the class that is looked at, in bold.
+        bar: has it a bar of colours? Of several side by side one is enough.
     """
     percent = 100 * matrix.shares[np.ix_(shown, shown)]
     few = len(shown) <= READABLE
@@ -52,7 +57,8 @@ def confusion(
         zmin=-100 if matrix.difference else 0,
         zmax=100,
         colorscale=palette.diverging if matrix.difference else palette.sequential,
-        colorbar=_bar(difference=matrix.difference),
+        showscale=bar,
+        colorbar=_bar(difference=matrix.difference) if bar else None,
         text=_texts(percent, difference=matrix.difference) if few else None,
         texttemplate="%{text}" if few else None,
         textfont={"size": 10},
@@ -68,16 +74,15 @@ def confusion(
     if not few:
         ticks["tickfont"] = {"size": 10}
     ends = [-0.5, len(shown) - 0.5]
+    angle = 0 if max(len(classes[i]) for i in shown) <= 2 else -60 if few else -90
     figure.update_xaxes(
         **ticks,
         range=ends,
-        tickangle=0 if max(len(classes[i]) for i in shown) <= 2 else -60 if few else -90,
-        title={"text": "predicted class", "standoff": 30},
-        automargin=True,
+        tickangle=angle,
+        title={"text": "predicted class", "standoff": 10},
         zeroline=False,
     )
     figure.update_yaxes(**ticks, range=ends[::-1], zeroline=False)
-    figure.update_yaxes(automargin=True)
     figure.add_annotation(
         x=0,
         xref="paper",
@@ -90,8 +95,11 @@ def confusion(
         font={"size": 11},
     )
     figure.update_layout(showlegend=False, hoverdistance=100, dragmode=False)
+    turned = math.sin(math.radians(-angle)) * max(map(room.width, names))
+    below = room.BELOW + turned
     tall = max(CELLS, 17 * len(shown))
-    return finish(figure, title, height=tall + 160, top=0)
+    finish(figure, title, height=round(BAR + tall + below), top=BAR)
+    return room.fixed(figure, [*names, "true class "], below=below)
 
 
 def _bar(*, difference: bool) -> dict[str, object]:

@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, marker
 
@@ -68,7 +69,9 @@ def per_class(
     figure.update_yaxes(
         tickvals=places, ticktext=names, range=[len(rows) - 0.5, -0.5], zeroline=False
     )
-    return finish(figure, title, height=130 + max(26 * len(rows), 60), top=40)
+    legend = 20 + 19 * len(series)  # pixels, a line a model: in less, Plotly draws it all again
+    tall = 90 + legend + max(22 * len(rows), 60)
+    return room.fixed(finish(figure, title, height=tall, top=legend), names)
 
 
 def shown(series: list[Series], always: Sequence[int | None], most: int = MOST) -> list[int]:

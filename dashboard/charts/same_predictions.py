@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts import room
+from dashboard.charts.accuracies import markers
 from dashboard.charts.kept import kept
-from dashboard.charts.style import Palette, abreast, finish, marker
+from dashboard.charts.style import Palette, abreast, finish
 
 
 @dataclass(frozen=True)
@@ -36,37 +38,44 @@ def same_predictions(panels: dict[str, list[Same]], title: str, palette: Palette
         horizontal_spacing=0.05,
     )
     for column, rows in enumerate(panels.values(), start=1):
-        for row in rows:
-            _row(figure, row, palette, column)
+        _panel(figure, rows, palette, column)
         figure.update_xaxes(range=_range(rows), nticks=3, row=1, col=column)
     abreast(figure, len(panels), "images with the same prediction (%)")
     most = max(len(rows) for rows in panels.values())
     figure.update_yaxes(type="category", range=[most - 0.4, -0.8])
     figure.update_layout(showlegend=False)
-    return finish(figure, title, height=120 + 44 * most)
+    names = [row.row for rows in panels.values() for row in rows]
+    return room.fixed(finish(figure, title, height=120 + 44 * most), names)
 
 
-def _row(figure: go.Figure, row: Same, palette: Palette, column: int) -> None:
-    look = marker(row.method, row.step, palette)
+def _panel(figure: go.Figure, rows: list[Same], palette: Palette, column: int) -> None:
+    """Draw a panel as two traces, the small dots and the means: many take longer to draw."""
+    look = markers([(row.method, row.step) for row in rows], palette)
+    dots = [
+        (100 * share, row.row, colour)
+        for row, colour in zip(rows, look["color"], strict=True)
+        for share in row.shares
+    ]
     figure.add_scatter(
-        x=[100 * share for share in row.shares],
-        y=[row.row] * len(row.shares),
+        x=[share for share, _, _ in dots],
+        y=[name for _, name, _ in dots],
         mode="markers",
-        marker={"color": look["color"], "size": 5, "opacity": 0.7},
+        marker={"color": [colour for _, _, colour in dots], "size": 5, "opacity": 0.7},
         cliponaxis=False,
-        hovertemplate=f"{row.row}: %{{x:.1f}} %<extra></extra>",
+        hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
         row=1,
         col=column,
     )
     figure.add_scatter(
-        x=[100 * row.mean],
-        y=[row.row],
+        x=[100 * row.mean for row in rows],
+        y=[row.row for row in rows],
         mode="markers+text",
         marker=look,
-        text=[f"{100 * row.mean:.1f}"],
+        text=[f"{100 * row.mean:.1f}" for row in rows],
+        customdata=[len(row.shares) for row in rows],
         textposition="top center",
         cliponaxis=False,
-        hovertemplate=f"{row.row}, mean of {len(row.shares)}: %{{x:.1f}} %<extra></extra>",
+        hovertemplate="%{y}, mean of %{customdata}: %{x:.1f} %<extra></extra>",
         row=1,
         col=column,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, log_range, mark_scale
 
@@ -55,4 +56,5 @@ def step_search(
         dtick=1,
     )
     figure.update_yaxes(title="on the validation split (%)", range=[-2, 103])
-    return finish(figure, title, height=max(height, LEAST), top=70, legend=1.07)
+    finish(figure, title, height=max(height, LEAST), top=80, legend=1.07)
+    return room.fixed(figure, ["100"], y_title=True)

@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, marker
 
@@ -81,7 +82,7 @@ def taken_for(
     figure.update_yaxes(tickvals=places, ticktext=names, showgrid=False, zeroline=False)
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5])
     tall = max(30, 12 + 9 * len(marks))
-    return finish(figure, title, height=150 + tall * len(rows), top=40)
+    return room.fixed(finish(figure, title, height=150 + tall * len(rows), top=40), names)
 
 
 def _counted(models: int) -> str:

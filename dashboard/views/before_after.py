@@ -89,7 +89,7 @@ def _held_elsewhere() -> None:
         if path is not None and truth(cache.open_record(path).info) is not None:
             state.link(
                 "before_after",
-                f"{plain(family.title)}: held against retrained models",
+                f"A study that was checked: {plain(family.title)}",
                 icon=":material/compare:",
                 study=family.key,
                 selector=selector,
@@ -99,7 +99,7 @@ def _held_elsewhere() -> None:
 
 
 def _edit(context: Context, methods: list[str]) -> None:
-    method, _ = one_edit.pick(context, methods)
+    method, _ = one_edit.pick(context, methods, steps_too=False)
     one_edit.section(context, method)
     sure.panel(context, "step-search", methods=[method])
 

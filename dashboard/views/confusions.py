@@ -150,7 +150,7 @@ def _matrices(context: Context, found: Judged, cell: Cell, *, change: bool) -> N
     drawn = {model: name for model, name in found.names.items() if not change or model != BEFORE}
     narrow = len(drawn) > 2 and len(shown) <= READABLE
     with st.grid("auto", min_column_width=NARROW if narrow else WIDE, gap="small"):
-        for model, name in drawn.items():
+        for place, (model, name) in enumerate(drawn.items()):
             shares, count = measures.row_shares(found.counts[model]), found.counts[model]
             models = found.votes.shape[1] if model == RETRAINED else 1
             matrix = Matrix(shares, count, models=models)
@@ -166,6 +166,7 @@ def _matrices(context: Context, found: Judged, cell: Cell, *, change: bool) -> N
                 cell=(cell.label, cell.predicted),
                 own=model == cell.model,
                 marked=about,
+                bar=place == 0,
             )
             with st.container(key=f"matrix-{model}"):
                 look.chart(figure, f"confusion-{model}", partial(go, shown, model))

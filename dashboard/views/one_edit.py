@@ -39,14 +39,19 @@ def _chosen(key: str, options: list[str]) -> str:
     return chosen if chosen in options else options[-1]
 
 
-def pick(context: Context, methods: list[str]) -> tuple[str, str]:
-    """Draw the choice of one edit above the tab that shows it, and return it."""
+def pick(context: Context, methods: list[str], *, steps_too: bool = True) -> tuple[str, str]:
+    """Draw the choice of one edit above the tab that shows it, and return it.
+
+    Args:
+        steps_too: is the step to be chosen? Not where all of a method's are drawn.
+    """
     method, step = settle(context, methods)
     steps = context.info["methods"][method]["steps"]
     names = {s: f"{s.capitalize()} {times(entry['scale'])}" for s, entry in steps.items()}
     with st.container(horizontal=True):
         one_of("Method", {m: label(m) for m in methods}, method, METHOD)
-        one_of("Step", names, step, STEP)
+        if steps_too:
+            one_of("Step", names, step, STEP)
     return method, step
 
 

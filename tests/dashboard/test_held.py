@@ -80,7 +80,7 @@ def test_without_retrained_models_the_tab_says_how_to_get_them(empty_workspace: 
     assert charts(at) == 0
     assert "Not checked by retraining" in said(at)
     assert "set `seeds` to 3 in the section [retrain]" in plain_of(said(at))
-    (link,) = [one.proto for one in at.get("page_link") if "held against" in one.proto.label]
+    (link,) = [one.proto for one in at.get("page_link") if "was checked" in one.proto.label]
     assert {"tab=retrained", f"study={family[:12]}"} <= set(link.query_string.split("&"))
 
 
