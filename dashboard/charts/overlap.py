@@ -50,8 +50,11 @@ def overlap(
         hovertemplate="top %{x}: %{y:.1f} % by chance<extra></extra>",
     )
     mark_scale(figure, k, f"k = {k:,}", palette, left=k > n / 10)
-    figure.update_xaxes(
-        type="log", title="k: length of the two lists (log axis)", range=log_range(ks), dtick=1
-    )
-    figure.update_yaxes(title="shared (%)", range=[-2, 103])
+    figure.layout.xaxis = {
+        "type": "log",
+        "title": {"text": "k: length of the two lists (log axis)"},
+        "range": log_range(ks),
+        "dtick": 1,
+    }
+    figure.layout.yaxis = {"title": {"text": "shared (%)"}, "range": [-2, 103]}
     return finish(figure, title, height=460, top=70, legend=1.06)

@@ -79,18 +79,24 @@ def rank_flow(
             opacity=1.0 if name == "in both" else 0.75,
             hovertemplate="%{text}<extra></extra>",
         )
-    figure.add_hline(
-        y=found.k + BELOW / 2, line={"color": palette.muted, "width": 1, "dash": "dot"}
-    )
-    figure.update_xaxes(
-        tickvals=[0, 1], ticktext=list(names), range=[-0.08, 1.08], showgrid=False, zeroline=False
-    )
+    end = found.k + BELOW / 2
+    line = {"color": palette.muted, "width": 1, "dash": "dot"}
+    figure.layout.shapes = [
+        {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": end, "y1": end, "line": line}
+    ]
+    figure.layout.xaxis = {
+        "tickvals": [0, 1],
+        "ticktext": list(names),
+        "range": [-0.08, 1.08],
+        "showgrid": False,
+        "zeroline": False,
+    }
     ticks = [1, *range(5, found.k + 1, 5)]
-    figure.update_yaxes(
-        title="rank (1 = first)",
-        tickvals=[*ticks, gone],
-        ticktext=[*map(str, ticks), "beyond"],
-        range=[gone + 0.6, 0.2],
-        zeroline=False,
-    )
+    figure.layout.yaxis = {
+        "title": {"text": "rank (1 = first)"},
+        "tickvals": [*ticks, gone],
+        "ticktext": [*map(str, ticks), "beyond"],
+        "range": [gone + 0.6, 0.2],
+        "zeroline": False,
+    }
     return finish(figure, title, height=140 + 17 * (found.k + 2), top=40, legend=1.02)

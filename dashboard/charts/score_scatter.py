@@ -56,7 +56,7 @@ def score_scatter(
     figure = go.Figure()
     if len(dots) < len(first):
         _shading(figure, first, second, dots, names, palette)
-        figure.update_layout(hoverdistance=NEAR)
+        figure.layout.hoverdistance = NEAR
     for there, name, colour, symbol in (
         (~marked[dots], "others", palette.muted, "circle"),
         (marked[dots], marked_name, palette.ink, "diamond"),
@@ -181,6 +181,7 @@ def _frame(
             hoverinfo="skip",
         )
     zero = {"zeroline": True, "zerolinecolor": palette.grid, "zerolinewidth": 1}
-    figure.update_xaxes(title=f"{names[0]} influence ({units[0]})", **zero)
-    figure.update_yaxes(title=f"{names[1]} influence ({units[1]})", **zero)
+    axes = [f"{name} influence ({unit})" for name, unit in zip(names, units, strict=True)]
+    figure.layout.xaxis = {"title": {"text": axes[0]}, **zero}
+    figure.layout.yaxis = {"title": {"text": axes[1]}, **zero}
     return finish(figure, title, height=460, top=70, legend=1.06)
