@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dashboard.charts.style import label, listed
@@ -12,7 +14,7 @@ from dashboard.components.messages import plain
 from gifcore.held_against import Truth, truth
 from gifcore.outcome import Figure, outcome
 from gifcore.record import NATURAL, SEARCHED
-from gifcore.solve_words import ALIKE, SOLVED, STABLE
+from gifcore.solve_words import ALIKE, SOLVED, STABLE, End, ended, iterates_not
 from gifcore.study import USES_SELECTION
 
 ENOUGH = 0.5  # of the training images in the curvature: below it a draw can matter
@@ -61,7 +63,7 @@ class Facts:
 
     def solved(self) -> dict[str, dict[str, Any]]:
         """The certificates of systems that were solved; gradients and closed forms have none."""
-        return {m: c for m, c in self.certificates.items() if c["status"] != "no system"}
+        return {m: c for m, c in self.certificates.items() if ended(c) != "none"}
 
     def longest(self) -> dict[str, float]:
         """The scale of each method's searched step."""
@@ -76,13 +78,14 @@ def _names(methods: Mapping[str, object] | list[str]) -> str:
 # --- the solves -----------------------------------------------------------------------------------
 
 
-def _open(facts: Facts) -> Values | None:
-    left = {
-        m: c.get(c["judged_by"]) or 0.0
-        for m, c in facts.solved().items()
-        if str(c["status"]).replace("_", " ") not in SOLVED
-    }
-    return {"names": _names(left), "left": percent(max(left.values()))} if left else None
+def _left(facts: Facts, end: End) -> Values | None:
+    """Return of whom a solve ended so, and how much of the residual is left at most."""
+    found = facts.solved()
+    left = {m: c.get(c["judged_by"]) or 0.0 for m, c in found.items() if ended(c) == end}
+    if not left:
+        return None
+    most = max(left.values())
+    return {"names": _names(left), "left": percent(most) if math.isfinite(most) else "all"}
 
 
 def _unstable(facts: Facts) -> Values | None:
@@ -98,7 +101,8 @@ def _unstable(facts: Facts) -> Values | None:
 
 
 def _unknown_stability(facts: Facts) -> Values | None:
-    unknown = [m for m, c in facts.solved().items() if c.get("rank_stability") is None]
+    found = {m: c for m, c in facts.solved().items() if not iterates_not(c)}
+    unknown = [m for m, c in found.items() if c.get("rank_stability") is None]
     return {"names": _names(unknown)} if unknown else None
 
 
@@ -346,8 +350,9 @@ def _machine(facts: Facts) -> Values:
 
 
 RULES: dict[str, Callable[[Facts], Values | None]] = {
-    "open-ranking": _open,
-    "open-update": _open,
+    "open-ranking": partial(_left, end="stopped"),
+    "open-update": partial(_left, end="stopped"),
+    "unsolved": partial(_left, end="unsolved"),
     "unstable": _unstable,
     "unknown-stability": _unknown_stability,
     "negative": _negative,

@@ -13,27 +13,30 @@ MOST = 4  # sentences a figure
 
 FIGURES: dict[str, tuple[str, ...]] = {
     "samples": (
-        "group", "certain", "unstable", "open-ranking", "negative", "few-samples", "closed",
-        "gradient", "unknown-stability", "damping", "stationary", "one-model",
+        "group", "certain", "unstable", "unsolved", "open-ranking", "negative", "few-samples",
+        "closed", "gradient", "unknown-stability", "damping", "stationary", "one-model",
     ),
     "preview": ("preview", "preview-few", "certain", "stationary", "one-model"),
     "compare": (
-        "same-draw", "unstable", "open-ranking", "negative", "few-samples", "closed", "gradient",
-        "chance", "damping", "one-model",
+        "same-draw", "unstable", "unsolved", "open-ranking", "negative", "few-samples", "closed",
+        "gradient", "chance", "damping", "one-model",
     ),
     "edits": (
-        "no-images", "unchecked", "one-retrained", "small", "retrained-apart", "open-update", "far",
-        "searched", "one-model",
+        "no-images", "unchecked", "one-retrained", "small", "retrained-apart", "unsolved",
+        "open-update", "far", "searched", "one-model",
     ),
     "parameters": (
-        "selector", "natural", "open-update", "negative", "draws", "layers", "few-samples",
-        "damping", "one-model",
+        "selector", "natural", "unsolved", "open-update", "negative", "draws", "layers",
+        "few-samples", "damping", "one-model",
     ),
-    "layer": ("clip", "selector", "open-update", "draws", "negative", "few-samples", "one-model"),
-    "unit": ("symmetry", "excite", "open-update", "draws", "negative", "one-model"),
+    "layer": (
+        "clip", "selector", "unsolved", "open-update", "draws", "negative", "few-samples",
+        "one-model",
+    ),
+    "unit": ("symmetry", "excite", "unsolved", "open-update", "draws", "negative", "one-model"),
     "before-after": (
         "no-images", "small", "unchecked", "one-retrained", "retrained-apart", "edge",
-        "open-update", "draws", "far", "seeds", "searched", "one-model",
+        "unsolved", "open-update", "draws", "far", "seeds", "searched", "one-model",
     ),
     "confusion": ("row", "no-images", "small", "unchecked", "seeds", "searched", "one-model"),
     "histogram": (

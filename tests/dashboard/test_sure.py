@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dashboard.doubts import FIGURES, MOST
 from dashboard.texts import sections
 from gifcore.assets_path import asset
 from gifcore.record import RECORD
+from gifcore.solve_words import trust
 from tests.dashboard.make_record import make_record, make_workspace
 from tests.dashboard.opened import charts, open_page, said
 
@@ -137,6 +139,50 @@ def test_what_a_certificate_says_decides(
         assert words in sections("doubts")[name].format(**values)
 
 
+DIRECT = {"solver": "dense", "rank_stability": None}
+
+
+@pytest.mark.parametrize(
+    ("certificates", "expected"),
+    [
+        ({"status": "no solution found"}, {"unsolved"}),
+        ({"status": "singular"}, set()),  # of all solutions that of least norm
+        ({"status": "exact termination"}, set()),
+        ({"status": "not finite", "residual": math.inf, "normal_residual": math.inf}, {"unsolved"}),
+        ({"status": "diverged", "solver": "p-lissa", "rank_stability": 0.9}, {"unsolved"}),
+        ({"status": "iteration limit", "solver": "lsmr"}, {"open-ranking", "unknown-stability"}),
+    ],
+)
+def test_a_direct_solve_is_never_told_to_iterate_longer(
+    certificates: dict[str, Any], expected: set[str]
+) -> None:
+    found = changed(DIRECT | certificates)
+    about = {"open-ranking", "unsolved", "unknown-stability"}
+    assert names(found) & about == expected
+    lines = " ".join(doubts.of(found, "samples"))
+    assert ("`iterations`" in lines) == ("open-ranking" in expected)
+    assert ("no longer solve would change" in lines) == ("unsolved" in expected)
+    assert "inf" not in lines.split()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("no_solution_found", "solved directly, but no solution found, "
+         "1 of 1 ranking solves without a solution"),
+        ("singular", "solved directly"),
+        ("exact termination", "solved directly"),
+    ],
+)  # fmt: skip
+def test_the_verdict_of_a_direct_solve_speaks_of_no_iterations(status: str, words: str) -> None:
+    certificate = {"status": status, "solver": "dense", "rank_stability": None}
+    entry = {"certificate": certificate, "query_certificates": {"3": certificate}}
+    assert trust(entry) == words
+    iterated = certificate | {"solver": "lsmr"}
+    known = trust({"certificate": iterated, "query_certificates": {"3": iterated}})
+    assert "stability of the ranking not measured" in known
+
+
 def test_several_draws_take_the_place_of_the_doubt_about_one() -> None:
     info = info_of(DEMOS[0])
     assert "few-samples" in names(facts(info))
@@ -170,58 +216,58 @@ def test_a_certain_image_a_group_and_a_preview_are_told() -> None:
 
 # --- the panels -----------------------------------------------------------------------------------
 
-PLACES = {
-    "samples": {"samples"},
-    "parameters": {"parameters", "layer", "unit"},
-    "before-after": {
-        "before-after",
-        "agreement",
-        "step-search",
-        "confusion",
-        "histogram",
-        "flips",
-    },  # fmt: skip
-    "compare": {"compare", "compare-layer", "compare-edits"},
-}
-
-
+PLACES = [  # page, tab and the panel there
+    ("samples", "few", "samples"),
+    ("parameters", "network", "parameters"),
+    ("parameters", "layer", "layer"),
+    ("parameters", "unit", "unit"),
+    ("before-after", "accuracies", "before-after"),
+    ("before-after", "retrained", "agreement"),
+    ("before-after", "edit", "step-search"),
+    ("before-after", "confusions", "confusion"),
+    ("before-after", "histogram", "histogram"),
+    ("before-after", "flips", "flips"),
+    ("compare", "rankings", "compare"),
+    ("compare", "moves", "compare-layer"),
+    ("compare", "edits", "compare-edits"),
+]
 SECOND = {"layer", "unit", "step-search", "confusion", "histogram", "flips", "compare-layer"}
+OF_RANKING = ("samples", "compare")
 
 
 def panels(app: AppTest) -> int:
     return sum(box.label == sure.NAME for box in app.expander)
 
 
-@pytest.mark.parametrize("page", PLACES)
-def test_every_figure_has_one_closed_panel_that_opens(empty_workspace: Path, page: str) -> None:
+@pytest.mark.parametrize(("page", "tab", "key"), PLACES)
+def test_every_figure_has_one_closed_panel_that_opens(
+    empty_workspace: Path, page: str, tab: str, key: str
+) -> None:
     make_record(empty_workspace / "one", seeds=(1, 2, 3))
-    app = open_page(page)
+    app = open_page(page, tab=tab)
     drawn = charts(app)
-    assert panels(app) == len(PLACES[page])
+    assert panels(app) == 1
     assert WRONG not in said(app)
-    for key in PLACES[page]:
-        app.session_state[f"sure-{key}"] = True
+    app.session_state[f"sure-{key}"] = True
     app.run()
     assert not app.exception
     text = said(app)
-    assert text.count(WRONG) == len(PLACES[page])
-    assert text.count("**The solves**") == len(PLACES[page] - SECOND)
-    assert charts(app) == drawn + len(PLACES[page])  # the residuals of each
-    assert certificate.sentence("gif", _certificate(app, page)).strip() in text
-    if page in ("samples", "compare"):
-        assert "**The ranking was not checked by retraining.** The 3 retrained models" in text
-    if page != "samples":
-        assert text.count("Held against 3 retrained models** (") == len(PLACES[page] - SECOND) - (
-            page == "compare"
-        )
-        assert text.count("Held against 3 retrained models.** Same") == len(PLACES[page] & SECOND)
+    assert text.count(WRONG) == 1
+    assert text.count("**The solves**") == (key not in SECOND)
+    assert charts(app) == drawn + 1  # the residuals
+    assert certificate.sentence("gif", _certificate(app, key)).strip() in text
+    checked = "**The ranking was not checked by retraining.** The 3 retrained models" in text
+    assert checked == (key in OF_RANKING)
+    alone = key not in SECOND and key not in OF_RANKING
+    assert text.count("Held against 3 retrained models** (") == alone
+    assert text.count("Held against 3 retrained models.** Same") == (key in SECOND)
     assert "`" not in "".join(c.value for c in app.caption if "\\`" in c.value)
 
 
-def _certificate(app: AppTest, page: str) -> dict[str, Any]:
+def _certificate(app: AppTest, key: str) -> dict[str, Any]:
     context = app.session_state["context"]
     entry = context.info["methods"]["gif"]
-    if page in ("samples", "compare"):
+    if key in OF_RANKING:
         return entry["query_certificates"][str(context.query)]
     return entry["certificate"]
 
