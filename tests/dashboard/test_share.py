@@ -6,7 +6,9 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
@@ -15,10 +17,12 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import report, reproduce, state
 from dashboard.components import page
+from gifcore import record as records
+from gifcore import runner
 from gifcore.assets_path import asset
-from gifcore.record import SEARCHED, Record
-from gifcore.study import parse
-from tests.dashboard.make_record import make_record
+from gifcore.record import SEARCHED, STUDY, Record
+from gifcore.study import for_query, parse, read
+from tests.dashboard.make_record import make_record, make_study
 from tests.dashboard.opened import open_page, open_share
 
 DEMO = asset("demo") / "highest-k-gradients-05"
@@ -234,8 +238,6 @@ def test_the_lines_of_python_do_what_they_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The backdoor's record: run again it is the same study, and the names are there."""
-    from gifcore import runner
-
     context = report.context_of(Record.open(asset("demo") / "backdoor"))
     lines = reproduce.of(context)
     (tmp_path / "study.toml").write_text(lines.study, encoding="utf-8")
@@ -249,3 +251,53 @@ def test_the_lines_of_python_do_what_they_say(
     monkeypatch.setattr(runner, "run", run)  # a minute otherwise; its own tests run it
     exec(lines.python, {})  # noqa: S102 - our own lines
     assert asked == [(context.shown.hash, Path("runs/again"), Path("runs"))]
+
+
+def runs_of(
+    lines: reproduce.Lines, folder: Path, monkeypatch: pytest.MonkeyPatch, found: list[Record]
+) -> list[tuple[Any, Path]]:
+    """Execute the lines; each study that they run is one of the records found, in turn."""
+    (folder / "study.toml").write_text(lines.study, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    asked: list[tuple[Any, Path]] = []
+
+    def run(prepared: Any, out: Path, *, workspace: Path) -> Record:
+        asked.append((prepared, out))
+        assert workspace == Path("runs")
+        return found[len(asked) - 1]
+
+    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(runner, "prepare", lambda study: study)
+    exec(lines.python, {})  # noqa: S102 - our own lines
+    return asked
+
+
+def test_the_lines_read_a_method_that_ranks(
+    empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study("highest-k-gradients", 0.05, ("if", "gif", "second-order"))
+    record = Record.open(make_record(empty_workspace / "one", study=study))
+    context = report.context_of(record)
+    assert context.methods[-1] == "second-order"
+    lines = reproduce.of(context)
+    assert 'record.update("second-order")' in lines.python
+    assert 'record.scores("gif", 3)' in lines.python
+    runs_of(lines, empty_workspace, monkeypatch, [record])
+    silent = reproduce.of(replace(context, methods=["second-order"]))
+    assert 'record.scores("gif", 3)' in silent.python
+
+
+def test_the_lines_rank_an_image_that_was_ranked_later(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record.open(workspace / "g05")
+    study = for_query(read(record.path / STUDY), 7)
+    later = make_record(records.addition_folder(workspace, record.hash, 7), study=study)
+    context = replace(report.context_of(record), query=7)
+    lines = reproduce.of(context)
+    both = [record, Record.open(later)]
+    asked = runs_of(lines, workspace, monkeypatch, both)
+    assert [out for _, out in asked] == [Path("runs/again"), Path("runs/test-7")]
+    assert asked[1][0] == study
+    gone = reproduce.of(replace(context, query=999))
+    assert "scores" not in gone.python
