@@ -17,6 +17,12 @@ ROOT = Path(__file__).parents[2]
 APP = ROOT / "dashboard" / "app.py"
 
 OpenPage = Callable[..., AppTest]
+TABS = {  # of each page, the first one open
+    "samples": ("few", "table"),
+    "parameters": ("network", "layer", "unit"),
+    "before-after": ("accuracies", "retrained", "edit", "confusions", "histogram", "flips"),
+    "compare": ("rankings", "every", "moves", "edits", "costs"),
+}
 
 
 def open_page(url_path: str = "", *, refused: bool = False, **address: str) -> AppTest:
