@@ -33,6 +33,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         opened.set_default_timeout(120_000)
         opened.goto(address + "/before-after")
         settled(opened, 180_000)
+        opened.get_by_role("tab", name="Confusion matrices", exact=True).click()
+        opened.wait_for_url(re.compile(r"tab=confusions"))
         yield opened
 
 
