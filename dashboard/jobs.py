@@ -33,12 +33,14 @@ from gifcore.study import Study, dumps, for_query, read, study_hash
 from gifcore.version import ENGINE_VERSION
 
 INCOMING = ".incoming"
+KEPT = (".toml", ".log", ".json")  # there, of every run that was started from here
 LIVE = ("starting", *run_state.LIVE)
 STOPPED = ("cancelled", "failed", "interrupted")
 DOCTOR_SECONDS = 180
+ENDED_WELL = ("Record: ", "Already computed: ")  # what the engine prints last
 LOG_SHOWN = 10_000  # characters of what a process printed, from its end
 
-_lock = threading.Lock()  # two sessions that ask at once start one process
+lock = threading.Lock()  # two sessions that ask at once start one process
 _children: list[subprocess.Popen[bytes]] = []  # to be reaped, so that a dead one is really gone
 
 
@@ -76,11 +78,10 @@ def start(
     Raises:
         GifError: the workspace cannot be written.
     """
-    with _lock:
+    with lock:
         if status(folder, workspace)["status"] in (*LIVE, "finished"):
             return folder
-        incoming = _incoming(folder, workspace)
-        records.write_atomically(incoming.with_suffix(".toml"), dumps(study).encode())
+        records.write_atomically(incoming(folder, workspace, ".toml"), dumps(study).encode())
         _launch(study.title, folder, workspace, reuse, expected)
     return folder
 
@@ -101,21 +102,20 @@ def resume(folder: Path, *, workspace: Path) -> Path:
 
 def asked(folder: Path, workspace: Path) -> Path:
     """Return the study file of a run: what was asked for from here, else that of its folder."""
-    incoming = _incoming(folder, workspace).with_suffix(".toml")
-    return incoming if incoming.is_file() else folder / records.STUDY
+    here = incoming(folder, workspace, ".toml")
+    return here if here.is_file() else folder / records.STUDY
 
 
 def _launch(
     title: str, folder: Path, workspace: Path, reuse: Path | None, expected: float | None
 ) -> None:
-    incoming = _incoming(folder, workspace)
-    arguments = ["run", str(incoming.with_suffix(".toml")), "--out", str(folder)]
+    arguments = ["run", str(incoming(folder, workspace, ".toml")), "--out", str(folder)]
     arguments += ["--workspace", str(workspace)]
     arguments += ["--reuse", str(reuse)] if reuse else []
-    launched = spawn(arguments, workspace, incoming.with_suffix(".log"))
+    launched = spawn(arguments, workspace, incoming(folder, workspace, ".log"))
     launched |= {"folder": str(folder.relative_to(workspace)), "title": title}
     launched |= {"expected": expected}
-    records.write_json(incoming.with_suffix(".json"), launched)
+    records.write_json(incoming(folder, workspace, ".json"), launched)
 
 
 def spawn(
@@ -159,12 +159,17 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _incoming(folder: Path, workspace: Path) -> Path:
-    try:
-        parts = folder.resolve().relative_to(workspace.resolve()).parts
-    except ValueError:
-        raise GifError(f"{folder} is not in the workspace {workspace}.") from None
-    return workspace / INCOMING / "-".join(part.lstrip(".") for part in parts)
+def incoming(folder: Path, workspace: Path, suffix: str) -> Path:
+    """Return the file about a run of a kind of `KEPT`; a link has files of its own.
+
+    Raises:
+        GifError: the run is not of this workspace.
+    """
+    named = folder.parent.resolve() / folder.name
+    if ".." in named.parts or not named.is_relative_to(workspace.resolve()):
+        raise GifError(f"{folder} is not in the workspace {workspace}.")
+    parts = named.relative_to(workspace.resolve()).parts
+    return workspace / INCOMING / ("-".join(part.lstrip(".") for part in parts) + suffix)
 
 
 # --- looking ------------------------------------------------------------------------------------
@@ -258,7 +263,7 @@ def detail(folder: Path, workspace: Path) -> str:
         if stage["state"] != "skipped":
             lines.append(f"Stage {stage['name']}: {stage['state']}, {stage.get('seconds', 0):g} s")
     try:
-        log = _incoming(folder, workspace).with_suffix(".log").read_text("utf-8", "replace")
+        log = incoming(folder, workspace, ".log").read_text("utf-8", "replace")
     except (OSError, GifError):
         log = ""
     return "\n".join([*lines, *(["", "Printed:", log[-LOG_SHOWN:].strip()] if log.strip() else [])])
@@ -280,7 +285,7 @@ def _is_of(state: dict[str, Any] | None, launched: dict[str, Any]) -> bool:
 
 def _launched(folder: Path, workspace: Path) -> dict[str, Any] | None:
     try:
-        path = _incoming(folder, workspace).with_suffix(".json")
+        path = incoming(folder, workspace, ".json")
         launched = json.loads(path.read_text(encoding="utf-8"))
         int(launched["pid"]), launched["pid_started"], launched["title"]
         return dict(launched)
@@ -291,7 +296,9 @@ def _launched(folder: Path, workspace: Path) -> dict[str, Any] | None:
 def _died(folder: Path, workspace: Path, launched: dict[str, Any]) -> dict[str, Any]:
     if launched.get("cancelled"):
         return _plain(launched["title"], "cancelled", "Cancelled before it began.")
-    line = last_line(_incoming(folder, workspace).with_suffix(".log"))
+    line = last_line(incoming(folder, workspace, ".log"))
+    if line.startswith(ENDED_WELL) and not folder.exists():
+        return _plain(folder.name, "none", "")  # it was finished, and deleted by hand since
     message = line or "Its process ended at once and printed nothing."
     return _plain(launched["title"], "failed", message)
 
@@ -332,7 +339,7 @@ def cancel(folder: Path, workspace: Path) -> bool:
     launched = _launched(folder, workspace)
     if not launched or not run_state.is_alive(launched):
         return False
-    path = _incoming(folder, workspace).with_suffix(".json")
+    path = incoming(folder, workspace, ".json")
     records.write_json(path, launched | {"cancelled": True})
     try:
         os.kill(launched["pid"], signal.SIGTERM)

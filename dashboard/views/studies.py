@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, jobs, library, settings, state
+from dashboard import cache, jobs, library, settings, state, trash
 from dashboard.charts.style import label
 from dashboard.components import messages, progress, start_from
 from dashboard.components import page as frame
@@ -44,12 +44,14 @@ def page() -> None:
             st.caption("One computes at a time; the others wait in line.")
         for folder in running:
             _running_one(folder)
-    _stopped([e for e in listed if e.path not in running] + _never_began(listed, running))
+    ended = [e for e in listed if e.path not in running]
+    never_began = _never_began(listed, running)
+    _stopped(ended + never_began)
     finished = [(e, False) for e in listed if e.status == "finished"]
     _finished(finished + [(e, True) for e in cache.bundled() if e.status == "finished"])
     if not state.closed():
         _again([e for e, _ in finished] + [e for e in cache.bundled() if e.status == "finished"])
-        _delete([e for e in listed if e.path not in running])
+        _delete(ended + [e for e in never_began if e.path.parent == settings.workspace()])
 
 
 # --- on their way -------------------------------------------------------------------------------
@@ -244,10 +246,8 @@ def _delete(entries: list[Listed]) -> None:
 
 
 def _discard(folder: Path, title: str) -> None:
-    workspace = settings.workspace()
     try:
-        records.empty_trash(workspace)
-        place = records.discard(workspace, folder)
+        place = trash.discard(folder, settings.workspace())
     except GifError as problem:
         st.session_state["studies-problem"] = str(problem)
     else:
@@ -269,6 +269,6 @@ def _undo() -> None:
 def _restore() -> None:
     place, _ = st.session_state.pop("studies-deleted")
     try:
-        records.restore(settings.workspace(), place)
+        trash.restore(place, settings.workspace())
     except GifError as problem:
         st.session_state["studies-problem"] = str(problem)

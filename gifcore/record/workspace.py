@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,9 +131,16 @@ def restore(workspace: Path, place: Path) -> Path:
     return folder
 
 
-def empty_trash(workspace: Path) -> None:
-    """Remove for good what was deleted from a workspace."""
-    shutil.rmtree(workspace / TRASH, ignore_errors=True)
+def empty_trash(workspace: Path, keep: Path | None = None) -> None:
+    """Remove for good what was deleted from a workspace, but for one place of the trash."""
+    for place in (workspace / TRASH).glob("*"):
+        if place == keep:
+            continue
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                place.unlink()
 
 
 def _users(workspace: Path, folder: Path) -> list[str]:

@@ -238,6 +238,14 @@ def test_a_folder_outside_the_workspace_is_refused(tmp_path: Path, workspace: Pa
         jobs.start(SMALL, tmp_path / "else", workspace=workspace)
 
 
+def test_studies_whose_names_have_dots_have_files_of_their_own(workspace: Path) -> None:
+    files = {jobs.incoming(workspace / name, workspace, ".json").name for name in ("v1.2", "v1.3")}
+    assert files == {"v1.2.json", "v1.3.json"}
+    for name in ("..", "../v1", "a/../../v1"):
+        with pytest.raises(GifError, match="not in the workspace"):
+            jobs.incoming(workspace / name, workspace, ".json")
+
+
 # --- asking before running ------------------------------------------------------------------------
 
 
