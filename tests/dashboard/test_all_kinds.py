@@ -16,7 +16,7 @@ from gifcore.outcome import outcome
 from gifcore.record import Record
 from tests.conftest import KINDS
 from tests.dashboard.make_record import make_record, make_study
-from tests.dashboard.opened import charts, open_page, said
+from tests.dashboard.opened import TABS, charts, open_page, said
 
 SHOWN = ("remove-samples", "backdoor", "union")
 PAGES = ("", "before-after", "parameters", "compare", "samples")
@@ -62,9 +62,10 @@ def test_before_after_counts_charts_and_tables_what_it_says(one: Record) -> None
     counted, *columns = WORDS[one.info["change"]["kind"]]
     assert counted in said(at)
     assert set(columns) <= set(at.dataframe[0].value.columns)
-    assert charts(at) == 6
-    assert "that were right and gains" in said(at)
-    assert flips.OTHERS not in at.selectbox(key="flips-class").options
+    drawn = {tab: open_page("before-after", tab=tab) for tab in TABS["before-after"]}
+    assert sum(charts(tab) for tab in drawn.values()) == 6
+    assert "that were right and gains" in said(drawn["flips"])
+    assert flips.OTHERS not in drawn["flips"].selectbox(key="flips-class").options
     judged = outcome(one.info["change"])
     rows = before_after.evaluated(one.info, ["if", "gif"])
     raw = before_after.raw_table(rows, judged)

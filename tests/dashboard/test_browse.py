@@ -403,9 +403,9 @@ def test_the_downloads_say_how_many_rows_they_hold() -> None:
     [("3-4-before", "all~label.3~said.4"), ("3-0", "all~label.3~said.0~after~by.gif")],
 )
 def test_a_cell_of_a_confusion_matrix_leads_to_its_training_images(cell: str, text: str) -> None:
-    at = open_page("before-after", cell=cell, edit="gif-searched")
+    at = open_page("before-after", tab="confusions", cell=cell, edit="gif-searched")
     links = [link.proto for link in at.get("page_link")]
     (found,) = [link for link in links if link.label.startswith("Training images of 3 that")]
     assert parse_qs(found.query_string)["filter"] == [text]
-    none_kept = open_page("before-after", cell="3-0", edit="if-searched")
+    none_kept = open_page("before-after", tab="confusions", cell="3-0", edit="if-searched")
     assert not [link for link in none_kept.get("page_link") if "Training" in link.proto.label]
