@@ -6,16 +6,18 @@ its own depth is tested beside it; a missing combination and a busy server: test
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import settings
 from dashboard.components import saved
 from gifcore.assets_path import asset
 from tests.dashboard.make_other_data import SHAPES, make_other
 from tests.dashboard.make_record import make_record, make_study
-from tests.dashboard.opened import charts, go, keys, open_page, said
+from tests.dashboard.opened import TABS, charts, go, keys, open_page, said
 from tests.dashboard.test_studies import write_run
 
 RECORD_PAGES = ("samples", "parameters", "before-after", "compare", "wrong-labels", "speed")
@@ -117,12 +119,23 @@ def situation(
     return name
 
 
+def of_tabs(app: AppTest, page: str) -> Iterator[str]:
+    """What each tab but the first says, opened one after the other by the same visitor."""
+    for tab in TABS.get(page, ())[1:]:
+        app.query_params["tab"] = tab
+        app.run()
+        assert not app.exception, (tab, app.exception)
+        assert not app.error, (tab, [error.value for error in app.error])
+        yield said(app)
+
+
 @pytest.mark.parametrize(("situation", "page"), ROWS, indirect=["situation"])
 def test_every_page_in_every_situation(situation: str, page: str) -> None:
     """No exception and no error (`open_page` sees to both), the sentence, and a way on."""
     picks = {"present": "1"} if situation == "presenting" else {}
     app = open_page(page, **picks)
-    text = said(app).replace("\\", "")
+    text = said(app) + "".join(of_tabs(app, page))
+    text = text.replace("\\", "")
     assert SITUATIONS[situation][page] in text
     ways = [*app.button, *app.selectbox, *app.get("page_link"), *app.get("download_button")]
     assert ways or "New study" in text
@@ -145,7 +158,7 @@ def test_an_audience_sees_no_page_that_computes_and_nothing_that_saves() -> None
     ("page", "address", "words"),
     [
         ("samples", {"filter": "all~label.0~label.1~said.2~by.if~helpful~wrong"}, "No training"),
-        ("before-after", {}, "nothing of this kind changed"),
+        ("before-after", {"tab": "flips"}, "nothing of this kind changed"),
     ],
 )
 @pytest.mark.usefixtures("situation")
