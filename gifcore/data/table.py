@@ -5,8 +5,10 @@ A column named `split` with train, validation and test in it makes the splits.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -89,12 +91,25 @@ def _csv_columns(path: Path) -> list[str]:
         )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file), [])
+            return next(csv.reader(_header(file, path.name)), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GifError(
             f"{path.name} is not a CSV file in UTF-8 that can be read; save it again with commas "
             "and a header line."
         ) from error
+
+
+def _header(file: TextIO, where: str) -> Iterator[str]:
+    """Yield the lines of a file until they are too long to be a header."""
+    left = limits.MAX_HEADER
+    while line := file.readline(left + 1):
+        left -= len(line)
+        if left < 0:
+            raise GifError(
+                f"The header line of {where} is longer than {limits.MAX_HEADER:,} characters; name "
+                "the columns in its first line, and end that line."
+            )
+        yield line
 
 
 def _parquet_columns(path: Path) -> list[str]:
@@ -103,7 +118,9 @@ def _parquet_columns(path: Path) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        about, schema = pq.read_metadata(path), pq.read_schema(path)
+        _refuse_long_footer(path)
+        with pq.ParquetFile(path) as file:
+            about, schema = file.metadata, file.schema_arrow
     except (OSError, ValueError, pa.ArrowException) as error:
         raise GifError(f"{path.name} is not a Parquet file that can be read.") from error
     needed = max(
@@ -131,6 +148,18 @@ def _parquet_columns(path: Path) -> list[str]:
                 "read: remove or convert it."
             )
     return list(schema.names)
+
+
+def _refuse_long_footer(path: Path) -> None:
+    """Refuse a Parquet file whose list of columns and their parts takes seconds to read."""
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little")
+    if length > limits.MAX_FOOTER:
+        raise GifError(
+            f"The footer of {path.name} has {length / 1e6:,.0f} MB, at most "
+            f"{limits.MAX_FOOTER / 1e6:.0f} MB are read; save it with fewer columns or row groups."
+        )
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:

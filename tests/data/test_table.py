@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gifcore.data import limits, load
 from gifcore.data.foreign import Reading
 from gifcore.data.own import as_npz
 from gifcore.data.survey import survey
+from gifcore.data.table import columns_of
 from gifcore.errors import GifError
 
 ROWS = 20
@@ -136,6 +138,45 @@ def test_a_csv_that_is_too_large_is_refused_unread(
     monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("was read"))
     with pytest.raises(GifError, match="the limit is"):
         read(tmp_path, table())
+
+
+@pytest.mark.parametrize("start", ["ab,", '"ab\n",'])
+def test_a_header_that_is_too_long_is_refused_before_all_of_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    monkeypatch.setattr(limits, "MAX_HEADER", 10_000)
+    path = tmp_path / "people.csv"
+    path.write_text(start * (1_000_000 // len(start)) + "\n1\n", newline="")
+    tracemalloc.start()
+    with pytest.raises(
+        GifError, match="header line of people.csv is longer than 10,000 characters"
+    ):
+        columns_of(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000  # bytes; the line has a million characters
+
+
+def test_a_header_may_be_as_long_as_the_limit_and_break_inside_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_HEADER", len('a,"b\nc",d\n'))
+    path = tmp_path / "people.csv"
+    path.write_text('a,"b\nc",d\n' + "1,2,3\n" * 100)
+    assert columns_of(path) == ["a", "b\nc", "d"]
+    path.write_text('a,"b\nc",dd\n' + "1,2,3\n" * 100)
+    with pytest.raises(GifError, match="longer than"):
+        columns_of(path)
+
+
+def test_a_parquet_footer_that_is_too_long_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, table(), ".parquet")
+    monkeypatch.setattr(limits, "MAX_FOOTER", 100)
+    monkeypatch.setattr(pq, "ParquetFile", lambda *_, **__: pytest.fail("was read"))
+    with pytest.raises(GifError, match=r"footer of people.parquet has .* fewer columns"):
+        columns_of(path)
 
 
 def test_columns_of_other_types_are_refused(tmp_path: Path) -> None:
