@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from dashboard.picks import number
 from gifcore.outcome import outcome
 
 Mode = Literal["method", "setting", "study"]
@@ -74,7 +75,7 @@ def text(other: Other) -> str:
     >>> text(Other(selector="random", ratio=0.05)), text(Other(first="if", second="gif"))
     (':random:0.05', ':::if:gif')
     """
-    ratio = "" if other.ratio is None else f"{other.ratio:g}"
+    ratio = "" if other.ratio is None else number(other.ratio)
     fields = (other.study, other.selector, ratio, other.first, other.second)
     return ":".join(fields).rstrip(":")
 

@@ -18,38 +18,14 @@ import streamlit as st
 from dashboard import cache, settings
 from dashboard.library import FAMILY_DIGITS, Family
 from dashboard.pairing import Combination
+from dashboard.picks import PARAMS, Pick, left_out, parse, text
+from dashboard.picks import gone as sentence
 from gifcore.errors import GifError
 from gifcore.record import Record
 
-PARAMS = (
-    "study",
-    "selector",
-    "ratio",
-    "query",
-    "methods",
-    "k",
-    "tab",
-    "layer",
-    "unit",
-    "class",
-    "sample",
-    "pin",
-    "filter",
-    "cell",
-    "edit",
-    "other",
-    "record",
-    "marked",
-    "preview",
-    "story",
-    "step",
-    "present",
-)
 DIGITS = 12  # of a record's hash in the address
 RATIOS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 DEFAULT_RATIO, DEFAULT_K = 0.05, 50
-
-Pick = str | float | list[str] | None
 
 
 @dataclass(frozen=True)
@@ -136,8 +112,9 @@ def link(name: str, label: str, *, icon: str | None = None, **picks: Pick) -> No
 
 
 def turn_to(name: str, **picks: Pick) -> None:
-    """Go to a page now, with some picks changed."""
+    """Go to a page now, with some picks changed; like a link it says what of them is not here."""
     show(**picks)
+    st.session_state["turned"] = picks
     st.switch_page(st.session_state["pages"][name], query_params=address(**picks))
 
 
@@ -192,12 +169,13 @@ def begin_run() -> None:
     touched = any(k in st.session_state and st.session_state[k] != picks.get(k) for k in PARAMS)
     touched = touched or bool(st.session_state.get("pending"))
     changed = {k: v for k, v in said.items() if v != written.get(k)}
-    asked = {} if touched else _parsed(changed) | left_out(said, written)
+    read = parse(changed)
+    asked = st.session_state.pop("turned", {}) if touched else read | left_out(said, written)
     st.session_state["asked"] = {k: v for k, v in asked.items() if v is not None}
-    st.session_state["gone"] = {k: v for k, v in changed.items() if k not in _parsed(changed)}
+    st.session_state["gone"] = {k: v for k, v in changed.items() if k not in read}
     st.session_state["drawing"] = True
     pending = st.session_state.pop("pending", {}) | asked
-    st.session_state["told"] = set(pending) | (set(said) if asked else set())
+    st.session_state["told"] = set(pending) | (set(said) if asked and not touched else set())
     for key, value in pending.items():
         picks[key] = value
         st.session_state.pop(key, None)
@@ -205,79 +183,8 @@ def begin_run() -> None:
         _write_address()  # a link of the navigation: the new page's step of Back says it too
 
 
-OPTIONAL = (
-    "tab",
-    "layer",
-    "unit",
-    "class",
-    "sample",
-    "pin",
-    "filter",
-    "cell",
-    "edit",
-    "other",
-    "preview",
-)  # what a view can be without, so that an address without it takes it back
-
-
-def left_out(said: dict[str, str], written: dict[str, str]) -> dict[str, None]:
-    """Return what the last address named and this one, of an earlier view, does not.
-
-    An address without any pick, as the links between pages have, is of no view.
-
-    >>> left_out({"study": "a"}, {"study": "a", "sample": "3"}), left_out({}, {"sample": "3"})
-    ({'sample': None}, {})
-    """
-    return {k: None for k in OPTIONAL if k in written and k not in said} if said else {}
-
-
 def _address() -> dict[str, str]:
     return {key: st.query_params[key] for key in PARAMS if key in st.query_params}
-
-
-def picks_from(texts: dict[str, str]) -> dict[str, Any]:
-    """Return the picks that an address names; what cannot be read is left out."""
-    return _parsed(texts)
-
-
-def _parsed(texts: dict[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, text in texts.items():
-        try:
-            values[key] = _PARSERS[key](text)
-        except ValueError:
-            continue
-    return values
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
-_PARSERS: dict[str, Any] = {
-    "study": str,
-    "selector": str,
-    "ratio": float,
-    "query": int,
-    "methods": _names,
-    "k": int,
-    "tab": _names,  # those open that are not a page's first
-    "layer": str,
-    "unit": int,
-    "class": int,  # a class by its number
-    "sample": int,  # the training image looked at
-    "pin": int,  # another, kept beside it
-    "filter": str,  # of the grid of training images, see dashboard.filters
-    "cell": str,  # of the confusion matrices: "8-6" is label 8, predicted 6
-    "edit": str,  # looked at on Before / after: "gif-searched"
-    "other": str,  # the view that Compare holds against: "study:selector:ratio"
-    "record": str,  # the first digits of the hash of the record shown
-    "preview": int,
-    "story": str,
-    "step": int,
-    "present": int,
-    "marked": lambda text: [word for word in text.split(",") if word.isdecimal()],
-}
 
 
 def address(**picks: Pick) -> dict[str, str]:
@@ -285,13 +192,7 @@ def address(**picks: Pick) -> dict[str, str]:
     values = picked() | picks
     if {"study", "selector", "ratio"} & set(picks) and "record" not in picks:
         values["record"] = None  # it is the hash of the record that is shown now
-    return {key: _text(values[key]) for key in PARAMS if values.get(key) is not None}
-
-
-def _text(value: Pick) -> str:
-    if isinstance(value, list):
-        return ",".join(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return {key: text(values[key]) for key in PARAMS if values.get(key) is not None}
 
 
 def write_address() -> None:
@@ -331,25 +232,8 @@ def seed(key: str, options: Sequence[Pick], default: Pick) -> None:
         and st.session_state.get("asked", {}).get(key) == value
         and value is not None
     ):
-        st.session_state["gone"][key] = _text(value)
+        st.session_state["gone"][key] = text(value)
     st.session_state[key] = value if value in options else default
-
-
-WORDS = {
-    "study": "the study",
-    "selector": "the selector",
-    "ratio": "the ratio",
-    "query": "test image",
-    "methods": "the methods",
-    "layer": "layer",
-    "unit": "unit",
-    "class": "class",
-    "sample": "training image",
-    "pin": "training image",
-    "other": "the study to compare with",
-    "cell": "the cell",
-    "edit": "the edit",
-}
 
 
 def note_record(record: Record | None) -> None:
@@ -362,20 +246,16 @@ def note_record(record: Record | None) -> None:
 
 
 def gone() -> str:
-    """Return what the address asks for and is not here, in one sentence; "" if all of it is."""
+    """Return what was asked for and is not here, in one sentence; "" if all of it is."""
     missing = dict(st.session_state.get("gone", {}))
     record = missing.pop("record", None)
-    found = [f"{WORDS.get(key, key)} “{value}”" for key, value in missing.items()]
-    if not found and record is not None:
+    if not missing and record is not None:
         return (
-            f"This link was made from the record “{record[:DIGITS]}”, which is not here; of the "
+            f"This view was made from the record “{record[:DIGITS]}”, which is not here; of the "
             f"same study, selector and ratio “{picked().get('record')}” is shown: numbers may "
             "differ."
         )
-    if not found:
-        return ""
-    are = "is" if len(found) == 1 else "are"
-    return f"This link asks for {', '.join(found)}, which {are} not here; what is here is shown."
+    return sentence(missing)
 
 
 def keep(key: str) -> Any:  # noqa: ANN401 - whatever the widget holds

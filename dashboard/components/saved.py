@@ -9,11 +9,12 @@ import streamlit as st
 from dashboard import saved_views, settings, state
 from dashboard.components import messages
 from dashboard.components.messages import plain
+from dashboard.picks import PARAMS, parse
 from dashboard.saved_views import View
 from gifcore.errors import GifError
 
 NOT_KEPT = ("present", "story", "step")  # who looks on, not what is looked at
-KEPT = tuple(key for key in state.PARAMS if key not in NOT_KEPT)
+KEPT = tuple(key for key in PARAMS if key not in NOT_KEPT)
 NAME, SAY = "saved-name", "saved-say"
 
 
@@ -100,9 +101,7 @@ def shown(where: str) -> bool:
 
 def _open(view: View) -> None:
     """Show exactly the picks of a view; what it does not say is as at the first visit."""
-    picks = dict.fromkeys(KEPT) | state.picks_from(
-        {k: v for k, v in view.picks.items() if k in KEPT}
-    )
+    picks = dict.fromkeys(KEPT) | parse({k: v for k, v in view.picks.items() if k in KEPT})
     state.turn_to(view.page.replace("-", "_"), **picks)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dashboard import __main__ as server
-from dashboard import jobs, library, state
+from dashboard import jobs, library
+from dashboard.picks import PARAMS, parse
 from gifcore.record import RECORD, Record
 from tests.dashboard.make_record import WEIGHTS_HASH, make_record, make_study
 from tests.dashboard.opened import ROOT, go, keys, open_page, said
@@ -146,7 +147,7 @@ def test_a_workspace_that_cannot_be_is_one_sentence(
 @pytest.mark.usefixtures("workspace")
 def test_address_texts_are_short_and_parsed_back() -> None:
     app = open_page("samples", ratio="0.1", methods="gif,if")
-    texts = {key: app.query_params[key] for key in state.PARAMS if key in app.query_params}
+    texts = {key: app.query_params[key] for key in PARAMS if key in app.query_params}
     assert texts["methods"] == "if,gif"  # in the order of the record
-    assert state._parsed(texts)["ratio"] == 0.1
+    assert parse(texts)["ratio"] == 0.1
     assert len(texts["study"]) == library.FAMILY_DIGITS

@@ -24,6 +24,7 @@ HERE = ("random", 0.05)
         Other(selector="random", ratio=0.05),
         Other("4acebe54d7a1", "highest-k-outputs", 0.25, "gif", "gif"),
         Other(study="4acebe54d7a1", second="if"),
+        Other(selector="random", ratio=1 / 3),
     ],
 )
 def test_a_view_is_read_back_from_its_text(other: Other) -> None:

@@ -14,16 +14,18 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
-from dashboard import report, reproduce, state
+from dashboard import report, reproduce, saved_views, state
 from dashboard.components import page
+from dashboard.picks import PARAMS
 from gifcore import record as records
 from gifcore import runner
 from gifcore.assets_path import asset
 from gifcore.record import SEARCHED, STUDY, Record
 from gifcore.study import for_query, parse, read
 from tests.dashboard.make_record import make_record, make_study
-from tests.dashboard.opened import open_page, open_share
+from tests.dashboard.opened import keys, open_page, open_share
 
 DEMO = asset("demo") / "highest-k-gradients-05"
 
@@ -100,6 +102,46 @@ def test_a_link_to_another_record_does_not_name_the_hash_of_this_one(
     assert state.address(k=20)["record"] == "0123456789ab"
     for other in ({"study": "b"}, {"selector": "random"}, {"ratio": 0.05}):
         assert "record" not in state.address(**other)
+
+
+THIRD = {"study": "000000000000", "ratio": "0.1", "record": "0123456789ab"}
+
+
+@pytest.mark.parametrize(
+    ("picks", "words"),
+    [
+        (THIRD, "the study “000000000000”, which is not here"),
+        ({"query": "99999"}, "test image “99999”, which is not here"),
+        ({"record": "0123456789ab"}, "made from the record “0123456789ab”"),
+        ({"query": "17"}, ""),
+    ],
+)
+def test_a_saved_view_of_what_is_gone_says_so_like_its_link(
+    workspace: Path, picks: dict[str, str], words: str
+) -> None:
+    saved_views.save(workspace, "mine", "samples", picks, PARAMS)
+    app = open_page()
+    (key,) = [key for key in keys(app) if key.startswith("saved-open-home-")]
+    app.button(key=key).click().run()
+    assert app.title[0].value == "Samples"
+    assert bool(app.warning) == bool(words)
+    if words:
+        assert words in app.warning[0].value.replace("\\", "")
+    app._page_hash = calc_hash("samples")
+    app.run()
+    assert not app.warning
+
+
+def test_a_ratio_of_many_digits_is_opened_again_by_its_address(empty_workspace: Path) -> None:
+    make_record(empty_workspace / "third", ratio=1 / 3)
+    app = open_page("samples")
+    assert app.session_state["context"].ratio == 1 / 3
+    copied = {key: "".join(app.query_params[key]) for key in app.query_params}
+    make_record(empty_workspace / "other", ratio=0.05)
+    again = open_page("samples", **copied)
+    assert again.session_state["context"].ratio == 1 / 3
+    assert not again.warning
+    assert copied["ratio"] == "0.3333333333333333"
 
 
 # --- tables ---------------------------------------------------------------------------------------
