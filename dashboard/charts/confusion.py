@@ -79,7 +79,7 @@ def confusion(
         **ticks,
         range=ends,
         tickangle=angle,
-        title={"text": "predicted class", "standoff": 10},
+        title={"text": "predicted class", "standoff": 12},
         zeroline=False,
     )
     figure.update_yaxes(**ticks, range=ends[::-1], zeroline=False)
@@ -96,7 +96,7 @@ def confusion(
     )
     figure.update_layout(showlegend=False, hoverdistance=100, dragmode=False)
     turned = math.sin(math.radians(-angle)) * max(map(room.width, names))
-    below = room.BELOW + turned
+    below = room.BELOW + turned + (12 if angle else 0)
     tall = max(CELLS, 17 * len(shown))
     finish(figure, title, height=round(BAR + tall + below), top=BAR)
     return room.fixed(figure, [*names, "true class "], below=below)
