@@ -79,7 +79,7 @@ def confusion(
         **ticks,
         range=ends,
         tickangle=angle,
-        title={"text": "predicted class", "standoff": 12},
+        title={"text": "predicted class", "standoff": 12 if few else 26},
         zeroline=False,
     )
     figure.update_yaxes(**ticks, range=ends[::-1], zeroline=False)
