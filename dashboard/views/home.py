@@ -14,6 +14,7 @@ from dashboard.components import gallery, messages, saved, storyteller, verdict
 from dashboard.components.gallery import Pictures, Tile
 from dashboard.components.measures import explained, exponent, percent, power, signed, times
 from dashboard.components.sidebar import query_label, query_noun
+from dashboard.measured import share as measured
 from dashboard.state import Context
 from dashboard.texts import text
 from gifcore.data import DATASETS
@@ -98,16 +99,19 @@ def headline(info: dict[str, Any], method: str) -> str:
     aim = messages.plain(judged.aim)  # it names a class, which may hold anything
     said = f"To {aim}, {method_label(method)} moves {percent(share)} of the parameters: "
     if judged.task == "class":
-        said += (
-            f"accuracy there {percent(before['self'])} → {percent(after['self'])}, on the other "
-            f"classes {percent(before['retain'])} → {percent(after['retain'])}"
-        )
+        nouns = ("accuracy there", "on the other classes")
     else:
-        said += (
-            f"{own.noun} {percent(before[own.key])} → {percent(after[own.key])}, "
-            f"{rest.noun} {percent(before[rest.key])} → {percent(after[rest.key])}"
-        )
-    return said
+        nouns = (messages.plain(own.noun), rest.noun)
+    return said + ", ".join(
+        f"{noun} {_change(measured(before, figure), measured(after, figure))}"
+        for noun, figure in zip(nouns, (own, rest), strict=True)
+    )
+
+
+def _change(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return "not measured"
+    return f"{percent(before)} → {percent(after)}"
 
 
 def _method(info: dict[str, Any], method: str, judged: Outcome) -> None:
@@ -117,19 +121,24 @@ def _method(info: dict[str, Any], method: str, judged: Outcome) -> None:
     st.markdown(f"**{method_label(method)}** · moves {k:,} of {p:,} parameters")
     columns = st.columns(3)
     for column, figure in zip(columns, (judged.own, judged.rest), strict=False):
+        left = measured(after, figure)
         column.metric(
-            figure.tile,
-            percent(after[figure.key]),
-            _points(before[figure.key], after[figure.key]),
+            messages.plain(figure.tile),
+            percent(left),
+            _points(measured(before, figure), left),
             delta_color=COLOURS[figure.want],
             help=f"Over {figure.count(after):,} {figure.images}.",
         )
+    whole = judged.own.count(after) and judged.rest.count(after)
     columns[2].metric(
-        "F1", percent(after["score"]), help=f"Harmonic mean of {messages.plain(judged.score)}."
+        "F1",
+        percent(after["score"] if whole else None),
+        help=f"Harmonic mean of {messages.plain(judged.score)}.",
     )
     st.caption(
         f"Searched step, {times(steps[SEARCHED]['scale'])} the update. The natural step (× 1) "
-        f"leaves {percent(natural[judged.own.key])} and {percent(natural[judged.rest.key])}."
+        f"leaves {percent(measured(natural, judged.own))} and "
+        f"{percent(measured(natural, judged.rest))}."
     )
     st.caption(verdict.brief(verdicts(info, [method])[0]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from dashboard.charts.style import label
 from dashboard.components import messages, progress, start_from
 from dashboard.components import page as frame
 from dashboard.components.study_form import ORDER
+from dashboard.measured import share as measured
 from gifcore import record as records
 from gifcore.errors import GifError
-from gifcore.outcome import outcome
+from gifcore.outcome import Figure, outcome
 from gifcore.record import SEARCHED, Listed
 
 PERCENT = ("Removed", "Others", "Touched", "All test", "Triggered", "Clean")
@@ -149,16 +151,22 @@ def row(entry: Listed, *, demo: bool) -> dict[str, Any]:
         "When": pd.Timestamp(info["created"]),
         "Took": info["seconds"],
         "Change": judged.what[:1].upper() + judged.what[1:],
-        f"{own.short} before": 100 * before[own.key],
-        f"{rest.short} before": 100 * before[rest.key],
+        f"{own.short} before": _percent(before, own),
+        f"{rest.short} before": _percent(before, rest),
     }
     for method in ORDER:
         steps = info["methods"].get(method, {}).get("steps")
         if steps:
             after, name = steps[SEARCHED]["test"], label(method)
-            values |= {f"{own.short} {name}": 100 * after[own.key]}
-            values |= {f"{rest.short} {name}": 100 * after[rest.key]}
+            values |= {f"{own.short} {name}": _percent(after, own)}
+            values |= {f"{rest.short} {name}": _percent(after, rest)}
     return values
+
+
+def _percent(metrics: dict[str, Any], figure: Figure) -> float:
+    """Return an accuracy [%]; NaN, an empty cell, where there were no such images."""
+    found = measured(metrics, figure)
+    return math.nan if found is None else 100 * found
 
 
 def _other_kind(entry: tuple[Listed, bool]) -> bool:
