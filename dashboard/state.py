@@ -143,6 +143,11 @@ def picked() -> dict[str, Any]:
     return st.session_state.setdefault("picked", {})
 
 
+def now(key: str) -> Any:  # noqa: ANN401 - whatever the widget holds
+    """Return a pick as its widget says it, if that is drawn; it may be newer."""
+    return st.session_state.get(key, picked().get(key))
+
+
 def show(**picks: Pick) -> None:
     """Show something else from the next run on: `show(study=…, selector=…, ratio=0.05)`."""
     st.session_state["pending"] = st.session_state.get("pending", {}) | picks
@@ -268,6 +273,11 @@ def forget(key: str) -> None:
     """Forget a pick and its widget, so that its default is shown."""
     picked().pop(key, None)
     st.session_state.pop(key, None)
+
+
+def setting(selector: str, ratio: float) -> str:
+    """Return "Random at 5 %"."""
+    return f"{selector_label(selector)} at {100 * ratio:g} %"
 
 
 def selector_label(selector: str) -> str:

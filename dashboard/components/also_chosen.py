@@ -13,7 +13,8 @@ import streamlit as st
 from dashboard import state
 from gifcore.record import Record
 
-OF_DATA = ("class", "sample", "pin")  # mean nothing for another data set
+CHOSEN = ("class", "sample", "pin")
+OF_DATA = (*CHOSEN, "filter", "cell", "edit", "preview")  # mean nothing for another data set
 HAVE_LAYER = ("parameters", "compare")  # pages that draw the picker of the layer themselves
 
 
@@ -39,7 +40,7 @@ def draw(record: Record, page: str) -> Chosen:
     state.seed("class", range(len(classes)), None)
     for key in ("sample", "pin"):
         state.seed(key, range(n), None)
-    chosen = [key for key in OF_DATA if st.session_state[key] is not None]
+    chosen = [key for key in CHOSEN if st.session_state[key] is not None]
     with st.expander("Also chosen", expanded=bool(chosen), icon=":material/check_box:"):
         st.selectbox(
             "Class",
@@ -71,7 +72,7 @@ def draw(record: Record, page: str) -> Chosen:
             icon=":material/clear_all:",
             disabled=not chosen,
             on_click=state.show,
-            kwargs=dict.fromkeys(OF_DATA),
+            kwargs=dict.fromkeys(CHOSEN),
             width="stretch",
         )
     return Chosen(state.keep("class"), layer, state.keep("sample"), state.keep("pin"))

@@ -66,6 +66,8 @@ def begin(context: Context) -> None:
     index = st.session_state.get(FIELD, state.picked().get(FIELD))
     known = index is not None and 0 <= index < context.info["data"]["sizes"]["test"]
     st.session_state[FIELD] = index if known else None
+    if index is not None and not known and st.session_state["asked"].get(FIELD) == index:
+        st.session_state["gone"][FIELD] = str(index)
     if known:
         st.session_state.setdefault(ASKED_AT, context.query)
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import cache, state
 from dashboard.charts.style import label
-from dashboard.components import also_chosen
+from dashboard.components import also_chosen, tabs
 from dashboard.library import Family
 from dashboard.pairing import Combination
 from dashboard.state import Context
@@ -17,6 +17,8 @@ from gifcore.record import Record
 from gifcore.study import RANKS, SELECTORS
 
 FEW = 3  # methods side by side; of more, two are shown until others are picked
+FITTED = "fitted"  # study, combination shown and combination left when the study was changed
+WANTED = "methods-wanted"  # of all studies; each shows those of them that it has
 TOP = (5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -26,12 +28,16 @@ def draw(families: list[Family], page: str = "") -> Context:
     Args:
         page: the address of the page that is drawn beside them.
     """
+    before = state.picked().get("study")
+    tabs.forget_unknown()
     with st.sidebar:
         family = _family(families)
+        _fit(family, next((one for one in families if one.key == before), None))
         selector, ratio = _combination(family)
         path = family.paths.get((selector, ratio))
         sibling = cache.open_record(path or family.paths[family.default()])
         _achieved(sibling, ratio, missing=path is None)
+        _own_combination(family, (selector, ratio))
         query = _query(sibling)
         methods = _methods(sibling)
         k = _k()
@@ -57,6 +63,28 @@ def _family(families: list[Family]) -> Family:
 
 def _family_label(family: Family) -> str:
     return f"{family.title} (demo)" if family.demo else f"{family.title} · {family.key[:6]}"
+
+
+def _fit(family: Family, before: Family | None) -> None:
+    """Show a study's own combination where it alone lacks the one that the last study was shown at.
+
+    That is of a study picked here: an address that names one is what is picked already.
+    """
+    selector, ratio = (state.now(key) for key in ("selector", "ratio"))
+    if before is None or (selector, ratio) not in before.paths.keys() - family.paths:
+        return
+    own = family.default()
+    for key, value in zip(("selector", "ratio"), own, strict=True):
+        state.forget(key)
+        state.picked()[key] = value
+    st.session_state[FITTED] = family.key, own, (selector, ratio)
+
+
+def _own_combination(family: Family, shown: Combination) -> None:
+    """Say that a study is shown at its own combination, as long as it is."""
+    key, own, wanted = st.session_state.get(FITTED, ("", None, None))
+    if (key, own) == (family.key, shown):
+        st.caption(f"{state.setting(*wanted)} is not computed for this study: its own is shown.")
 
 
 def _combination(family: Family) -> Combination:
@@ -128,9 +156,9 @@ def query_label(query: dict[str, Any], classes: list[str]) -> str:
 
 def _methods(record: Record) -> list[str]:
     offered = record.methods
-    first = first_shown(offered)
-    old = st.session_state.get("methods", state.picked().get("methods")) or first
-    st.session_state["methods"] = [name for name in offered if name in old] or first
+    wanted = _wanted(offered)
+    shown = [name for name in offered if name in wanted] or first_shown(offered)
+    st.session_state["methods"] = shown
     st.pills(
         "Methods",
         offered,
@@ -140,8 +168,32 @@ def _methods(record: Record) -> list[str]:
         format_func=label,
         help="IF moves all parameters, every other method only the selected ones."
         + "".join(f" {label(m)} gives no ranking." for m in offered if not RANKS.get(m, True)),
+        on_change=_want,
+        args=(offered,),
     )
-    return [name for name in offered if name in state.keep("methods")] or first
+    state.keep("methods")
+    return shown
+
+
+def _wanted(offered: list[str]) -> list[str]:
+    """Return the methods that are picked, of this study or another: by hand, or by an address."""
+    said, asked = state.picked().get("methods"), st.session_state["asked"].get("methods")
+    wanted: list[str] | None = st.session_state.get(WANTED)
+    if said is None or wanted is None:
+        wanted = said or first_shown(offered)
+    if asked is not None:
+        if [name for name in offered if name in wanted] != asked:
+            wanted = asked
+        if unknown := [name for name in asked if name not in offered]:
+            st.session_state["gone"]["methods"] = ",".join(unknown)
+    st.session_state[WANTED] = wanted
+    return wanted
+
+
+def _want(offered: list[str]) -> None:
+    """Take over what was picked; methods that this study lacks stay picked for others."""
+    elsewhere = [name for name in st.session_state[WANTED] if name not in offered]
+    st.session_state[WANTED] = elsewhere + st.session_state["methods"]
 
 
 def first_shown(offered: list[str]) -> list[str]:

@@ -13,6 +13,13 @@ import streamlit as st
 
 from dashboard import state
 
+NAMES = {  # of every page that has tabs
+    "samples": ["few", "table"],
+    "parameters": ["network", "layer", "unit"],
+    "before_after": ["accuracies", "retrained", "edit", "confusions", "histogram", "flips"],
+    "compare": ["rankings", "every", "moves", "edits", "costs"],
+}
+
 
 @dataclass(frozen=True)
 class Tab:
@@ -35,6 +42,15 @@ def draw(tabs: dict[str, Tab]) -> None:
     containers = st.tabs(titles, key=key, on_change=turned)
     with containers[names.index(chosen)]:
         tabs[chosen].draw()
+
+
+def forget_unknown() -> None:
+    """Forget tabs that no page has, and say so if a link asks for them."""
+    known = {name for names in NAMES.values() for name in names}
+    picked: list[str] = state.picked().get("tab") or []
+    if unknown := [name for name in picked if name not in known]:
+        state.picked()["tab"] = [name for name in picked if name in known] or None
+        st.session_state["gone"]["tab"] = ",".join(unknown)
 
 
 def opened(names: list[str]) -> str:

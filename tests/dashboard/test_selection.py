@@ -10,11 +10,14 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
 from dashboard import library, settings, state
+from dashboard.components import tabs
 from gifcore.assets_path import asset
+from gifcore.record import Record
 from tests.dashboard.make_record import make_record, make_study
 from tests.dashboard.opened import go, open_page
 
 CHOSEN = {"class": "4", "sample": "12", "pin": "900", "layer": "conv2.weight"}
+Methods = tuple[str, ...]
 PAGES = ("samples", "before-after", "wrong-labels", "speed", "compare", "parameters")
 
 
@@ -215,6 +218,16 @@ def test_what_was_chosen_of_one_data_set_is_forgotten_with_it(
     assert (context(app).sample, context(app).klass) == (12, 4)
 
 
+def test_what_is_shown_of_one_data_set_is_forgotten_with_it(two_data_sets: dict[str, str]) -> None:
+    of_data = {"filter": "all~label.8~said.6", "cell": "8-6", "edit": "gif-natural", "preview": "5"}
+    app = open_page("samples", study=two_data_sets["digits"], **of_data)
+    app.selectbox(key="study").set_value(two_data_sets["again"]).run()
+    assert app.query_params["filter"] == of_data["filter"]
+    app.selectbox(key="study").set_value(two_data_sets["fashion"]).run()
+    assert not set(of_data) & set(app.query_params)
+    assert app.number_input(key="preview").value is None
+
+
 def test_a_link_into_another_data_set_brings_its_own_choice(two_data_sets: dict[str, str]) -> None:
     app = open_page("speed", study=two_data_sets["digits"], sample="12", pin="3")
     back(app, "speed", {"study": two_data_sets["fashion"], "sample": "12"})
@@ -230,3 +243,139 @@ def test_the_study_of_a_first_visit_is_the_demos_main_one_whatever_is_newer(
     assert context(app).demo
     assert context(app).record_path == asset("demo") / "highest-k-gradients-05"
     assert len(context(app).family) == 20
+
+
+# --- which combination and methods ----------------------------------------------------------------
+
+
+@pytest.fixture
+def studies(empty_workspace: Path) -> dict[str, str]:
+    """Studies of the same data: `many` combinations, one at `quarter`, IF alone, and three."""
+
+    def family(
+        folder: str, selector: str, ratio: float, methods: tuple[str, ...], seed: int
+    ) -> str:
+        study = make_study(selector, ratio, methods).model_copy(update={"seed": seed})
+        path = make_record(empty_workspace / folder, study=study)
+        return str(Record.open(path).info["family"][:12])
+
+    both, three = ("if", "gif"), ("if", "gradient", "gif")
+    family("many10", "highest-k-gradients", 0.1, both, 0)
+    return {
+        "many": family("many05", "highest-k-gradients", 0.05, both, 0),
+        "quarter": family("quarter", "random", 0.25, both, 1),
+        "alone": family("alone", "highest-k-gradients", 0.05, ("if",), 2),
+        "three": family("three", "highest-k-gradients", 0.05, three, 3),
+    }
+
+
+def pick(app: AppTest, study: str) -> AppTest:
+    app.selectbox(key="study").set_value(study).run()
+    assert not app.exception
+    return app
+
+
+def test_a_study_without_this_combination_is_shown_at_its_own(studies: dict[str, str]) -> None:
+    app = open_page("speed", study=studies["many"], ratio="0.1")
+    note = "Highest-k gradients at 10 % is not computed for this study: its own is shown."
+    pick(app, studies["quarter"])
+    shown = context(app)
+    assert (shown.selector, shown.ratio, shown.missing) == ("random", 0.25, False)
+    assert app.query_params["ratio"] == "0.25"
+    assert note in [caption.value for caption in app.caption]
+    app.select_slider(key="ratio").set_value(0.1).run()  # asked for: it is offered to be computed
+    assert context(app).missing
+    assert note not in [caption.value for caption in app.caption]
+    pick(app, studies["many"])  # where "random" is as little there: it was asked for
+    assert context(app).missing
+
+
+def test_an_address_of_a_combination_that_is_not_computed_says_so(studies: dict[str, str]) -> None:
+    app = open_page("speed", study=studies["many"])
+    asked = {"study": studies["quarter"], "selector": "highest-k-gradients", "ratio": "0.05"}
+    back(app, "speed", asked)
+    assert context(app).missing
+
+
+def test_methods_come_back_with_a_study_that_has_them(studies: dict[str, str]) -> None:
+    app = open_page("speed", study=studies["many"])
+    pick(app, studies["alone"])
+    assert context(app).methods == ["if"]
+    assert app.query_params["methods"] == "if"
+    pick(app, studies["many"])
+    assert context(app).methods == ["if", "gif"]
+    app.pills(key="methods").set_value(["gif"]).run()
+    pick(app, studies["alone"])
+    assert context(app).methods == ["if"]  # there is no other
+    pick(app, studies["three"])
+    assert context(app).methods == ["gif"]
+    app.pills(key="methods").set_value(["gradient", "gif"]).run()
+    pick(app, studies["many"])
+    app.pills(key="methods").set_value(["if", "gif"]).run()
+    pick(app, studies["three"])
+    assert context(app).methods == ["if", "gradient", "gif"]
+
+
+def test_a_link_out_of_a_study_of_one_method_keeps_those_picked(studies: dict[str, str]) -> None:
+    app = open_page("speed", study=studies["many"])
+    first = address(app)
+    pick(app, studies["alone"])
+    second = address(app)
+    back(app, "speed", first)
+    assert context(app).methods == ["if", "gif"]
+    back(app, "speed", second | {"sample": "12"})
+    assert context(app).methods == ["if"]
+    pick(app, studies["many"])
+    assert context(app).methods == ["if", "gif"]
+
+
+def test_an_address_that_names_methods_wins(studies: dict[str, str]) -> None:
+    app = open_page("speed", study=studies["three"])
+    back(app, "speed", address(app) | {"methods": "gradient"})
+    assert context(app).methods == ["gradient"]
+    assert not app.warning
+
+
+# --- a link to what is not here -------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("picks", "words", "left"),
+    [
+        ({"methods": "nosuch"}, "the method “nosuch”, which is not here", {"methods": "if,gif"}),
+        ({"methods": "gif,ekfac"}, "the method “ekfac”, which is", {"methods": "gif"}),
+        ({"methods": "a,b"}, "the methods “a, b”, which are not here", {"methods": "if,gif"}),
+        ({"tab": "nosuch"}, "the tab “nosuch”, which is not here", {}),
+        ({"tab": "nosuch,layer,table"}, "the tab “nosuch”, which is", {"tab": "layer,table"}),
+        ({"preview": "99999"}, "test image “99999”, which is not here", {}),
+        ({"preview": "five"}, "test image “five”, which is not here", {}),
+        ({"tab": "layer"}, "", {"tab": "layer"}),  # of another page
+    ],
+)
+def test_methods_tabs_and_previews_that_are_gone_are_said_like_the_rest(
+    picks: dict[str, str], words: str, left: dict[str, str]
+) -> None:
+    app = open_page("samples", **picks)
+    assert [words in warning.value for warning in app.warning] == [True] * bool(words)
+    for key in picks:
+        assert app.query_params.get(key) == left.get(key)
+    app.run()
+    assert not app.warning
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("page", tabs.NAMES)
+def test_the_names_of_tabs_are_those_of_the_pages(
+    page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, opened = [], tabs.opened
+
+    def noted(names: list[str]) -> str:
+        drawn.append(list(names))
+        return opened(names)
+
+    monkeypatch.setattr(tabs, "opened", noted)
+    open_page(page.replace("_", "-"))
+    assert drawn
+    assert all(names == tabs.NAMES[page] for names in drawn)
