@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,13 @@ def _as_file(study: Study) -> None:
 def _watched() -> bool:
     """Draw the run that the address names, if any; the form waits until it is put aside."""
     name = st.query_params.get(RUN, "")
-    folder = settings.workspace() / name
-    if not name or folder.parent != settings.workspace() or name.startswith("."):
+    workspace = settings.workspace()
+    folder = workspace / name
+    if not name or folder.parent != workspace or name.startswith("."):
         return False
-    run = jobs.status(folder, settings.workspace())
+    if not os.path.isdir(folder) and folder not in jobs.started(workspace):  # noqa: PTH112
+        return False  # what is no name of a folder at all is none either
+    run = jobs.status(folder, workspace)
     if run["status"] == "none":
         return False
     st.subheader(messages.plain(_title(folder, run)))

@@ -148,12 +148,18 @@ def test_the_demo_server_offers_no_new_study(monkeypatch: pytest.MonkeyPatch) ->
     assert not app.selectbox
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", ".incoming", "/etc", "nothing", ""])
-@pytest.mark.usefixtures("empty_workspace")
-def test_an_address_cannot_name_a_folder_elsewhere(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["../elsewhere", ".incoming", "/etc", "nothing", "", "\0", "x" * 5000, "some-file"]
+)
+def test_an_address_cannot_name_what_is_no_run_of_this_workspace(
+    empty_workspace: Path, name: str
+) -> None:
+    (empty_workspace / "some-file").write_text("{}")
     app = open_page("new-study", run=name)
     assert not app.error
     assert not app.warning
+    assert "check" in keys(app)
+    assert not any(key.startswith("resume-") for key in keys(app))
 
 
 @pytest.mark.usefixtures("empty_workspace")
