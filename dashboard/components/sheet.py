@@ -12,8 +12,7 @@ from dashboard.charts.style import Palette
 
 SIDE = 112  # pixels; small images are enlarged by the browser, nearest neighbour
 STYLE = (
-    "display:grid;grid-template-columns:repeat(auto-fill,minmax({side}px,1fr));gap:0.25rem 0.5rem;"
-    "max-height:{height}px;overflow-y:auto"
+    "display:grid;grid-template-columns:repeat(auto-fill,minmax({side}px,1fr));gap:0.25rem 0.5rem"
 )
 FIGURE = "margin:0;content-visibility:auto;contain-intrinsic-size:auto 160px"  # unseen: not drawn
 CAPTION = "font-size:0.875rem;line-height:1.4;text-align:center;overflow-wrap:anywhere"
@@ -32,13 +31,17 @@ class Card:
     mark: str = ""  # how the methods disagree on it, in a word
 
 
-def draw(cards: Sequence[Card], palette: Palette, height: int, side: int = SIDE) -> None:
+def draw(
+    cards: Sequence[Card], palette: Palette, height: int | None = None, side: int = SIDE
+) -> None:
     """Draw the cards in rows that wrap; of more than `height` pixels one scrolls."""
     shown = "".join(figure(card, palette, side) for card in cards)
-    st.html(
-        f'<div tabindex="0" role="group" style="{STYLE.format(side=side, height=height)}">'
-        f"{shown}</div>"
-    )
+    style = STYLE.format(side=side)
+    if height is None:
+        st.html(f'<div style="{style}">{shown}</div>')
+    else:
+        style += f";max-height:{height}px;overflow-y:auto"
+        st.html(f'<div tabindex="0" role="group" style="{style}">{shown}</div>')
 
 
 def figure(card: Card, palette: Palette, side: int = SIDE) -> str:

@@ -10,12 +10,13 @@ import streamlit as st
 from dashboard import cache, pairing
 from dashboard.charts.both_wrong import both_wrong
 from dashboard.charts.style import label
-from dashboard.components import gallery, held, look, measures, sure, verdict
+from dashboard.components import gallery, held, look, measures, sheet, sure, verdict
 from dashboard.components import page as frame
 from dashboard.components.controls import forget_if_gone, one_of
-from dashboard.components.gallery import Pictures, Tile
+from dashboard.components.gallery import Pictures
 from dashboard.components.measures import percent, significant, times
 from dashboard.components.messages import plain
+from dashboard.components.sheet import Card
 from dashboard.pairing import OUTCOMES
 from dashboard.views.compare_pick import Pair, Side
 from gifcore.held_against import Truth, truth, with_spread
@@ -284,21 +285,21 @@ def _browse(pair: Pair, images: pd.DataFrame, names: dict[str, str]) -> None:
         source = gallery.pictures(pair.first.context)
         gallery.missing_data_note(source, pair.first.info["data"]["name"])
         st.caption(
-            f"In bold the true class; then what {pair.names[0]} and what {pair.names[1]} predict, "
+            f"First the true class; then what {pair.names[0]} and what {pair.names[1]} predict, "
             "with their probability p of the true class; the furthest apart first."
         )
         part = shown.iloc[(number - 1) * PER_PAGE : number * PER_PAGE]
         rows = part.rename(columns={"index": "number"}).itertuples()
-        gallery.rows([_tile(row, source, pair.names) for row in rows])
+        sheet.draw([_card(row, source, pair.names) for row in rows], look.palette())
 
 
-def _tile(row: Any, source: Pictures, names: tuple[str, str]) -> Tile:  # noqa: ANN401 - a named tuple of pandas
+def _card(row: Any, source: Pictures, names: tuple[str, str]) -> Card:  # noqa: ANN401 - a named tuple of pandas
     classes, true = source.classes, source.classes[row.label]
     one, two = classes[row.predicted_first], classes[row.predicted_second]
     p = f"p {row.p_label_first:.2f} and {row.p_label_second:.2f}"
-    caption = f"**{plain(true)}** \\#{row.number}  \n{plain(one)} · {plain(two)}  \n{p}"
+    lines = f"{true} #{row.number}\n{one} · {two}\n{p}"
     alt = f"Test image {row.number}, class {true}: {one} by {names[0]}, {two} by {names[1]}, {p}"
-    return Tile(source.png("test", row.number), caption, alt)
+    return Card(source.uri("test", row.number), "", "neutral", lines, alt)
 
 
 # --- costs ----------------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ def section(pair: Pair) -> Moves:
     layer = layer_maps.pick(layers, tables)
     _layer(layer, {name: weights.layer_values(layer, *move) for name, move in moves.items()})
     _certificates(pair, moved)
-    state.link("parameters", "This layer of the sidebar’s view on Parameters, unit by unit")
+    words = "This layer of the sidebar’s view on Parameters, unit by unit"
+    state.link("parameters", words, tab=["layer", "moves"])
     return moves
 
 

@@ -12,11 +12,11 @@ import streamlit as st
 from dashboard import cache, state
 from dashboard.charts.heatmap import ABREAST, WEIGHTS_TITLE, Panel, heatmap
 from dashboard.charts.style import label, listed
-from dashboard.components import gallery, look, measures, weights
+from dashboard.components import gallery, look, measures, sheet, weights
 from dashboard.components import page as frame
 from dashboard.components.controls import one_of
-from dashboard.components.gallery import Tile
 from dashboard.components.measures import percent, significant
+from dashboard.components.sheet import Card
 from dashboard.state import Context
 from dashboard.views.layer_maps import Values, own_scale, scale_limits
 from gifcore.record import NATURAL, SEARCHED
@@ -165,19 +165,15 @@ def _exciting(context: Context, layer: dict[str, Any], unit: int, name: str) -> 
         st.caption(f"{layer['module'] or layer['name']} has no output of one number a unit.")
         return
     source = gallery.pictures(context)
-    tiles = []
+    cards = []
     for row in rows.sort_values("place").itertuples():
         index, activation = int(row.train_index), float(row.activation)
         shown = source.label("train", index)
         words = f"training image {index}" + (f", {shown}" if shown else "")
-        tiles.append(
-            Tile(
-                source.png("train", index),
-                f"{significant(activation)} · {shown or f'#{index}'}",
-                f"{words}: activation {significant(activation)}",
-            )
-        )
-    gallery.rows(tiles)
+        lines = f"{significant(activation)} · {shown or f'#{index}'}"
+        alt = f"{words}: activation {significant(activation)}"
+        cards.append(Card(source.uri("train", index), "", "neutral", lines, alt))
+    sheet.draw(cards, look.palette())
     st.caption(
         f"Mean output of unit {name} over all places of the image, before the activation "
         "function, in the unedited model; the largest of all training images, no unit."

@@ -54,10 +54,20 @@ def _study(record: str) -> str:
 
 PAGES = {  # the address, and what is opened there
     "home": ("/", ()),
-    "samples": ("/samples?query=6", ("sure",)),
-    "parameters": ("/parameters?layer=conv3.weight&unit=5", ()),
+    "samples": ("/samples?query=6&sample=2489", ("sure",)),
+    "browse": ("/samples?filter=all", ()),
+    "table": ("/samples?tab=table", ()),
+    "parameters": ("/parameters", ("sure",)),
+    "layer": ("/parameters?layer=conv3.weight&tab=layer", ("sure",)),
+    "unit": ("/parameters?layer=conv3.weight&unit=5&tab=unit", ("sure",)),
     "before-after": ("/before-after", ("sure",)),
+    "retrained": (f"/before-after?{_study('forget-class-retrained')}&tab=retrained", ("sure",)),
+    "edit": ("/before-after?tab=edit", ("sure",)),
+    "confusions": ("/before-after?tab=confusions&cell=8-6", ()),
+    "flips": ("/before-after?tab=flips", ()),
     "compare": ("/compare", ("share",)),
+    "moves": ("/compare?tab=moves", ()),
+    "edits": ("/compare?tab=edits", ("sure",)),
     "wrong-labels": (f"/wrong-labels?{_study('wrong-labels')}", ()),
     "speed": (f"/speed?{_study('fastif-recall')}", ()),
     "own": ("/own", ()),
@@ -66,7 +76,7 @@ PAGES = {  # the address, and what is opened there
     "story": ("/samples?story=forget&step=1", ()),
     "not-computed": ("/samples?selector=random&ratio=0.5", ()),
 }
-IN_DARK = ("home", "samples", "before-after", "new-study")
+IN_DARK = ("home", "samples", "unit", "confusions", "edits", "new-study")
 OPENED = {"sure": "[class*=st-key-sure-] summary", "share": "[data-testid=stPopover] button"}
 RULES = {"resultTypes": ["violations"]}
 

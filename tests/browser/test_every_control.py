@@ -25,7 +25,8 @@ CONTROLS = """() => {
     const wanted = 'a[href], button, input, select, textarea, summary, canvas[tabindex], '
         + '[role=tab], [role=radio], [role=checkbox], [role=combobox], [role=slider]';
     const together = '[role=radiogroup], [role=tablist], [role=toolbar], [data-testid=stSelectbox],'
-        + '[data-testid=stMultiSelect], [data-testid=stFileUploaderDropzone]';
+        + '[data-testid=stMultiSelect], [data-testid=stNumberInput],'
+        + '[data-testid=stFileUploaderDropzone]';
     const usable = [...document.querySelectorAll(wanted)].filter(one =>
         !one.disabled && !one.closest('[inert], [aria-hidden=true]')
         && one.checkVisibility({visibilityProperty: true}));

@@ -169,7 +169,13 @@ def test_parameters_a_layer_and_a_unit_by_the_pickers(page: Any) -> None:
     go(page, "Parameters")
     choose(page, "layer", "conv3.weight")
     page.wait_for_url("**layer=conv3.weight**")
+    settled(page)
+    tab_to(page, "[role=tab]")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_url("**tab=unit**")
     page.get_by_role("heading", name="One unit of conv3.weight").wait_for()
+    settled(page)
     unit = choose(page, "unit")
     page.wait_for_url(f"**unit={unit.split(':')[0].removeprefix('Unit ')}**")
     settled(page)

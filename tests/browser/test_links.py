@@ -19,8 +19,11 @@ pytestmark = [
 PICKED = "selector=highest-k-outputs&ratio=0.1&methods=gif&k=20"
 PAGES = {  # what is chosen on each page, beside what is chosen for all
     "samples": "query=104&filter=",
-    "parameters": "layer=conv3.weight&unit=5",
-    "compare": "query=104&methods=if%2Cgif",
+    "parameters": "layer=conv3.weight&unit=5&tab=unit",
+    "before-after": "tab=confusions&cell=8-6&edit=gif-natural",
+    "compare": "query=104&methods=if%2Cgif&tab=moves",
+    "wrong-labels": "marked=5,17",
+    "speed": "",
 }
 SAYS = """wanted => wanted === document.querySelector('.st-key-ratio input').ariaValueText"""
 WIDE = {"width": WIDTH, "height": 900}

@@ -16,7 +16,7 @@ from dashboard.views import compare_edits, compare_maps, compare_scores
 from gifcore.record import Record
 from gifcore.study import EditSection, RankingSection, Study
 from tests.dashboard.make_record import QUERIES, make_record, make_study
-from tests.dashboard.opened import ROOT, open_page, said
+from tests.dashboard.opened import ROOT, figures, open_page, said
 from tests.dashboard.test_compare import RANKINGS, costs, drawn
 
 DEMO = ROOT / "assets" / "demo"
@@ -366,8 +366,7 @@ def test_images_that_only_one_gets_wrong(workspace: Path) -> None:
     assert table["only GIF wrong"].tolist()[0] == counts[1]
     at.session_state["compare-browse"] = True
     at.run()
-    images = [one for image in at.get("image") for one in image.proto.imgs]
-    assert len(images) == min(counts[0], compare_edits.PER_PAGE)
+    assert len(figures(at, "Test")) == min(counts[0], compare_edits.PER_PAGE)
     at.segmented_control(key="compare-kind").set_value("wrong").run()
     assert not at.exception
     at.segmented_control(key="compare-step").set_value("natural").run()
