@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from dashboard import cache, state
@@ -12,6 +14,13 @@ from gifcore.record import Record
 ALONE = dict.fromkeys(  # what was looked at before a step is not what its words are about
     ("tab", "filter", "class", "sample", "pin", "cell", "edit", "other", "preview")
 )
+VIEW = {  # what a step's words are about, beside its page; its tabs may be turned
+    "study": "another study",
+    "selector": "another selection of parameters",
+    "ratio": "another share of parameters",
+    "query": "another test image",
+    "other": "another comparison",
+}
 
 
 def offer() -> None:
@@ -58,7 +67,8 @@ def draw(page: str) -> None:
     steps = _told(story.key, record.hash, record)
     number = min(max(int(state.picked().get("step") or 1), 1), len(steps))
     heading, words = steps[number - 1]
-    away = page != story.steps[number - 1].page
+    elsewhere = page != story.steps[number - 1].page
+    other = "" if elsewhere else _other_view(story, record, number)
     with st.container(border=True, key="story"):
         with st.container(
             horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
@@ -69,11 +79,27 @@ def draw(page: str) -> None:
             )
             if st.button("End the story", key="story-end", type="tertiary"):
                 _end()
-        if away:
+        if elsewhere:
             st.markdown("You have left the story: this page is not part of the step.")
+        elif other:
+            st.markdown(f"You are looking at {other} now: the words of this step are not about it.")
         else:
             st.markdown(f"#### {heading}\n\n{words}")
-        _ways(story, record, number, away=away)
+        _ways(story, record, number, away=elsewhere or bool(other))
+
+
+def _other_view(story: Story, record: Record, number: int) -> str:
+    """Return in words what is looked at beside the view that a step is about; "" if it is that."""
+    picks = _picks(story, record, number)
+    for key, words in VIEW.items():
+        if state.now(key) is None and key in picks:
+            state.picked()[key] = picks[key]  # a link to a step alone opens its own view
+        if picks.get(key, state.now(key)) != state.now(key):
+            return words
+    ranked = {query["index"] for query in cache.queries(record)}
+    unranked = state.now("preview") not in (None, *ranked)
+    previewed = story.steps[number - 1].page == "samples" and "query" in picks and unranked
+    return VIEW["query"] if previewed else ""
 
 
 def _ways(story: Story, record: Record, number: int, *, away: bool) -> None:
@@ -93,10 +119,16 @@ def _ways(story: Story, record: Record, number: int, *, away: bool) -> None:
 
 def turn(story: Story, record: Record, number: int) -> None:
     """Go to a step: its page with what is picked there."""
-    step = story.steps[number - 1]
-    record = record if step.folder is None else cache.open_record(story.path_of(step))
     place = {"story": story.key, "step": number}
-    state.turn_to(step.page, **(state.picks_of(record.info) | ALONE | step.picks | place))
+    step = story.steps[number - 1]
+    state.turn_to(step.page, **(ALONE | _picks(story, record, number) | place))
+
+
+def _picks(story: Story, record: Record, number: int) -> dict[str, Any]:
+    """Return what is picked at a step: the record it is about, and what it names itself."""
+    step = story.steps[number - 1]
+    about = record if step.folder is None else cache.open_record(story.path_of(step))
+    return state.picks_of(about.info) | step.picks
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

@@ -97,6 +97,65 @@ def test_a_page_beside_the_story_says_how_to_come_back() -> None:
     assert "step" not in app.query_params
 
 
+BESIDE = "the words of this step are not about it"
+
+
+def told(app: AppTest) -> bool:
+    """Are the words of the first step of the story of a class there?"""
+    return "This model sorts pictures of clothes" in said(app)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "words"),
+    [
+        ("selectbox", "study", Record.open(STORIES["backdoor"].path).info["family"][:12], "study"),
+        ("selectbox", "selector", "random", "selection of parameters"),
+        ("select_slider", "ratio", 0.1, "share of parameters"),
+        ("selectbox", "query", 881, "test image"),
+        ("number_input", "preview", 5, "test image"),
+    ],
+)
+def test_another_view_of_the_page_is_not_what_the_words_are_about(
+    kind: str, key: str, value: object, words: str
+) -> None:
+    app = open_page("samples", story="forget", step="1")
+    assert told(app)
+    getattr(app, kind)(key=key).set_value(value).run()
+    assert not told(app)
+    assert f"You are looking at another {words} now: {BESIDE}" in said(app)
+    app.button(key="story-back").click().run()
+    assert told(stay(app, "samples").run())
+    assert BESIDE not in said(app)
+
+
+def test_a_tab_and_a_method_are_of_the_same_view() -> None:
+    app = open_page("parameters", story="forget", step="2")
+    heading = STORIES["forget"].told(Record.open(STORIES["forget"].path))[1][0]
+    app.session_state["pending"] = {"tab": ["layer"]}  # a click on a tab
+    app.run()
+    assert app.query_params["tab"] == "layer"
+    app.pills(key="methods").set_value(["gif"]).run()
+    assert f"#### {heading}" in said(app)
+    app = open_page("samples", story="forget", step="1", tab="table")
+    assert told(app)
+
+
+def test_the_comparison_of_a_step_is_a_part_of_its_view() -> None:
+    app = open_page("compare", story="backdoor", step="4")
+    assert app.query_params["other"] == ":::gradient:gif"
+    assert BESIDE not in said(app)
+    app.selectbox(key="compare-second").set_value("if").run()
+    assert f"You are looking at another comparison now: {BESIDE}" in said(app)
+
+
+@pytest.mark.parametrize("story", ALL)
+def test_a_link_to_a_step_alone_opens_its_own_record(story: Story) -> None:
+    for number, step in enumerate(story.steps, 1):
+        app = open_page(step.page.replace("_", "-"), story=story.key, step=str(number))
+        assert app.session_state["context"].record_path == story.path_of(step)
+        assert BESIDE not in said(app)
+
+
 # --- presenter mode -------------------------------------------------------------------------------
 
 
