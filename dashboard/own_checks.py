@@ -16,7 +16,9 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from gifcore.errors import GifError
 FOLDER = "own"
 KEY = re.compile(r"[0-9a-f]{16}")
 MAX_LIVE = 2  # questions answered at a time, of all visitors
+KEPT_DAYS = 30  # an answer that nobody looked at for so long is forgotten
 
 _lock = threading.Lock()
 
@@ -67,6 +70,7 @@ def ask(
         found = look(key, workspace)
         if found is not None and (found.live or (found.answer or {}).get("ok")):
             return key
+        _forget_old(workspace)
         if _live(workspace) >= MAX_LIVE:
             raise GifError(
                 f"{MAX_LIVE} files are being looked at on this server already; try again when one "
@@ -95,6 +99,8 @@ def look(key: str, workspace: Path) -> Check | None:
         lines = base.with_suffix(".out").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    with suppress(OSError):
+        os.utime(base.with_suffix(".json"))  # it is in use
     said = [one for line in lines if (one := _parsed(line)) is not None]
     if said and "ok" in said[-1]:
         if _gone(said[-1]):
@@ -125,9 +131,30 @@ def cancel(key: str, workspace: Path) -> None:
 
 
 def _live(workspace: Path) -> int:
-    known = (path.stem for path in (workspace / jobs.INCOMING / FOLDER).glob("*.json"))
-    found = (look(key, workspace) for key in known)
+    """Count the questions that are being answered; what those that ended said is not read."""
+    found = (look(path.stem, workspace) for path in _questions(workspace) if _alive(path))
     return sum(check is not None and check.live for check in found)
+
+
+def _forget_old(workspace: Path) -> None:
+    """Remove what nobody looked at for KEPT_DAYS; it can be asked again, of the same files."""
+    oldest = time.time() - KEPT_DAYS * 24 * 3600
+    for path in _questions(workspace):
+        with suppress(OSError):  # another server may do the same
+            if path.stat().st_mtime < oldest and not _alive(path):
+                for suffix in (".out", ".err", ".json"):
+                    path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _questions(workspace: Path) -> list[Path]:
+    return list((workspace / jobs.INCOMING / FOLDER).glob("*.json"))
+
+
+def _alive(path: Path) -> bool:
+    try:
+        return run_state.is_alive(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _gone(answer: dict[str, Any]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
 import time
 import zipfile
 from pathlib import Path
@@ -14,12 +16,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from dashboard import own_checks, settings
+from dashboard import jobs, own_checks, settings
 from dashboard.components import own_forms, uploads
 from dashboard.views import own
 from gifcore import data as datasets
 from gifcore.errors import GifError
 from gifcore.models import bundled
+from gifcore.run_state import process_started
 from tests.dashboard.opened import go, keys, open_page, said
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -247,6 +250,48 @@ def test_an_answer_about_a_file_that_is_gone_is_asked_again(
     made.unlink()
     assert own_checks.look(key, empty_workspace) is None
     assert "Opens when the data are read" in said(open_page("own", data=key))
+
+
+def test_answers_that_nobody_looks_at_are_forgotten(
+    empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = empty_workspace / ".incoming" / "own"
+    folder.mkdir(parents=True)
+    mine = {"pid": os.getpid(), "pid_started": process_started(os.getpid()), "asked": {}}
+    ended = {"pid": 1, "pid_started": "never", "asked": {}}
+    long_ago = time.time() - (own_checks.KEPT_DAYS + 1) * 24 * 3600
+    for key, launched, out in (
+        ("0", ended, '{"ok": true}'),
+        ("1", ended, '{"ok": true}'),
+        ("2", mine, '{"progress": 0.5, "note": "slow"}'),
+        ("3", ended, '{"ok": true}'),
+    ):
+        for suffix, text in ((".json", json.dumps(launched)), (".out", out), (".err", "")):
+            (folder / (16 * key + suffix)).write_text(text)
+        if key != "3":
+            os.utime(folder / f"{16 * key}.json", (long_ago, long_ago))
+    assert own_checks.look(16 * "1", empty_workspace) is not None
+    monkeypatch.setattr(jobs, "spawn", lambda *_: mine)
+    asked = own_checks.ask(("--data=digits",), (), {}, workspace=empty_workspace)
+    left = {path.name for path in folder.iterdir()}
+    kept = {16 * key + suffix for key in "123" for suffix in (".json", ".out", ".err")}
+    assert left == kept | {f"{asked}.json"}
+
+
+def test_asking_reads_nothing_of_what_was_answered(
+    empty_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = empty_workspace / ".incoming" / "own"
+    folder.mkdir(parents=True)
+    (folder / f"{16 * '0'}.json").write_text('{"pid": 1, "pid_started": "never", "asked": {}}')
+    looked: list[str] = []
+    inner = own_checks.look
+    monkeypatch.setattr(
+        own_checks, "look", lambda key, where: (looked.append(key), inner(key, where))[1]
+    )
+    monkeypatch.setattr(jobs, "spawn", lambda *_: {"pid": 1, "pid_started": "never"})
+    assert own_checks.ask(("--data=digits",), (), {}, workspace=empty_workspace) in looked
+    assert len(looked) == 1
 
 
 def test_the_form_has_the_fields_of_what_was_understood() -> None:
