@@ -124,6 +124,7 @@ def _finished(entries: list[tuple[Listed, bool]]) -> None:
         key="finished",
         height="auto" if len(table) < 15 else 560,
         column_config=_columns(list(table.columns)),
+        placeholder="–",
         alt="Finished studies with their accuracies before and after.",
     )
     frame.take("studies", lambda: table)
