@@ -12,6 +12,7 @@ from dashboard import jobs
 from dashboard.components import progress
 from gifcore import run_state
 from gifcore.study import Study
+from tests.dashboard.form import LONG, checked
 from tests.dashboard.opened import go, open_page, said
 from tests.dashboard.test_jobs import (
     SMALL,
@@ -25,7 +26,6 @@ from tests.dashboard.test_jobs import (
     wait,
     with_,
 )
-from tests.dashboard.test_new_study import LONG, checked
 
 
 @pytest.fixture
