@@ -7,7 +7,7 @@ are touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from dashboard.charts.style import PATTERNS, Palette, label
 from dashboard.components.messages import plain
 from dashboard.library import FAMILY_DIGITS, Family
 from dashboard.pairing import MODES, Combination, Mode, Other
+from dashboard.picks import number
 from dashboard.state import Context
 from gifcore.study import USES_SELECTION
 
@@ -172,8 +173,10 @@ def _by_data(context: Context, rest: dict[str, Family]) -> list[str]:
     return sorted(rest, key=lambda key: rest[key].data != data)
 
 
-def _known(paths: Iterable[Combination], named: Combination) -> Combination | None:
-    """Return the combination that is meant: an address rounds the ratio."""
+def _known(paths: Collection[Combination], named: Combination) -> Combination | None:
+    """Return the combination that is meant: addresses of old rounded the ratio."""
+    if named in paths:
+        return named
     close = (c for c in paths if c[0] == named[0] and math.isclose(c[1], named[1], rel_tol=1e-4))
     return next(close, None)
 
@@ -324,7 +327,7 @@ def _pick_study(context: Context, now: Other, rest: dict[str, Family]) -> None:
 def _pick_combination(context: Context, now: Other, rest: dict[str, Family]) -> None:
     here = (context.selector, context.ratio)
     paths = rest[now.study].paths if now.study else [c for c in context.family if c != here]
-    by_text = {f"{selector}:{ratio:g}": (selector, ratio) for selector, ratio in sorted(paths)}
+    by_text = {_text(*combination): combination for combination in sorted(paths)}
     if len(by_text) < 2:
         return
 
@@ -332,23 +335,22 @@ def _pick_combination(context: Context, now: Other, rest: dict[str, Family]) -> 
         selector, ratio = by_text[st.session_state["compare-combination"]]
         _say(replace(now, selector=selector, ratio=ratio))
 
-    st.session_state["compare-combination"] = f"{now.selector}:{now.ratio:g}"
+    st.session_state["compare-combination"] = _text(now.selector, now.ratio)
     st.selectbox(
         "Selector and ratio of B",
         list(by_text),
-        format_func=lambda key: setting(*by_text[key]),
+        format_func=lambda key: state.setting(*by_text[key]),
         key="compare-combination",
         on_change=picked,
         help="Those that are computed; others are started by choosing them in the sidebar.",
     )
 
 
+def _text(selector: str, ratio: float | None) -> str:
+    return f"{selector}:{'' if ratio is None else number(ratio)}"
+
+
 # --- how the two are called -----------------------------------------------------------------------
-
-
-def setting(selector: str, ratio: float) -> str:
-    """Return "Random at 5 %"."""
-    return f"{state.selector_label(selector)} at {100 * ratio:g} %"
 
 
 def described(context: Context) -> str:
@@ -356,7 +358,7 @@ def described(context: Context) -> str:
     info = context.info
     chosen = info["selection"]
     return plain(
-        f"{context.title} · {setting(context.selector, context.ratio)}: {chosen['k']:,} of "
+        f"{context.title} · {state.setting(context.selector, context.ratio)}: {chosen['k']:,} of "
         f"{chosen['p']:,} parameters · model {info['model']['name']} · data {info['data']['name']}"
     )
 

@@ -111,6 +111,16 @@ def test_two_selectors_by_hand_are_kept_in_the_address(workspace: Path) -> None:
     assert "**IF and GIF share" in said(at)
 
 
+@pytest.mark.parametrize("ratio", [1 / 3, 0.333333])
+def test_ratios_of_many_digits_are_told_apart(workspace: Path, ratio: float) -> None:
+    for name, own in (("third", 1 / 3), ("near", 0.333333)):
+        make_record(workspace / name, selector="highest-k-outputs", ratio=own)
+    other = f":highest-k-outputs:{ratio}:gif:gif"
+    at = open_page("compare", ratio="0.05", other=other)
+    assert at.query_params["other"] == other
+    assert not at.warning
+
+
 def test_the_sidebar_moves_the_first_view_and_leaves_the_second(workspace: Path) -> None:
     at = open_page("compare", ratio="0.05", other=":highest-k-outputs:0.1:gif:gif")
     at.select_slider(key="ratio").set_value(0.1).run()
