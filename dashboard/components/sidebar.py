@@ -183,7 +183,7 @@ def _wanted(offered: list[str]) -> list[str]:
         wanted = said or first_shown(offered)
     if asked is not None:
         if [name for name in offered if name in wanted] != asked:
-            wanted = asked
+            wanted = asked if set(asked) & set(offered) else first_shown(offered)
         if unknown := [name for name in asked if name not in offered]:
             st.session_state["gone"]["methods"] = ",".join(unknown)
     st.session_state[WANTED] = wanted

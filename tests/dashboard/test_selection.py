@@ -334,6 +334,9 @@ def test_an_address_that_names_methods_wins(studies: dict[str, str]) -> None:
     back(app, "speed", address(app) | {"methods": "gradient"})
     assert context(app).methods == ["gradient"]
     assert not app.warning
+    other = open_page("speed", study=studies["many"], methods="nosuch")
+    assert context(other).methods == ["if", "gif"]  # as at a first visit, here and elsewhere
+    assert context(pick(other, studies["three"])).methods == ["if", "gif"]
 
 
 # --- a link to what is not here -------------------------------------------------------------------
