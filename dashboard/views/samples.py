@@ -136,8 +136,8 @@ def _images(
         browse.section(context, source, scores, scored)
         return
     if query is not None and scores and view == "table":
-        of, exp = replace(context, query=query["index"]), measures.exponent(_all(scores))
-        ranking.section(of, scores, source, exp, preview=preview)
+        shown, exp = replace(context, query=query["index"]), measures.exponent(_all(scores))
+        ranking.section(shown, scores, source, exp, preview=preview)
     elif scores:
         width = browse.SIDES[filter_form.asked().size]
         for side in ("helpful", "harmful"):
