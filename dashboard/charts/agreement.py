@@ -6,6 +6,7 @@ import math
 
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
@@ -47,4 +48,4 @@ def agreement(
         title="Spearman's rank correlation (1 = same order)", range=[lowest - 0.05, 1.03]
     )
     figure.update_yaxes(autorange="reversed", type="category")
-    return finish(figure, title, height=90 + 26 * max(len(names), 2))
+    return room.fixed(finish(figure, title, height=90 + 26 * max(len(names), 2)), names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
@@ -57,4 +58,5 @@ def both_wrong(
     figure.update_layout(barmode="stack", bargap=0.3, legend_traceorder="normal")
     figure.update_xaxes(title="test images (%)", range=[0, 100])
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    return finish(figure, title, height=110 + 46 * len(groups), top=50, legend=1.06)
+    finish(figure, title, height=110 + 46 * len(groups), top=50, legend=1.06)
+    return room.fixed(figure, headings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import SYMBOLS, Palette, finish
 
@@ -68,7 +69,8 @@ def found_curve(
     figure.add_vline(x=100 * at, line={"color": palette.ink, "width": 1, "dash": "dot"})
     figure.update_xaxes(title="training images inspected (%)", range=[0, shown(lines, at)])
     figure.update_yaxes(title="wrong labels found (%)", range=[0, 104])
-    return finish(figure, title, height=430, top=80, legend=1.02)
+    finish(figure, title, height=430, top=80, legend=1.02)
+    return room.fixed(figure, ["100"], y_title=True)
 
 
 def shown(lines: Sequence[Line], at: float) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
@@ -103,7 +104,10 @@ def heatmap(
         figure.update_yaxes(constrain="domain", showticklabels=False)
     figure.update_annotations(font_size=13)  # the panels' names, close together on a phone
     lines = 1 + max(panel.name.count("<br>") for panel in panels)
-    return finish(figure, title, height=height, top=12 + 18 * lines)
+    finish(figure, title, height=height, top=12 + 18 * lines)
+    if square:
+        return room.fixed(figure, [], below=room.BESIDE)
+    return room.fixed(figure, ["0000"], y_title=bool(y_title))
 
 
 Place = tuple[int, int]  # row and column, from 0

@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import PATTERNS, Palette, finish, label
 
@@ -80,4 +81,5 @@ def layers(
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_layout(bargap=0.25, bargroupgap=0.05)
     count = max((len(table) for table in tables.values()), default=1)
-    return finish(figure, title, height=110 + max(36, 12 * len(tables)) * count)
+    finish(figure, title, height=110 + max(36, 12 * len(tables)) * count)
+    return room.fixed(figure, [name for table in tables.values() for name in table["layer"]])

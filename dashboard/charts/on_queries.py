@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, abreast, finish, label
 
@@ -67,7 +68,8 @@ def on_queries(
     figure.update_yaxes(range=[len(rows) - 0.4, -0.6], zeroline=False, showgrid=False)
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=shown, col=1)
     abreast(figure, len(values), f"influence ({unit})")
-    return finish(figure, title, height=110 + 22 * max(len(rows), 3), top=40)
+    finish(figure, title, height=110 + 22 * max(len(rows), 3), top=40)
+    return room.fixed(figure, shown)
 
 
 def strongest(values: Mapping[str, np.ndarray], most: int = MOST) -> list[int]:

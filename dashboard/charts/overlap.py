@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, log_range, mark_scale
 
@@ -57,4 +58,5 @@ def overlap(
         "dtick": 1,
     }
     figure.layout.yaxis = {"title": {"text": "shared (%)"}, "range": [-2, 103]}
-    return finish(figure, title, height=460, top=70, legend=1.06)
+    finish(figure, title, height=460, top=70, legend=1.06)
+    return room.fixed(figure, ["100"], y_title=True)

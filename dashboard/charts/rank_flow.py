@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
@@ -99,4 +100,7 @@ def rank_flow(
         "range": [gone + 0.6, 0.2],
         "zeroline": False,
     }
-    return finish(figure, title, height=140 + 17 * (found.k + 2), top=40, legend=1.02)
+    finish(figure, title, height=140 + 17 * (found.k + 2), top=40, legend=1.02)
+    room.fixed(figure, ["beyond"], y_title=True, below=40)
+    half = room.width(names[1]) / 2  # stands under the right end
+    return figure.update_layout(margin={"r": max(10, half - 20)})

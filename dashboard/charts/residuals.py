@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import SYMBOLS, Palette, finish, label
 
@@ -25,4 +26,4 @@ def residuals(histories: dict[str, pd.DataFrame], title: str, palette: Palette) 
         )
     figure.update_yaxes(type="log", title="relative residual", exponentformat="power")
     figure.update_xaxes(title="iteration", rangemode="tozero")
-    return finish(figure, title, height=260)
+    return room.fixed(finish(figure, title, height=260), ["0.00000"], y_title=True)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
@@ -184,4 +185,5 @@ def _frame(
     axes = [f"{name} influence ({unit})" for name, unit in zip(names, units, strict=True)]
     figure.layout.xaxis = {"title": {"text": axes[0]}, **zero}
     figure.layout.yaxis = {"title": {"text": axes[1]}, **zero}
-    return finish(figure, title, height=460, top=70, legend=1.06)
+    finish(figure, title, height=460, top=70, legend=1.06)
+    return room.fixed(figure, ["−0.000"], y_title=True)

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboard.charts import room
 from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish, log_range
 
@@ -109,7 +110,8 @@ def speed_quality(
     )
     figure.update_yaxes(title=quality, range=[times * (low - 0.04), times * 1.06])
     rows = -(-len(lines) // 3)
-    figure = finish(figure, title, height=440 + 24 * rows, top=20 + 24 * rows, legend=1.02)
+    finish(figure, title, height=440 + 24 * rows, top=20 + 24 * rows, legend=1.02)
+    room.fixed(figure, ["100"], y_title=True)
     return figure.update_layout(legend={"entrywidth": 215})  # px: fewer abreast on a phone
 
 
@@ -181,7 +183,8 @@ def recall_curves(
     figure.update_xaxes(title="k: nearest training images (log axis)", row=2)
     figure.update_yaxes(range=[-3, 104])
     figure.update_yaxes(title="recall (%)", col=1)
-    return finish(figure, title, height=560, top=90, legend=1.08)
+    finish(figure, title, height=560, top=90, legend=1.08)
+    return room.fixed(figure, ["100"], y_title=True)
 
 
 def by_way(values: pd.DataFrame, measure: str) -> pd.DataFrame:

@@ -32,6 +32,7 @@ def page() -> None:
     tabs.draw(
         {
             "rankings": Tab("One test image", lambda: _rankings(pair)),
+            "flow": Tab("Rank flow", lambda: compare_scores.flow_section(pair)),
             "every": Tab("All test images", lambda: compare_scores.every(pair)),
             "moves": Tab("Parameters", lambda: _moves(pair)),
             "edits": Tab("Edits", lambda: compare_edits.section(pair)),

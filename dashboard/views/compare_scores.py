@@ -34,6 +34,29 @@ Scores = tuple[np.ndarray, np.ndarray]  # (n,) influences of both, by training s
 
 def section(pair: Pair) -> Scores | None:
     """Draw how far both rankings of the test image agree; return them, None without two."""
+    found = _asked(pair)
+    if found is None:
+        return None
+    scores, end, k = found
+    left, right = st.columns(2)
+    with left:
+        _scatter(pair, scores)
+    with right:
+        _overlap(pair, scores, end, k)
+    _certificates(pair)
+    return scores
+
+
+def flow_section(pair: Pair) -> None:
+    """Draw where the first few training images of each ranking stand in the other."""
+    found = _asked(pair)
+    if found is not None:
+        _flow(pair, *found)
+        _certificates(pair)
+
+
+def _asked(pair: Pair) -> tuple[Scores, measures.Side, int] | None:
+    """Draw what is compared and the answer; return both rankings, their end and k, if there are."""
     if why := apart(pair):
         st.markdown(why)
         others = common(pair) if fits(pair) else []
@@ -46,17 +69,9 @@ def section(pair: Pair) -> Scores | None:
         cache.influence(side.context.shown.path, side.method, side.context.query or 0)
         for side in pair.sides
     )
-    scores = first, second
     end, k = _settings(pair, len(first))
-    slot.markdown(answer(pair, scores, end, k))
-    left, right = st.columns(2)
-    with left:
-        _scatter(pair, scores)
-    with right:
-        _overlap(pair, scores, end, k)
-    _flow(pair, scores, end, k)
-    _certificates(pair)
-    return scores
+    slot.markdown(answer(pair, (first, second), end, k))
+    return (first, second), end, k
 
 
 def every(pair: Pair) -> None:

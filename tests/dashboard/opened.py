@@ -11,18 +11,13 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard.components import share
+from dashboard.components import share, tabs
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "dashboard" / "app.py"
 
 OpenPage = Callable[..., AppTest]
-TABS = {  # of each page, the first one open
-    "samples": ("few", "table"),
-    "parameters": ("network", "layer", "unit"),
-    "before-after": ("accuracies", "retrained", "edit", "confusions", "histogram", "flips"),
-    "compare": ("rankings", "every", "moves", "edits", "costs"),
-}
+TABS = {page.replace("_", "-"): names for page, names in tabs.NAMES.items()}
 
 
 def open_page(url_path: str = "", *, refused: bool = False, **address: str) -> AppTest:

@@ -17,9 +17,11 @@ from gifcore.record import Record
 from gifcore.study import EditSection, RankingSection, Study
 from tests.dashboard.make_record import QUERIES, make_record, make_study
 from tests.dashboard.opened import ROOT, figures, open_page, said
-from tests.dashboard.test_compare import RANKINGS, costs, drawn
+from tests.dashboard.test_compare import RANKINGS as SCORES
+from tests.dashboard.test_compare import costs, drawn
 
 DEMO = ROOT / "assets" / "demo"
+RANKINGS = SCORES | {"rank-flow"}
 UPDATES = {"compare-layers", "compare-layer"}
 
 
