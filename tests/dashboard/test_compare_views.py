@@ -16,7 +16,7 @@ from dashboard.views import compare_edits, compare_maps, compare_scores
 from gifcore.record import Record
 from gifcore.study import EditSection, RankingSection, Study
 from tests.dashboard.make_record import QUERIES, make_record, make_study
-from tests.dashboard.opened import ROOT, figures, open_page, said
+from tests.dashboard.opened import ROOT, TABS, figures, open_page, said
 from tests.dashboard.test_compare import RANKINGS as SCORES
 from tests.dashboard.test_compare import costs, drawn
 
@@ -64,7 +64,7 @@ def tab(at: AppTest, name: str) -> AppTest:
 
 def all_drawn(at: AppTest) -> set[str]:
     """The keys of the charts of all tabs; the first one is open afterwards."""
-    return set().union(*(drawn(tab(at, name)) for name in ("moves", "edits", "every", "rankings")))
+    return set().union(*(drawn(tab(at, name)) for name in reversed(TABS["compare"])))
 
 
 def answered(
