@@ -49,7 +49,8 @@ def ask(page: Any, index: int) -> None:
 def helpful(page: Any) -> list[int]:
     """The training images of the first sheet, in order."""
     alts = page.locator("figure img").evaluate_all("found => found.map(one => one.alt)")
-    return [int(alt.split(",")[0].removeprefix("Training image ")) for alt in alts[:24]]
+    training = [alt for alt in alts if alt.startswith("Training image ")]
+    return [int(alt.split(",")[0].removeprefix("Training image ")) for alt in training[:24]]
 
 
 def best(record: Record, index: int) -> list[int]:

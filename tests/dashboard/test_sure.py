@@ -287,6 +287,7 @@ def test_without_retrained_models_the_panel_says_so_and_how_to_get_them(
 @pytest.mark.usefixtures("empty_workspace")
 def test_names_of_options_are_code_and_not_backticks(empty_workspace: Path) -> None:
     make_record(empty_workspace / "one")
-    text = said(open_page("before-after"))
-    assert "set `seeds` in the section \\[retrain\\]" in text
+    text = said(open_page("before-after", tab="retrained"))
+    assert "set `seeds` to 3 in the section [retrain]" in text
+    assert "set seeds in the section \\[retrain\\]" in text  # so small and pale it is no code
     assert "\\`" not in text
