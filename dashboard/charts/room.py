@@ -43,6 +43,6 @@ def fixed(
     """Fix the margins of a finished figure for the labels left of it and what stands below."""
     beside = BESIDE + max(map(width, left), default=0) + TITLE * y_title
     figure.update_layout(margin={"l": beside, "b": below})
-    figure.update_xaxes(automargin=False)
-    figure.update_yaxes(automargin=False)
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        axis.automargin = False
     return figure
