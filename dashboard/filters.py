@@ -18,7 +18,7 @@ Apart = Literal["", "signs", "places", "either"]
 Sort = Literal["strongest", "helpful", "harmful", "number", "loss", "apart"]
 Size = Literal["small", "medium", "large"]
 
-PER_PAGE: dict[Size, int] = {"small": 60, "medium": 40, "large": 24}
+PER_PAGE: dict[Size, int] = {"small": 48, "medium": 24, "large": 12}
 STRONGEST = (1, 5, 10, 25)  # percent
 FAR = 0.25  # of all samples: two places further apart than this are far apart
 MOST_DIGITS = 9  # of a number in the text

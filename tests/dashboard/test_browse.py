@@ -106,7 +106,7 @@ def test_the_switch_shows_all_images_and_the_address_says_so(one: Record) -> Non
     assert tiles(at) == []
     assert "filter" not in at.query_params
     at.segmented_control(key="browse-browse").set_value("all").run()
-    assert tiles(at) == expected(one, "all")[:40]
+    assert tiles(at) == expected(one, "all")[:24]
     assert asked(at) == "all"
     assert "All **1,000** training images, strongest first" in said(at)
     at.segmented_control(key="browse-browse").set_value("table").run()
@@ -134,13 +134,13 @@ def test_a_link_with_a_filter_opens_it(one: Record, text: str) -> None:
     matches = expected(one, text)
     assert 0 < len(matches) < N
     assert f"**{len(matches):,} of {N:,}** training images match: " in said(at)
-    assert tiles(at) == matches[:40]
+    assert tiles(at) == matches[:24]
     assert asked(at) == text
 
 
 def test_fields_write_the_filter_and_a_new_session_reads_it(one: Record) -> None:
     at = grid(filter="all~page.9")
-    assert tiles(at) == expected(one, "all")[320:360]
+    assert tiles(at) == expected(one, "all")[192:216]
     at.multiselect(key="browse-labels").set_value([3, 8]).run()
     assert asked(at) == "all~label.3.8"  # from the first page again
     at.segmented_control(key="browse-right").set_value("wrong").run()
@@ -150,7 +150,7 @@ def test_fields_write_the_filter_and_a_new_session_reads_it(one: Record) -> None
     at.segmented_control(key="browse-size").set_value("large").run()
     text = "all~label.3.8~wrong~by.if~harmful~sort.loss~large"
     assert asked(at) == text
-    assert tiles(at) == expected(one, text)[:24]
+    assert tiles(at) == expected(one, text)[:12]
     assert "label 3 or 8; the model is wrong; harmful by IF" in said(at)
     again = grid(filter=text)
     assert tiles(again) == tiles(at)
@@ -177,7 +177,7 @@ def test_answers_after_the_edit_are_those_of_the_method_whose_score_counts(one: 
     assert "the model edited by GIF is right" in said(at)
     at.selectbox(key="browse-by").set_value("if").run()  # after its edit nothing is kept
     assert asked(at) == "all~label.3~right~by.if"
-    assert tiles(at) == expected(one, "all~label.3~right~by.if")[:40]
+    assert tiles(at) == expected(one, "all~label.3~right~by.if")[:24]
     assert "browse-after" not in [box.key for box in at.selectbox]
 
 
@@ -187,7 +187,7 @@ def test_none_left_is_a_message_with_a_way_out() -> None:
     assert "No training image fits all of these filters at once" in at.info[0].value
     assert tiles(at) == []
     at.button(key="browse-clear").click().run()
-    assert len(tiles(at)) == 24
+    assert len(tiles(at)) == 12
     assert asked(at) == "all~sort.loss~large"
     assert "browse-clear" not in keys(at)
 
@@ -198,16 +198,16 @@ def test_the_class_of_the_sidebar_filters_too_and_is_cleared_with_the_rest(one: 
     assert at.multiselect(key="browse-labels").disabled
     assert asked(at) == "all~wrong"
     at.button(key="browse-clear").click().run()
-    assert tiles(at) == expected(one, "all")[:40]
+    assert tiles(at) == expected(one, "all")[:24]
     assert "class" not in at.query_params
 
 
 def test_pages_are_turned_and_one_too_far_is_the_last(one: Record) -> None:
     at = grid(filter="all~small~page.99")
     assert tiles(at) == expected(one, "all")[960:]
-    assert asked(at) == "all~small~page.17"
+    assert asked(at) == "all~small~page.21"
     at.get("pagination")[0].set_value(2).run()
-    assert tiles(at) == expected(one, "all")[60:120]
+    assert tiles(at) == expected(one, "all")[48:96]
     assert asked(at) == "all~small~page.2"
     at.segmented_control(key="browse-sign").set_value("helpful").run()
     assert asked(at) == "all~helpful~small"
@@ -253,7 +253,7 @@ def test_grey_and_colour_images_and_rows_of_a_table(
 ) -> None:
     other_data(one.path, tmp_path, shape)
     at = grid(filter="all~label.3")
-    assert tiles(at) == expected(one, "all~label.3")[:40]
+    assert tiles(at) == expected(one, "all~label.3")[:24]
     assert all(("<img" in figure) == pictures for figure in training(at))
     assert all(" 3 " in f" {words(figure)} " for figure in training(at))
 
@@ -264,7 +264,7 @@ def test_without_the_data_set_there_are_grey_cards_and_no_labels(one: Record) ->
     assert "Left out, because this record does not know it here: label and right or wrong" in said(
         at
     )
-    assert len(tiles(at)) == 40
+    assert len(tiles(at)) == 24
     assert all("label unknown<br>→ 4<" in figure for figure in training(at))
     assert asked(at) == "all~said.4"
 
@@ -276,7 +276,7 @@ def test_without_a_ranked_test_image_labels_still_filter(empty_workspace: Path) 
     add_answers(make_record(empty_workspace / "one", study=study))
     at = grid(filter="all~label.3~harmful")
     labels = datasets.load("digits").train.y
-    assert tiles(at) == np.flatnonzero(labels == 3)[:40].tolist()
+    assert tiles(at) == np.flatnonzero(labels == 3)[:24].tolist()
     assert "No test image is ranked here, so images have no score" in said(at)
     assert asked(at) == "all~label.3"
 
@@ -285,7 +285,7 @@ def test_a_method_without_a_ranking_leaves_images_without_a_score(empty_workspac
     study = make_study("highest-k-gradients", 0.05, ("if", "second-order"))
     make_record(empty_workspace / "one", study=study)
     at = grid(methods="second-order")
-    assert tiles(at) == list(range(40))
+    assert tiles(at) == list(range(24))
     assert "Second-order gives no ranking, so images have no score here" in said(at)
 
 
@@ -295,7 +295,7 @@ def test_of_three_methods_any_two_are_compared(empty_workspace: Path) -> None:
     at = grid(filter="all~apart.signs~sort.number")
     at.selectbox(key="browse-pair").set_value(("if", "gradient")).run()
     first, second = (cache.influence(path, m, QUERIES[0]) for m in ("if", "gradient"))
-    assert tiles(at) == np.flatnonzero(first * second < 0)[:40].tolist()
+    assert tiles(at) == np.flatnonzero(first * second < 0)[:24].tolist()
     assert asked(at) == "all~apart.signs~pair.if.gradient~sort.number"
 
 
@@ -303,7 +303,7 @@ def test_a_preview_is_browsed_and_called_approximate(one: Record) -> None:
     add_sketch(one.path, invented(one))
     at = grid(preview=str(OTHER))
     scores = cache.previewed(one.path, "gif", OTHER)
-    assert tiles(at) == np.argsort(-np.abs(scores), kind="stable")[:40].tolist()
+    assert tiles(at) == np.argsort(-np.abs(scores), kind="stable")[:24].tolist()
     assert f"Approximate influence on test image #{OTHER} by GIF" in said(at)
 
 
@@ -320,7 +320,7 @@ def test_only_the_images_of_the_page_are_drawn(
 
     monkeypatch.setattr(Data, "images", counted)
     at = grid(filter="all~large~page.2")
-    assert drawn == tiles(at) == expected(one, "all")[24:48]
+    assert drawn == tiles(at) == expected(one, "all")[12:24]
 
 
 # --- tiles ----------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def test_a_click_on_a_tile_opens_its_card_as_the_field_in_the_sidebar_does(one: 
     at.button(key=f"tile-{first}").click().run()
     assert asked(at, "sample") == str(first)
     assert f"Training image \\#{first}" in said(at)
-    assert tiles(at) == expected(one, "all~label.3")[:40]
+    assert tiles(at) == expected(one, "all~label.3")[:24]
     at.number_input(key="sample").set_value(second).run()
     assert f"Training image \\#{second}" in said(at)
     assert asked(at, "sample") == str(second)
@@ -369,7 +369,7 @@ def test_a_page_or_all_that_match_are_marked_at_once(one: Record) -> None:
     at = grid(filter="all~wrong~large")
     at.toggle(key="browse-marking").set_value(True).run()
     at.button(key="mark-first").click().run()
-    assert asked(at, "marked") == ",".join(map(str, expected(one, "all~wrong")[:24]))
+    assert asked(at, "marked") == ",".join(map(str, expected(one, "all~wrong")[:12]))
     at.button(key="mark-every").click().run()
     assert f"Marked: {len(expected(one, 'all~wrong'))}" in said(at)
     at.button(key="unmark").click().run()

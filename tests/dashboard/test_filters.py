@@ -184,10 +184,10 @@ def test_cleared_keeps_order_and_size() -> None:
 
 
 def test_pages_hold_every_match_once_and_one_too_far_is_the_last() -> None:
-    positions = np.arange(97)
-    assert filters.pages(97, "large") == 5
+    positions = np.arange(49)
+    assert filters.pages(49, "large") == 5
     parts = [filters.part(positions, Filter(size="large", page=p)) for p in range(1, 6)]
     assert np.concatenate(parts).tolist() == positions.tolist()
-    assert filters.part(positions, Filter(size="large", page=99)).tolist() == [96]
+    assert filters.part(positions, Filter(size="large", page=99)).tolist() == [48]
     assert filters.pages(0, "small") == 1
     assert len(filters.part(positions[:0], Filter())) == 0
