@@ -11,7 +11,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from dashboard.components import share, tabs
+from dashboard.components import also_chosen, share, tabs
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "dashboard" / "app.py"
@@ -42,6 +42,14 @@ def go(app: AppTest, url_path: str, *, refused: bool = False) -> AppTest:
 def open_share(app: AppTest) -> AppTest:
     """Open the popover "Share this view"."""
     app.session_state[share.OPEN] = True
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def open_also_chosen(app: AppTest) -> AppTest:
+    """Open the panel "Also chosen" of the sidebar."""
+    app.session_state[also_chosen.OPEN] = True
     app.run()
     assert not app.exception, app.exception
     return app

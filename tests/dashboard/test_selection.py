@@ -14,7 +14,7 @@ from dashboard.components import tabs
 from gifcore.assets_path import asset
 from gifcore.record import Record
 from tests.dashboard.make_record import make_record, make_study
-from tests.dashboard.opened import go, open_page
+from tests.dashboard.opened import go, open_also_chosen, open_page
 
 CHOSEN = {"class": "4", "sample": "12", "pin": "900", "layer": "conv2.weight"}
 Methods = tuple[str, ...]
@@ -69,11 +69,12 @@ def test_it_survives_every_switch_of_pages() -> None:
 @pytest.mark.usefixtures("workspace")
 def test_the_pickers_are_folded_away_until_something_is_chosen() -> None:
     def open_() -> bool:
-        (found,) = (e for e in app.expander if e.label == "Also chosen")
-        return bool(found.proto.expanded)
+        return any(field.key == "sample" for field in app.number_input)
 
     app = open_page("speed")
     assert not open_()
+    assert open_page("speed", sample="3").number_input(key="sample").value == 3
+    open_also_chosen(app)
     app.number_input(key="sample").set_value(3).run()
     assert open_()
     assert app.query_params["sample"] == "3"
@@ -125,7 +126,7 @@ def test_back_returns_to_the_page_with_what_was_chosen_then() -> None:
 
 @pytest.mark.usefixtures("workspace")
 def test_back_takes_back_what_an_earlier_view_was_without() -> None:
-    app = open_page("speed")
+    app = open_also_chosen(open_page("speed"))
     first = address(app)
     app.number_input(key="pin").set_value(7).run()
     app.selectbox(key="class").set_value(3).run()
@@ -137,7 +138,7 @@ def test_back_takes_back_what_an_earlier_view_was_without() -> None:
 @pytest.mark.usefixtures("workspace")
 def test_a_picker_wins_over_an_address_that_is_older() -> None:
     """The browser may send the next click before it has the new address."""
-    app = open_page("speed")
+    app = open_also_chosen(open_page("speed"))
     old = address(app)
     app.number_input(key="sample").set_value(12).run()
     app.query_params.clear()
@@ -175,13 +176,13 @@ def test_the_address_is_written_once_a_run(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(state, "_write_address", counted)
     app = open_page("parameters")
     assert len(written) == 1
-    app.number_input(key="sample").set_value(12).run()
+    open_also_chosen(app).number_input(key="sample").set_value(12).run()
     assert len(written) == 2
 
 
 @pytest.mark.usefixtures("workspace")
 def test_other_parameters_of_the_address_stay() -> None:
-    app = open_page("speed", other_tool="x")
+    app = open_also_chosen(open_page("speed", other_tool="x"))
     app.number_input(key="sample").set_value(12).run()
     assert app.query_params["other_tool"] == "x"
 
