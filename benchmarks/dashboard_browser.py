@@ -3,8 +3,9 @@
 Measured is, in the browser, from the click or key that made Streamlit send (the event's own time)
 to the frame after the last change of the page's content (nodes, texts, pictures, lines of charts
 in the main part and the sidebar). The answer is over when the script has ended, and nothing has
-come from the server nor changed for `QUIET` ms. Not counted: colours that fade, and tooltips. Where
-the server's answer changes nothing to be seen, the end of the script is taken.
+come from the server nor changed for `QUIET` ms. Not counted: colours that fade, tooltips, and what
+is drawn once more as it was (Streamlit has Plotly draw every new chart twice). Where the server's
+answer changes nothing to be seen, the end of the script is taken.
 """
 
 from __future__ import annotations
@@ -51,19 +52,35 @@ WATCH = """(() => {
     if (at?.closest('canvas')) return null;  // read to the blind, never painted
     return at?.closest('[data-testid=stMain], [data-testid=stSidebar]');
   };
+  const drawn = new WeakMap();  // what each chart shows
+  const other = chart => {
+    const shows = [...chart.querySelectorAll('.main-svg')].map(svg => svg.innerHTML).join('');
+    if (drawn.get(chart) === shows) return false;
+    drawn.set(chart, shows);
+    return true;
+  };
   const look = records => {
     const now = performance.now();
+    const charts = new Set();
+    let changed = false;
     for (const record of records) {
       if (record.attributeName === 'data-test-script-state') {
         if (record.target.dataset.testScriptState === 'notRunning') seen.ended = now;
       } else if (content(record.target)) {
-        seen.changed = now;
-        requestAnimationFrame(() => { seen.painted = performance.now(); });
+        const chart = record.target.closest?.('.js-plotly-plot');
+        if (chart) charts.add(chart);
+        else changed ||= record.type !== 'attributes'
+          || record.oldValue !== record.target.getAttribute(record.attributeName);
       }
+    }
+    for (const chart of charts) changed = other(chart) || changed;
+    if (changed) {
+      seen.changed = now;
+      requestAnimationFrame(() => { seen.painted = performance.now(); });
     }
   };
   new MutationObserver(look).observe(document, {
-    subtree: true, childList: true, characterData: true, attributes: true,
+    subtree: true, childList: true, characterData: true, attributes: true, attributeOldValue: true,
     attributeFilter: ['src', 'alt', 'd', 'points', 'href', 'x', 'y', 'data-test-script-state'],
   });
   window.arm = () => {

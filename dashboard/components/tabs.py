@@ -17,7 +17,7 @@ NAMES = {  # of every page that has tabs
     "samples": ["few", "table"],
     "parameters": ["network", "layer", "unit"],
     "before_after": ["accuracies", "retrained", "edit", "confusions", "histogram", "flips"],
-    "compare": ["rankings", "flow", "every", "moves", "edits", "costs"],
+    "compare": ["rankings", "overlap", "flow", "every", "moves", "edits", "costs"],
 }
 
 

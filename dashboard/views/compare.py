@@ -31,7 +31,8 @@ def page() -> None:
         st.info(plain(line), icon=":material/info:")
     tabs.draw(
         {
-            "rankings": Tab("One test image", lambda: _rankings(pair)),
+            "rankings": Tab("Scores", lambda: _rankings(pair)),
+            "overlap": Tab("Overlap", lambda: compare_scores.overlap_section(pair)),
             "flow": Tab("Rank flow", lambda: compare_scores.flow_section(pair)),
             "every": Tab("All test images", lambda: compare_scores.every(pair)),
             "moves": Tab("Parameters", lambda: _moves(pair)),

@@ -33,18 +33,21 @@ Scores = tuple[np.ndarray, np.ndarray]  # (n,) influences of both, by training s
 
 
 def section(pair: Pair) -> Scores | None:
-    """Draw how far both rankings of the test image agree; return them, None without two."""
+    """Draw both scores of every training image; return them, None without two rankings."""
     found = _asked(pair)
     if found is None:
         return None
-    scores, end, k = found
-    left, right = st.columns(2)
-    with left:
-        _scatter(pair, scores)
-    with right:
-        _overlap(pair, scores, end, k)
+    _scatter(pair, found[0])
     _certificates(pair)
-    return scores
+    return found[0]
+
+
+def overlap_section(pair: Pair) -> None:
+    """Draw how much of the two top-k lists is the same, for every k."""
+    found = _asked(pair)
+    if found is not None:
+        _overlap(pair, *found)
+        _certificates(pair)
 
 
 def flow_section(pair: Pair) -> None:

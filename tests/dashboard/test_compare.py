@@ -20,7 +20,7 @@ from gifcore.study import EditSection, RankingSection
 from tests.dashboard.make_record import QUERIES, certificate, make_record, make_study
 from tests.dashboard.opened import open_page, said
 
-RANKINGS = {"score-scatter", "overlap"}
+RANKINGS = {"score-scatter"}
 
 
 def drawn(at: AppTest) -> set[str]:
@@ -144,7 +144,8 @@ def test_a_record_without_edits_says_so_and_what_to_do(empty_workspace: Path) ->
 # --- tabs -----------------------------------------------------------------------------------------
 
 TABS = {
-    "rankings": ("One test image", RANKINGS),
+    "rankings": ("Scores", RANKINGS),
+    "overlap": ("Overlap", {"overlap"}),
     "flow": ("Rank flow", {"rank-flow"}),
     "every": ("All test images", {"agreement"}),
     "moves": ("Parameters", {"compare-layers", "compare-layer"}),

@@ -21,7 +21,7 @@ from tests.dashboard.test_compare import RANKINGS as SCORES
 from tests.dashboard.test_compare import costs, drawn
 
 DEMO = ROOT / "assets" / "demo"
-RANKINGS = SCORES | {"rank-flow"}
+RANKINGS = SCORES | {"overlap", "rank-flow"}
 UPDATES = {"compare-layers", "compare-layer"}
 
 

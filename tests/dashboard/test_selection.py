@@ -176,8 +176,10 @@ def test_the_address_is_written_once_a_run(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(state, "_write_address", counted)
     app = open_page("parameters")
     assert len(written) == 1
-    open_also_chosen(app).number_input(key="sample").set_value(12).run()
-    assert len(written) == 2
+    open_also_chosen(app)
+    written.clear()
+    app.number_input(key="sample").set_value(12).run()
+    assert len(written) == 1
 
 
 @pytest.mark.usefixtures("workspace")
