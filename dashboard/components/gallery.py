@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +70,6 @@ class Pictures:
         return None if self.data is None else np.asarray(self.data.split(split).y)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One picture with its caption."""
-
-    png: bytes
-    caption: str
-    alt: str
-
-
 def pictures(context: Context) -> Pictures:
     """Return the picture source of the record shown."""
     info = context.info["data"]
@@ -111,13 +101,6 @@ def missing_data_note(source: Pictures, name: str) -> None:
             "number, and training labels are unknown.",
             icon=":material/image_not_supported:",
         )
-
-
-def rows(tiles: Sequence[Tile], width: int = SIDE) -> None:
-    """Draw tiles in rows that wrap."""
-    with st.grid("auto", min_column_width=width, gap=("small", "xsmall")):
-        for tile in tiles:
-            st.image(within(tile.png), caption=tile.caption, alt=tile.alt, width=width)
 
 
 def within(picture: bytes) -> str | bytes:

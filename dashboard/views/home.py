@@ -10,9 +10,10 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cache, library, state
 from dashboard.charts.style import label as method_label
-from dashboard.components import gallery, messages, saved, storyteller, verdict
-from dashboard.components.gallery import Pictures, Tile
+from dashboard.components import gallery, look, messages, saved, sheet, storyteller, verdict
+from dashboard.components.gallery import Pictures
 from dashboard.components.measures import explained, exponent, percent, power, signed, times
+from dashboard.components.sheet import Card
 from dashboard.components.sidebar import query_label, query_noun
 from dashboard.measured import share as measured
 from dashboard.state import Context
@@ -190,17 +191,20 @@ def _query_tile(slot: DeltaGenerator, source: Pictures, query: dict[str, Any], l
 def _side(
     slot: DeltaGenerator, heading: str, source: Pictures, rows: pd.DataFrame, exp: int, unit: str
 ) -> None:
-    tiles = [
-        Tile(
-            source.png("train", index, 84),
-            f"{signed(score, exp)}  \n{messages.plain(source.label('train', index))}",
-            f"Training image {index}, score {score:.3g} {unit}",
+    word = "helpful" if heading == HELPFUL else "harmful"
+    cards = [
+        Card(
+            source.uri("train", index, 84),
+            signed(score, exp),
+            word,
+            source.label("train", index),
+            f"Training image {index}, score {score:.3g} {unit}, {word}",
         )
         for index, score in zip(rows["train_index"], rows["influence"], strict=True)
     ]
     with slot:
         st.markdown(f"**{heading}**")
-        gallery.rows(tiles, width=84)
+        sheet.draw(cards, look.palette(), side=84)
 
 
 def _next() -> None:

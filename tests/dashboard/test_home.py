@@ -11,7 +11,7 @@ import pytest
 from dashboard.views import home, studies
 from gifcore.record import RECORD, Record, list_workspace
 from tests.dashboard.make_record import make_record
-from tests.dashboard.opened import open_page, said
+from tests.dashboard.opened import figures, open_page, said
 
 
 def test_the_headline_says_the_numbers_of_the_record(workspace: Path) -> None:
@@ -37,7 +37,8 @@ def test_one_prediction_with_its_helpful_and_harmful_images() -> None:
     assert "nats" in said(app)
     assert "Most helpful" in said(app)
     assert "Most harmful" in said(app)
-    assert len(app.image) == 1 + 2 * home.SHOWN
+    assert len(app.image) == 1
+    assert len(figures(app, "Training")) == 2 * home.SHOWN
 
 
 @pytest.mark.usefixtures("empty_workspace")
