@@ -1,6 +1,6 @@
 """`python -m benchmarks.dashboard`: how the dashboard feels, in a real browser, in percentiles.
 
-    python -m benchmarks.dashboard             all parts, about 25 minutes; writes the table
+    python -m benchmarks.dashboard             all parts, about 20 minutes; writes the table
     python -m benchmarks.dashboard --quick     a short look; prints only
     python -m benchmarks.dashboard --only demo
 
@@ -28,7 +28,7 @@ from benchmarks.dashboard_numbers import markdown
 from benchmarks.dashboard_parts import Part, Size
 
 TABLE = Path(__file__).with_name("tables") / "dashboard.md"
-FULL, QUICK = Size(2, 6, 60, 3, 20), Size(1, 2, 12, 2, 5)
+FULL, QUICK = Size(2, 6, 45, 3, 20), Size(1, 2, 12, 2, 5)
 BUSY = 0.5  # load average from which times are too long
 PARTS: dict[str, Callable[[Size], Coroutine[Any, Any, list[Part]]]] = {
     "first": first,

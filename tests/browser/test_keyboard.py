@@ -105,7 +105,7 @@ def choose(page: Any, key: str, words: str = "") -> str:
     page.get_by_role("listbox").wait_for()
     if words:
         page.keyboard.type(words)
-        page.get_by_role("option").first.wait_for()
+        page.wait_for_function(f"words => ({MARKED})().startsWith(words)", arg=words)
     else:
         page.keyboard.press("ArrowDown")
     option = page.evaluate(MARKED)

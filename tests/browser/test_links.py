@@ -101,6 +101,7 @@ def test_back_returns_to_the_page_before_with_its_selection(page: Any, address: 
     settled(page)
     while "/compare" in page.url:  # what a page adds to the address is a step of its own
         page.go_back()
+        page.wait_for_timeout(500)  # the address follows
     page.get_by_role("heading", name="Samples", exact=True).wait_for()
     page.wait_for_url(url)
     assert view(page) == before
