@@ -93,8 +93,8 @@ def heading(load: float) -> str:
     """
     cores = os.cpu_count() or 1
     busy = (
-        f"\n**The machine was busy when this began ({100 * load:.0f} % of the processor): times are "
-        "too long, only sizes count.**\n"
+        f"\n**The machine was busy when this began ({100 * load:.0f} % of the processor): times "
+        "are too long, only sizes count.**\n"
         if load > BUSY
         else ""
     )
