@@ -18,6 +18,7 @@ from benchmarks.dashboard_parts import (
 from benchmarks.dashboard_server import server
 
 MOST = 8  # things of a kind that are used on a page
+USED = ("[role=tab]", "details > summary", "button[data-variant]", "label[data-rac]", "[role=tab]")
 
 
 async def messages(size: Size) -> list[Part]:  # noqa: ARG001 - it takes as long as it takes
@@ -36,19 +37,19 @@ async def messages(size: Size) -> list[Part]:  # noqa: ARG001 - it takes as long
                     rows.append(Measured(what, "kB", values=[frames.total / 1000]))
     notes = [
         "WebSocket frames from the server, uncompressed: the page is opened in an empty browser, "
-        f"and of the choices, panels and switches in its main part the first {MOST} each are used."
+        f"and of the tabs, choices, panels and switches in its main part the first {MOST} each are used."
     ]
     return [Part("Messages to the browser", rows, notes)]
 
 
 async def _everything(browser: Any, address: str, page: str, query: str) -> Frames:  # noqa: ANN401
-    """Open a page and use what may send more: choices, panels and switches."""
+    """Open a page and use what may send more: tabs, choices, panels and switches."""
     from playwright.async_api import Error
 
     viewer = await Viewer.come(browser, address)
     await viewer.open(page, query)
     if page in RECORD_PAGES:
-        for selector in ("details > summary", "button[data-variant]", "label[data-rac]"):
+        for selector in USED:
             found = viewer.page.locator(f"[data-testid=stMain] {selector}:visible")
             for i in range(min(await found.count(), MOST)):
                 try:
