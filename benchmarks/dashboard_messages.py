@@ -37,7 +37,8 @@ async def messages(size: Size) -> list[Part]:  # noqa: ARG001 - it takes as long
                     rows.append(Measured(what, "kB", values=[frames.total / 1000]))
     notes = [
         "WebSocket frames from the server, uncompressed: the page is opened in an empty browser, "
-        f"and of the tabs, choices, panels and switches in its main part the first {MOST} each are used."
+        f"and of the tabs, choices, panels and switches in its main part the first {MOST} each are "
+        "used."
     ]
     return [Part("Messages to the browser", rows, notes)]
 
