@@ -1,7 +1,7 @@
 """The room that the labels of axes take, told to Plotly, which need not draw a chart twice.
 
 The theme of the pages turns `automargin` on: Plotly then draws, measures its labels and draws
-again, in two to three times the time.
+again.
 """
 
 from __future__ import annotations

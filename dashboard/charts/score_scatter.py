@@ -15,7 +15,7 @@ from dashboard.charts.kept import kept
 from dashboard.charts.style import Palette, finish
 
 FEW = 300  # samples: so many or fewer are all dots, without a shading
-MOST = 150  # dots of more samples: a browser draws them in 30 ms
+MOST = 150  # dots of more samples, each a node of the page
 CELLS = 72  # of the shading, a side
 NEAR = 4  # px: a dot that far from the pointer answers, else the cell under it
 LEAST_DECADE = 0.3  # of powers of ten: a scale that ends that near the last tick has no other

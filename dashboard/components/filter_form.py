@@ -76,7 +76,7 @@ def _changed(name: str) -> None:
     """Take over what a field says; whatever it is, the first page is shown."""
     value = st.session_state[_key(name)]
     if name == "browse":
-        tabs.turn("table" if value == "table" else "few", ["few", "table"])
+        tabs.turn("table" if value == "table" else "few", tabs.NAMES["samples"])
         value = value == "all"
     elif name == "after":
         value = value == "after"
@@ -95,7 +95,7 @@ def _field(name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any wi
 
 def view() -> str:
     """Return what is shown of the training images, by its name in `VIEWS`."""
-    return "all" if asked().browse else tabs.opened(["few", "table"])
+    return "all" if asked().browse else tabs.opened(tabs.NAMES["samples"])
 
 
 def switch() -> Filter:

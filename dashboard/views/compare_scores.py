@@ -91,6 +91,7 @@ def every(pair: Pair) -> None:
         st.info(remedy(pair, others))
         return
     _every(pair, others)
+    _certificates(pair)
 
 
 def _instead(pair: Pair, others: list[dict[str, Any]]) -> None:

@@ -228,6 +228,9 @@ PLACES = [  # page, tab and the panel there
     ("before-after", "histogram", "histogram"),
     ("before-after", "flips", "flips"),
     ("compare", "rankings", "compare"),
+    ("compare", "overlap", "compare"),
+    ("compare", "flow", "compare"),
+    ("compare", "every", "compare"),
     ("compare", "moves", "compare-layer"),
     ("compare", "edits", "compare-edits"),
 ]
